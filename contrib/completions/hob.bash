@@ -1,0 +1,84 @@
+# bash completion for hob; installed as DATADIR/bash-completion/completions/hob
+
+# Never starts the daemon: a Tab must not.
+_hob_names() {
+	"${1:-hob}" "$2" --no-start 2>/dev/null | awk 'NR > 1 { print $1 }'
+}
+
+# Like compgen -W, for words that hold colons (model names do).
+_hob_words() {
+	local IFS=$'\n'
+	COMPREPLY=($(compgen -W "$1" -- "$cur"))
+	if declare -F __ltrim_colon_completions >/dev/null; then
+		__ltrim_colon_completions "$cur"
+	elif [[ $cur == *:* && $COMP_WORDBREAKS == *:* ]]; then
+		COMPREPLY=("${COMPREPLY[@]#"${cur%"${cur##*:}"}"}")
+	fi
+}
+
+_hob() {
+	local cur prev words=() cword=0 command i
+	if declare -F _get_comp_words_by_ref >/dev/null; then
+		_get_comp_words_by_ref -n : cur prev words cword
+	else
+		cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
+		words=("${COMP_WORDS[@]}") cword=$COMP_CWORD
+	fi
+	command=${words[1]}
+	if ((cword == 1)); then
+		_hob_words "$(printf '%s\n' chat run ls ps pull history serve stop engine --help --version)"
+		return
+	fi
+	case $prev in
+	-m | --model)
+		_hob_words "$(_hob_names "${words[0]}" ls)"
+		return ;;
+	--conversation)
+		_hob_words "$(_hob_names "${words[0]}" history)"
+		return ;;
+	-c)
+		if [[ $command == run ]]; then
+			_hob_words "$(_hob_names "${words[0]}" history)"
+			return
+		elif [[ $command == serve ]]; then
+			COMPREPLY=($(compgen -f -- "$cur"))
+			return
+		fi ;;
+	--config | --socket | --from)
+		COMPREPLY=($(compgen -f -- "$cur"))
+		return ;;
+	--dir)
+		COMPREPLY=($(compgen -d -- "$cur"))
+		return ;;
+	--kernels | -k)
+		_hob_words $'auto\nscalar\navx2\navx512'
+		return ;;
+	-s | --system | -t | --temperature | -n | --max-tokens | --seed | --port | -p | --threads)
+		[[ $command == serve && $prev == -t ]] || return ;;
+	esac
+	if [[ $cur == -* ]]; then
+		local options=
+		case $command in
+		run) options="--model --system --conversation --temperature --max-tokens --seed --json --stats --no-start" ;;
+		chat) options="--continue --conversation --model --system --temperature --max-tokens --no-start" ;;
+		ls | history) options="--json --no-start" ;;
+		ps) options="--json" ;;
+		pull) options="--list --from --dir --force --json --quiet" ;;
+		serve) options="--config --port --socket --verbose --test" ;;
+		engine) options="--kernels --threads --stdio" ;;
+		esac
+		_hob_words "$(printf '%s\n' $options --help)"
+		return
+	fi
+	case $command in
+	run | chat)
+		for ((i = 2; i < cword; i++)); do # only the first word is a model
+			[[ ${words[i]} == -* ]] || return
+		done
+		_hob_words "$(_hob_names "${words[0]}" ls)" ;;
+	history) _hob_words "$(_hob_names "${words[0]}" history)" ;;
+	pull) _hob_words "$("${words[0]}" pull --list 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
+	esac
+}
+
+complete -F _hob hob

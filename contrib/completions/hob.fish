@@ -1,0 +1,47 @@
+# fish completion for hob; goes to DATADIR/fish/vendor_completions.d/hob.fish
+
+# Never starts the daemon: a Tab must not.
+function __hob_names
+    hob $argv[1] --no-start 2>/dev/null | awk 'NR > 1 { print $1 }'
+end
+
+set -l answers run chat
+complete -c hob -f
+complete -c hob -n __fish_use_subcommand -l version -d 'Show the version'
+complete -c hob -s h -l help -d 'Show help'
+
+complete -c hob -n __fish_use_subcommand -a chat -d 'Talk with a model'
+complete -c hob -n __fish_use_subcommand -a run -d 'One prompt, one answer'
+complete -c hob -n __fish_use_subcommand -a ls -d 'Models there are'
+complete -c hob -n __fish_use_subcommand -a ps -d 'Models that are warm'
+complete -c hob -n __fish_use_subcommand -a pull -d 'Download a model'
+complete -c hob -n __fish_use_subcommand -a history -d 'Conversations there were'
+complete -c hob -n __fish_use_subcommand -a serve -d 'The daemon'
+complete -c hob -n __fish_use_subcommand -a stop -d 'End the daemon'
+complete -c hob -n __fish_use_subcommand -a engine -d 'The worker that computes'
+
+complete -c hob -n "__fish_seen_subcommand_from $answers" -a '(__hob_names ls)'
+complete -c hob -n "__fish_seen_subcommand_from $answers" -s m -l model -x -a '(__hob_names ls)' -d 'The model'
+complete -c hob -n "__fish_seen_subcommand_from $answers" -s s -l system -x -d 'Instructions before the prompt'
+complete -c hob -n "__fish_seen_subcommand_from $answers" -s t -l temperature -x -d '0 to 2'
+complete -c hob -n "__fish_seen_subcommand_from $answers" -s n -l max-tokens -x -d 'Stop after N tokens'
+complete -c hob -n "__fish_seen_subcommand_from $answers ls history" -l no-start -d 'Fail when the daemon is not running'
+complete -c hob -n '__fish_seen_subcommand_from run' -s c -l conversation -x -a '(__hob_names history)' -d 'Go on with'
+complete -c hob -n '__fish_seen_subcommand_from run' -l seed -x -d 'Repeatable answer'
+complete -c hob -n '__fish_seen_subcommand_from run' -l stats -d 'Print tokens/s on standard error'
+complete -c hob -n '__fish_seen_subcommand_from chat' -s c -l continue -d 'Go on with the last conversation'
+complete -c hob -n '__fish_seen_subcommand_from chat' -l conversation -x -a '(__hob_names history)' -d 'Go on with'
+complete -c hob -n '__fish_seen_subcommand_from history' -a '(__hob_names history)'
+complete -c hob -n '__fish_seen_subcommand_from run ls ps history pull' -l json -d 'Print JSON'
+
+complete -c hob -n '__fish_seen_subcommand_from pull' -s l -l list -d 'Print the catalogue'
+complete -c hob -n '__fish_seen_subcommand_from pull' -l from -r -F -d 'Install this local file'
+complete -c hob -n '__fish_seen_subcommand_from pull' -l dir -r -F -d 'Folder of models'
+complete -c hob -n '__fish_seen_subcommand_from pull' -s f -l force -d 'Replace another file'
+complete -c hob -n '__fish_seen_subcommand_from pull' -s q -l quiet -d 'No progress'
+
+complete -c hob -n '__fish_seen_subcommand_from serve' -s c -l config -r -F -d Configuration
+complete -c hob -n '__fish_seen_subcommand_from serve' -s p -l port -x -d 'TCP port'
+complete -c hob -n '__fish_seen_subcommand_from serve' -s s -l socket -r -F -d 'Unix socket'
+complete -c hob -n '__fish_seen_subcommand_from serve' -s v -l verbose -d 'Log more'
+complete -c hob -n '__fish_seen_subcommand_from serve' -s t -l test -d 'Check the configuration'

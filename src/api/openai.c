@@ -1,0 +1,338 @@
+/* Handlers for OpenAI's paths and the life of one answer.
+ *
+ * Loop thread.  An answer is owner of its dispatch job and holder of the client's exchange; it goes
+ * when the reply is complete or the client has left, whichever is first.
+ *
+ *      waiting ─▶ (200 ms or first text) head sent ─▶ text … ─▶ finished | failed
+ *
+ * The head of a stream waits for the first text, at most 200 ms: a failure before that gets its
+ * real HTTP status, and a client never waits in silence for longer.  From then until the first
+ * text comment lines keep the client from giving up. */
+#include "api/openai.h"
+
+#include <sys/random.h>
+#include "base/log.h"
+#include "route/dispatch.h"
+#include "route/models.h"
+
+enum { HEAD_AFTER_MS = 200, COMMENT_EVERY_MS = 5000 };
+
+struct answer {
+	struct exchange exchange;
+	struct event_sink sink;
+	uv_timer_t timer; /* streams: head, then comments */
+	struct conn *conn;
+	struct dispatch_job *job; /* NULL after its end */
+	struct openai_encoder enc;
+	bool is_stream, head_sent, text_seen;
+	enum progress_stage stage;
+	int done_tokens, total_tokens;
+	struct buf out; /* scratch */
+};
+
+/* -- the end -- */
+
+static void on_timer_closed(uv_handle_t *h)
+{
+	struct answer *a = h->data;
+
+	openai_encoder_fini(&a->enc);
+	buf_free(&a->out);
+	free(a);
+}
+
+static void answer_close(struct answer *a)
+{
+	a->conn = NULL;
+	uv_close((uv_handle_t *)&a->timer, on_timer_closed);
+}
+
+static void on_abort(struct exchange *x)
+{
+	struct answer *a = CONTAINER_OF(x, struct answer, exchange);
+
+	log_debug("%s: the client has left", a->enc.id);
+	if (a->job)
+		dispatch_cancel(a->job);
+	a->job = NULL;
+	answer_close(a);
+}
+
+static void on_pause(struct exchange *x, bool paused)
+{
+	struct answer *a = CONTAINER_OF(x, struct answer, exchange);
+
+	if (a->job)
+		dispatch_pause(a->job, paused);
+}
+
+/* -- streams -- */
+
+static void send_head(struct answer *a)
+{
+	struct buf fields = {0};
+
+	if (a->head_sent)
+		return;
+	a->head_sent = true;
+	buf_adds(&fields, "Cache-Control: no-cache\r\n");
+	openai_add_fields(&a->enc, &fields);
+	http_stream_begin(a->conn, 200, "text/event-stream", fields.data);
+	buf_free(&fields);
+}
+
+static void send_out(struct answer *a)
+{
+	http_stream_write(a->conn, buf_str(&a->out));
+	buf_clear(&a->out);
+}
+
+static void send_comment(struct answer *a)
+{
+	buf_addf(&a->out, ": hob %s", progress_stage_name(a->stage));
+	if (a->total_tokens > 0)
+		buf_addf(&a->out, " %d/%d", a->done_tokens, a->total_tokens);
+	buf_adds(&a->out, "\n\n");
+	send_out(a);
+}
+
+static void on_timer(uv_timer_t *t)
+{
+	struct answer *a = t->data;
+
+	if (a->text_seen || !a->conn)
+		return;
+	send_head(a);
+	send_comment(a);
+}
+
+static void stream_delta(struct answer *a, const struct event *ev)
+{
+	if (!a->text_seen)
+		uv_timer_stop(&a->timer);
+	a->text_seen = true;
+	send_head(a);
+	openai_add_delta(&a->enc, ev, &a->out);
+	send_out(a);
+}
+
+static void stream_progress(struct answer *a, const struct event *ev)
+{
+	bool news = ev->progress.stage != a->stage;
+
+	a->stage = ev->progress.stage;
+	a->done_tokens = ev->progress.done;
+	a->total_tokens = ev->progress.total;
+	if (news && a->head_sent && !a->text_seen)
+		send_comment(a);
+}
+
+/* -- events -- */
+
+static void fail(struct answer *a, const struct err *why)
+{
+	struct buf fields = {0};
+
+	if (a->head_sent) {
+		openai_add_stream_error(why, &a->out);
+		send_out(a);
+		http_stream_end(a->conn);
+	} else {
+		openai_add_fields(&a->enc, &fields);
+		api_reply_error_status(a->conn, err_info(why->code)->http_status, why,
+				       fields.data);
+		buf_free(&fields);
+	}
+	answer_close(a);
+}
+
+static void finish(struct answer *a, const struct event *ev)
+{
+	struct buf fields = {0};
+
+	if (a->is_stream) {
+		send_head(a);
+		openai_add_finish(&a->enc, ev, &a->out);
+		send_out(a);
+		http_stream_end(a->conn);
+	} else {
+		openai_add_fields(&a->enc, &fields);
+		openai_add_whole(&a->enc, ev, &a->out);
+		http_reply(a->conn, 200, "application/json", fields.data, buf_str(&a->out));
+		buf_free(&fields);
+	}
+	answer_close(a);
+}
+
+static void whole_delta(struct answer *a, const struct event *ev)
+{
+	struct err e = {0};
+
+	if (openai_gather(&a->enc, ev, &e) == 0)
+		return;
+	dispatch_cancel(a->job);
+	a->job = NULL;
+	fail(a, &e);
+}
+
+static void on_event(struct event_sink *sink, const struct event *ev)
+{
+	struct answer *a = CONTAINER_OF(sink, struct answer, sink);
+
+	switch (ev->type) {
+	case EVENT_STARTED:
+		openai_started(&a->enc, ev);
+		break;
+	case EVENT_TEXT:
+	case EVENT_REASONING:
+	case EVENT_TOOL_CALL:
+		(a->is_stream ? stream_delta : whole_delta)(a, ev);
+		break;
+	case EVENT_PROGRESS:
+		stream_progress(a, ev);
+		break;
+	case EVENT_FINISHED:
+		a->job = NULL;
+		finish(a, ev);
+		break;
+	case EVENT_FAILED:
+		a->job = NULL;
+		fail(a, &ev->failed);
+		break;
+	}
+}
+
+/* -- requests -- */
+
+static int read_fields(const struct http_request *h, struct request *r, struct err *e)
+{
+	static const struct {
+		const char *name;
+		enum request_class class;
+	} classes[] = {
+		{"interactive", CLASS_INTERACTIVE},
+		{"completion", CLASS_COMPLETION},
+		{"batch", CLASS_BATCH},
+	};
+	struct str conversation = http_header(h, "x-hob-conversation");
+	struct str is_private = http_header(h, "x-hob-private");
+	struct str class = http_header(h, "x-hob-class");
+	size_t i = 0;
+
+	if (conversation.ptr && openai_set_conversation(r, conversation, e) != 0)
+		return -1;
+	if (is_private.ptr && !str_eq(is_private, "0") && !str_eq(is_private, "1"))
+		return err_set(e, ERR_INVALID, "x-hob-private must be 0 or 1");
+	r->is_private = is_private.ptr && str_eq(is_private, "1");
+	if (!class.ptr)
+		return 0;
+	while (i < ARRAY_LEN(classes) && !str_eq_nocase(class, classes[i].name))
+		i++;
+	if (i == ARRAY_LEN(classes))
+		return err_set(e, ERR_INVALID,
+			       "x-hob-class must be interactive, completion or batch");
+	r->class = classes[i].class;
+	return 0;
+}
+
+/* Random, so that ids of two runs never meet in a log or in the store. */
+static void set_id(struct request *r)
+{
+	uint64_t bits = 0;
+
+	if (getrandom(&bits, sizeof(bits), 0) != (ssize_t)sizeof(bits))
+		bits = uv_hrtime();
+	snprintf(r->id, sizeof(r->id), "hob-%016llx", (unsigned long long)bits);
+}
+
+static void start(const struct call *call, struct request *r, const struct openai_params *p)
+{
+	struct answer *a = xcalloc(1, sizeof(*a));
+
+	a->exchange.abort = on_abort;
+	a->exchange.pause = on_pause;
+	a->sink.event = on_event;
+	a->conn = call->conn;
+	a->is_stream = p->stream;
+	set_id(r);
+	openai_encoder_init(&a->enc, r, p);
+	uv_timer_init(conn_loop(a->conn), &a->timer);
+	a->timer.data = a;
+	if (a->is_stream)
+		uv_timer_start(&a->timer, on_timer, HEAD_AFTER_MS, COMMENT_EVERY_MS);
+	exchange_begin(a->conn, &a->exchange);
+	a->job = dispatch_start(call->api->dispatch, r, &a->sink);
+}
+
+static void complete(const struct call *call, bool is_chat)
+{
+	struct openai_params p;
+	struct err e = {0};
+	struct request *r = openai_decode(call->http->body, is_chat, &p, &e);
+
+	if (r && read_fields(call->http, r, &e) == 0) {
+		start(call, r, &p);
+		return;
+	}
+	request_free(r);
+	api_reply_error(call->conn, &e);
+}
+
+void openai_chat(const struct call *call)
+{
+	complete(call, true);
+}
+
+void openai_completion(const struct call *call)
+{
+	complete(call, false);
+}
+
+/* -- models -- */
+
+static void add_model(struct buf *out, const struct model *m)
+{
+	buf_adds(out, "{\"id\":");
+	buf_add_json(out, m->name, strlen(m->name));
+	buf_addf(out,
+		 ",\"object\":\"model\",\"created\":%lld,\"owned_by\":\"%s\",\"hob\":{"
+		 "\"bytes\":%llu,\"ctx\":%d,\"pinned\":%s}}",
+		 (long long)(m->mtime_ms / 1000), m->path ? "local" : "remote",
+		 (unsigned long long)m->bytes, m->ctx, m->pinned ? "true" : "false");
+}
+
+void openai_models(const struct call *call)
+{
+	struct models *models = call->api->models;
+	struct buf out = {0};
+
+	models_rescan(models, call->api->config);
+	buf_adds(&out, "{\"object\":\"list\",\"data\":[");
+	for (int i = 0; i < models_count(models); i++) {
+		buf_adds(&out, i ? "," : "");
+		add_model(&out, models_at(models, i));
+	}
+	buf_adds(&out, "]}");
+	api_reply_json(call->conn, &out);
+	buf_free(&out);
+}
+
+void openai_model(const struct call *call)
+{
+	const struct model *m = NULL;
+	struct buf name = {0}, out = {0};
+	struct err e = {0};
+
+	if (http_unescape(call->param, &name))
+		m = models_find(call->api->models, name.data);
+	if (m) {
+		add_model(&out, m);
+		api_reply_json(call->conn, &out);
+	} else {
+		err_set(&e, ERR_MODEL, "no model '%.200s'; GET /v1/models lists them",
+			name.data ? name.data : "");
+		api_reply_error(call->conn, &e);
+	}
+	buf_free(&name);
+	buf_free(&out);
+}

@@ -1,0 +1,79 @@
+/* OpenAI's dialect: /v1/models, /v1/chat/completions, /v1/completions.
+ *
+ * openai.c        handlers and the life of one answer
+ * openai_decode.c bytes to struct request; pure
+ * openai_encode.c events to chunks or one object; pure
+ * Shapes as the official client's types (npm openai 6.49.0, PyPI openai 1.x and 2.x) read them. */
+#ifndef HOB_OPENAI_H
+#define HOB_OPENAI_H
+
+#include "api/routes.h"
+#include "route/event.h"
+#include "route/request.h"
+
+route_handler openai_models;
+route_handler openai_model;
+route_handler openai_chat;
+route_handler openai_completion;
+
+/* -- decode -- */
+
+enum {
+	OPENAI_MAX_MESSAGES = 100000,
+	OPENAI_MAX_STOP_BYTES = 1024,
+	OPENAI_MAX_MODEL_BYTES = 256,
+	OPENAI_MAX_CONVERSATION_BYTES = 64,
+};
+
+struct openai_params {
+	bool stream, include_usage;
+};
+
+/* NULL and an error that names the field.  Fields that we do not read go to extra_json. */
+struct request *openai_decode(struct str body, bool is_chat, struct openai_params *p,
+			      struct err *e);
+/* An id, "new" or "last", in place of what the request had. */
+int openai_set_conversation(struct request *r, struct str id, struct err *e);
+
+/* -- encode -- */
+
+enum { OPENAI_MAX_TOOL_CALLS = 128, OPENAI_MAX_WHOLE_BYTES = 32 << 20 };
+
+struct openai_tool_call {
+	char *id, *name; /* owned */
+	struct buf arguments;
+};
+
+struct openai_encoder {
+	bool is_chat, include_usage;
+	char id[REQUEST_ID_BYTES + 16];
+	int64_t created_s;
+	/* From EVENT_STARTED; owned.  model is what the client asked for until then. */
+	char *model, *provider, *reason, *conversation;
+	int kept, dropped; /* -1 = no memory used */
+
+	bool role_sent;
+	struct buf prefix; /* what all chunks begin with */
+	/* Whole replies only */
+	struct buf text, reasoning;
+	struct openai_tool_call tools[OPENAI_MAX_TOOL_CALLS];
+	int ntools;
+};
+
+void openai_encoder_init(struct openai_encoder *enc, const struct request *r,
+			 const struct openai_params *p);
+void openai_encoder_fini(struct openai_encoder *enc);
+void openai_started(struct openai_encoder *enc, const struct event *ev);
+/* Whole lines for the reply's head: x-hob-model, … as far as they are known. */
+void openai_add_fields(const struct openai_encoder *enc, struct buf *head);
+
+/* Streams: each appends whole SSE events. */
+void openai_add_delta(struct openai_encoder *enc, const struct event *ev, struct buf *out);
+void openai_add_finish(struct openai_encoder *enc, const struct event *ev, struct buf *out);
+void openai_add_stream_error(const struct err *why, struct buf *out);
+
+/* Whole replies: gather, then one object.  -1: over OPENAI_MAX_WHOLE_BYTES or 128 tool calls. */
+int openai_gather(struct openai_encoder *enc, const struct event *ev, struct err *e);
+void openai_add_whole(struct openai_encoder *enc, const struct event *ev, struct buf *out);
+
+#endif

@@ -1,0 +1,336 @@
+/* From events to OpenAI's JSON.  Pure; any thread.
+ *
+ * Text is put together by hand, not through a tree: one chunk per token is the hottest encoding
+ * there is.  Clients want numbers in `usage`, so an unknown count is 0 there and null in `hob`. */
+#include "api/openai.h"
+
+#include "base/clock.h"
+#include "base/json.h"
+
+void openai_encoder_init(struct openai_encoder *enc, const struct request *r,
+			 const struct openai_params *p)
+{
+	memset(enc, 0, sizeof(*enc));
+	enc->is_chat = r->is_chat;
+	enc->include_usage = p->include_usage;
+	snprintf(enc->id, sizeof(enc->id), "%s-%s", r->is_chat ? "chatcmpl" : "cmpl", r->id);
+	enc->created_s = clock_unix_ms() / 1000;
+	enc->model = xstrdup(r->model);
+	enc->kept = enc->dropped = -1;
+}
+
+void openai_encoder_fini(struct openai_encoder *enc)
+{
+	free(enc->model);
+	free(enc->provider);
+	free(enc->reason);
+	free(enc->conversation);
+	buf_free(&enc->prefix);
+	buf_free(&enc->text);
+	buf_free(&enc->reasoning);
+	for (int i = 0; i < enc->ntools; i++) {
+		free(enc->tools[i].id);
+		free(enc->tools[i].name);
+		buf_free(&enc->tools[i].arguments);
+	}
+}
+
+static void replace(char **to, const char *s)
+{
+	char *copy = s ? xstrdup(s) : NULL;
+
+	free(*to);
+	*to = copy;
+}
+
+void openai_started(struct openai_encoder *enc, const struct event *ev)
+{
+	if (ev->started.model)
+		replace(&enc->model, ev->started.model);
+	replace(&enc->provider, ev->started.provider);
+	replace(&enc->reason, ev->started.reason);
+	replace(&enc->conversation, ev->started.conversation);
+	enc->kept = ev->started.kept_messages;
+	enc->dropped = ev->started.dropped_messages;
+}
+
+void openai_add_fields(const struct openai_encoder *enc, struct buf *head)
+{
+	http_add_field(head, "x-request-id", enc->id);
+	if (!enc->provider) /* not started */
+		return;
+	http_add_field(head, "x-hob-model", enc->model);
+	http_add_field(head, "x-hob-provider", enc->provider);
+	if (enc->reason)
+		http_add_field(head, "x-hob-reason", enc->reason);
+	if (enc->conversation)
+		http_add_field(head, "x-hob-conversation", enc->conversation);
+	if (enc->kept >= 0)
+		buf_addf(head, "x-hob-context: kept=%d, dropped=%d\r\n", enc->kept,
+			 enc->dropped);
+}
+
+/* -- parts -- */
+
+static void add_string(struct buf *out, const char *s)
+{
+	if (s)
+		buf_add_json(out, s, strlen(s));
+	else
+		buf_adds(out, "null");
+}
+
+static int known(int n)
+{
+	return n < 0 ? 0 : n;
+}
+
+static void add_usage(struct buf *out, const struct usage *u)
+{
+	buf_addf(out,
+		 "\"usage\":{\"prompt_tokens\":%d,\"completion_tokens\":%d,\"total_tokens\":%lld",
+		 known(u->prompt_tokens), known(u->completion_tokens),
+		 (long long)known(u->prompt_tokens) + known(u->completion_tokens));
+	if (u->cached_tokens >= 0)
+		buf_addf(out, ",\"prompt_tokens_details\":{\"cached_tokens\":%d}",
+			 u->cached_tokens);
+	if (u->cost_usd >= 0)
+		buf_addf(out, ",\"cost\":%.9g", u->cost_usd);
+	buf_addc(out, '}');
+}
+
+static void add_number(struct buf *out, const char *key, double v)
+{
+	if (v < 0)
+		buf_addf(out, ",\"%s\":null", key);
+	else
+		buf_addf(out, ",\"%s\":%.10g", key, v);
+}
+
+static void add_hob(const struct openai_encoder *enc, struct buf *out, const struct usage *u)
+{
+	buf_adds(out, "\"hob\":{\"provider\":");
+	add_string(out, enc->provider);
+	buf_adds(out, ",\"model\":");
+	add_string(out, enc->model);
+	buf_adds(out, ",\"reason\":");
+	add_string(out, enc->reason);
+	add_number(out, "prefill_ms", u->prefill_ms);
+	add_number(out, "decode_ms", u->decode_ms);
+	add_number(out, "prompt_tokens", u->prompt_tokens);
+	add_number(out, "cached_tokens", u->cached_tokens);
+	add_number(out, "completion_tokens", u->completion_tokens);
+	add_number(out, "cost_usd", u->cost_usd);
+	buf_adds(out, ",\"conversation\":");
+	add_string(out, enc->conversation);
+	add_number(out, "kept", enc->kept);
+	add_number(out, "dropped", enc->dropped);
+	buf_addc(out, '}');
+}
+
+/* -- streams -- */
+
+static void begin_chunk(struct openai_encoder *enc, struct buf *out)
+{
+	struct buf *p = &enc->prefix;
+
+	if (!p->len) {
+		buf_addf(p, "data: {\"id\":\"%s\",\"object\":\"%s\",\"created\":%lld,\"model\":",
+			 enc->id, enc->is_chat ? "chat.completion.chunk" : "text_completion",
+			 (long long)enc->created_s);
+		add_string(p, enc->model);
+		buf_adds(p, ",\"choices\":[");
+	}
+	buf_add(out, p->data, p->len);
+}
+
+static void end_chunk(const struct openai_encoder *enc, struct buf *out)
+{
+	buf_adds(out, enc->include_usage ? ",\"usage\":null}\n\n" : "}\n\n");
+}
+
+static void add_role(struct openai_encoder *enc, struct buf *out)
+{
+	if (enc->role_sent || !enc->is_chat)
+		return;
+	enc->role_sent = true;
+	begin_chunk(enc, out);
+	buf_adds(out, "{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},"
+		      "\"logprobs\":null,\"finish_reason\":null}]");
+	end_chunk(enc, out);
+}
+
+static void add_chat_delta(const struct event *ev, struct buf *out)
+{
+	const char *s = ev->text.ptr;
+	size_t n = ev->text.len;
+
+	switch (ev->type) {
+	case EVENT_REASONING: /* both names are in use; see research on the field split */
+		buf_adds(out, "\"reasoning_content\":");
+		buf_add_json(out, s, n);
+		buf_adds(out, ",\"reasoning\":");
+		buf_add_json(out, s, n);
+		break;
+	case EVENT_TOOL_CALL:
+		buf_adds(out, "\"tool_calls\":[");
+		buf_add(out, s, n); /* JSON already */
+		buf_adds(out, "]");
+		break;
+	default:
+		buf_adds(out, "\"content\":");
+		buf_add_json(out, s, n);
+	}
+}
+
+void openai_add_delta(struct openai_encoder *enc, const struct event *ev, struct buf *out)
+{
+	if (!enc->is_chat && ev->type != EVENT_TEXT)
+		return; /* raw completions have no place for it */
+	add_role(enc, out);
+	begin_chunk(enc, out);
+	buf_adds(out, enc->is_chat ? "{\"index\":0,\"delta\":{" : "{\"index\":0,\"text\":");
+	if (enc->is_chat)
+		add_chat_delta(ev, out);
+	else
+		buf_add_json(out, ev->text.ptr, ev->text.len);
+	buf_adds(out, enc->is_chat ? "},\"logprobs\":null,\"finish_reason\":null}]"
+				   : ",\"logprobs\":null,\"finish_reason\":null}]");
+	end_chunk(enc, out);
+}
+
+void openai_add_finish(struct openai_encoder *enc, const struct event *ev, struct buf *out)
+{
+	add_role(enc, out);
+	begin_chunk(enc, out);
+	buf_addf(out, "{\"index\":0,%s,\"logprobs\":null,\"finish_reason\":\"%s\"}]",
+		 enc->is_chat ? "\"delta\":{}" : "\"text\":\"\"",
+		 finish_reason_name(ev->finished.reason));
+	if (enc->include_usage) {
+		end_chunk(enc, out);
+		begin_chunk(enc, out);
+		buf_adds(out, "],");
+		add_usage(out, &ev->finished.usage);
+	}
+	buf_addc(out, ',');
+	add_hob(enc, out, &ev->finished.usage);
+	buf_adds(out, "}\n\ndata: [DONE]\n\n");
+}
+
+void openai_add_stream_error(const struct err *why, struct buf *out)
+{
+	/* No [DONE]: a reader that misses the error still sees that the end is missing. */
+	buf_adds(out, "data: ");
+	api_add_error(out, why);
+	buf_adds(out, "\n\n");
+}
+
+/* -- whole replies -- */
+
+/* Joins OpenAI's delta.tool_calls elements by their index. */
+static int gather_tool_call(struct openai_encoder *enc, const struct event *ev, struct err *e)
+{
+	const char *id = NULL, *name = NULL, *arguments = NULL;
+	const cJSON *function = NULL;
+	struct openai_tool_call *t;
+	int64_t index = 0;
+	int rc = -1;
+	cJSON *d = json_parse((struct str){ev->text.ptr, ev->text.len}, e);
+
+	if (!d)
+		return err_wrap(e, "tool call from the model");
+	if (json_int(d, "index", 0, OPENAI_MAX_TOOL_CALLS - 1, &index, e) < 0 ||
+	    json_string(d, "id", &id, e) < 0 || json_object(d, "function", &function, e) < 0)
+		goto out;
+	if (function && (json_string(function, "name", &name, e) < 0 ||
+			 json_string(function, "arguments", &arguments, e) < 0))
+		goto out;
+	if (index >= enc->ntools)
+		enc->ntools = (int)index + 1;
+	t = &enc->tools[index];
+	if (id)
+		replace(&t->id, id);
+	if (name)
+		replace(&t->name, name);
+	if (arguments)
+		buf_adds(&t->arguments, arguments);
+	rc = 0;
+	if (t->arguments.len > OPENAI_MAX_WHOLE_BYTES)
+		rc = err_set(e, ERR_TOO_LARGE, "a tool call grew over 32 MiB");
+out:
+	cJSON_Delete(d);
+	return rc;
+}
+
+int openai_gather(struct openai_encoder *enc, const struct event *ev, struct err *e)
+{
+	struct buf *to = ev->type == EVENT_REASONING ? &enc->reasoning : &enc->text;
+
+	if (ev->type == EVENT_TOOL_CALL)
+		return gather_tool_call(enc, ev, e);
+	if (ev->text.len > OPENAI_MAX_WHOLE_BYTES - to->len)
+		return err_set(e, ERR_TOO_LARGE, "the answer grew over 32 MiB: stream it");
+	buf_add(to, ev->text.ptr, ev->text.len);
+	return 0;
+}
+
+static void add_tools(const struct openai_encoder *enc, struct buf *out)
+{
+	buf_adds(out, ",\"tool_calls\":[");
+	for (int i = 0; i < enc->ntools; i++) {
+		const struct openai_tool_call *t = &enc->tools[i];
+
+		buf_addf(out, "%s{\"id\":", i ? "," : "");
+		add_string(out, t->id ? t->id : "");
+		buf_adds(out, ",\"type\":\"function\",\"function\":{\"name\":");
+		add_string(out, t->name ? t->name : "");
+		buf_adds(out, ",\"arguments\":");
+		buf_add_json(out, t->arguments.data ? t->arguments.data : "", t->arguments.len);
+		buf_adds(out, "}}");
+	}
+	buf_addc(out, ']');
+}
+
+static void add_text(struct buf *out, const struct buf *text)
+{
+	buf_add_json(out, text->data ? text->data : "", text->len);
+}
+
+static void add_whole_message(const struct openai_encoder *enc, struct buf *out)
+{
+	buf_adds(out, "\"message\":{\"role\":\"assistant\",\"content\":");
+	if (!enc->text.len && enc->ntools)
+		buf_adds(out, "null");
+	else
+		add_text(out, &enc->text);
+	buf_adds(out, ",\"refusal\":null");
+	if (enc->reasoning.len) {
+		buf_adds(out, ",\"reasoning_content\":");
+		add_text(out, &enc->reasoning);
+		buf_adds(out, ",\"reasoning\":");
+		add_text(out, &enc->reasoning);
+	}
+	if (enc->ntools)
+		add_tools(enc, out);
+	buf_addc(out, '}');
+}
+
+void openai_add_whole(struct openai_encoder *enc, const struct event *ev, struct buf *out)
+{
+	buf_addf(out, "{\"id\":\"%s\",\"object\":\"%s\",\"created\":%lld,\"model\":", enc->id,
+		 enc->is_chat ? "chat.completion" : "text_completion", (long long)enc->created_s);
+	add_string(out, enc->model);
+	buf_adds(out, ",\"choices\":[{\"index\":0,");
+	if (enc->is_chat) {
+		add_whole_message(enc, out);
+	} else {
+		buf_adds(out, "\"text\":");
+		add_text(out, &enc->text);
+	}
+	buf_addf(out, ",\"logprobs\":null,\"finish_reason\":\"%s\"}],",
+		 finish_reason_name(ev->finished.reason));
+	add_usage(out, &ev->finished.usage);
+	buf_addc(out, ',');
+	add_hob(enc, out, &ev->finished.usage);
+	buf_addc(out, '}');
+}

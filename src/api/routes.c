@@ -1,0 +1,105 @@
+/* The table of routes, and replies that carry an error.  Loop thread, no state. */
+#include "api/routes.h"
+
+#include "api/hob.h"
+#include "api/metrics_api.h"
+#include "api/openai.h"
+
+static const struct route routes[] = {
+	{"GET", "/healthz", hob_health},
+	{"GET", "/metrics", metrics_get},
+	{"GET", "/v1/models", openai_models},
+	{"GET", "/v1/models/*", openai_model},
+	{"POST", "/v1/chat/completions", openai_chat},
+	{"POST", "/v1/completions", openai_completion},
+	{"GET", "/v1/hob/ps", hob_ps},
+	{"GET", "/v1/hob/conversations", hob_conversations},
+	{"GET", "/v1/hob/conversations/*", hob_conversation},
+	{"DELETE", "/v1/hob/conversations/*", hob_conversation_delete},
+};
+
+static bool path_matches(const char *pattern, struct str path, struct str *param)
+{
+	size_t n = strlen(pattern);
+
+	if (pattern[n - 1] != '*')
+		return str_eq(path, pattern);
+	if (path.len < n || memcmp(path.ptr, pattern, n - 1) != 0)
+		return false;
+	*param = (struct str){path.ptr + n - 1, path.len - n + 1};
+	return true;
+}
+
+const struct route *routes_find(struct str method, struct str path, struct str *param,
+				char *allow, size_t allow_bytes)
+{
+	size_t used = 0;
+
+	*param = STR("");
+	allow[0] = '\0';
+	for (size_t i = 0; i < ARRAY_LEN(routes); i++) {
+		const struct route *r = &routes[i];
+		bool is_get = !strcmp(r->method, "GET");
+		int n;
+
+		if (!path_matches(r->path, path, param))
+			continue;
+		if (str_eq(method, r->method) || (is_get && str_eq(method, "HEAD")))
+			return r;
+		n = snprintf(allow + used, allow_bytes - used, "%s%s%s", used ? ", " : "",
+			     r->method, is_get ? ", HEAD" : "");
+		ASSERT(n > 0 && (size_t)n < allow_bytes - used);
+		used += (size_t)n;
+	}
+	return NULL;
+}
+
+/* -- errors -- */
+
+void api_add_error(struct buf *out, const struct err *e)
+{
+	const struct err_info *info = err_info(e->code);
+
+	buf_adds(out, "{\"error\":{\"message\":");
+	buf_add_json(out, e->text, strlen(e->text));
+	buf_addf(out, ",\"type\":\"%s\",\"param\":null,\"code\":\"%s\"}}", info->openai_type,
+		 info->name);
+}
+
+/* The official clients retry 408, 409, 429 and 5xx twice by themselves, so that each of our own
+ * attempts would count thrice: they are told no, unless waiting is what helps. */
+static const struct {
+	enum err_code code;
+	const char *fields;
+} retry_fields[] = {
+	{ERR_BUSY, "retry-after-ms: 1000\r\nRetry-After: 1\r\nx-should-retry: true\r\n"},
+	{ERR_UNAVAILABLE, "retry-after-ms: 500\r\nRetry-After: 1\r\nx-should-retry: true\r\n"},
+	{ERR_UNAUTHORIZED, "WWW-Authenticate: Bearer\r\nx-should-retry: false\r\n"},
+};
+
+void api_reply_error_status(struct conn *c, int status, const struct err *e, const char *extra)
+{
+	const char *fields = "x-should-retry: false\r\n";
+	struct buf body = {0}, head = {0};
+
+	for (size_t i = 0; i < ARRAY_LEN(retry_fields); i++)
+		if (retry_fields[i].code == e->code)
+			fields = retry_fields[i].fields;
+	buf_adds(&head, fields);
+	if (extra)
+		buf_adds(&head, extra);
+	api_add_error(&body, e);
+	http_reply(c, status, "application/json", head.data, buf_str(&body));
+	buf_free(&body);
+	buf_free(&head);
+}
+
+void api_reply_error(struct conn *c, const struct err *e)
+{
+	api_reply_error_status(c, err_info(e->code)->http_status, e, NULL);
+}
+
+void api_reply_json(struct conn *c, const struct buf *body)
+{
+	http_reply(c, 200, "application/json", NULL, buf_str(body));
+}

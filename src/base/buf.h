@@ -1,0 +1,46 @@
+/* Bytes: `struct buf` owns and grows, `struct str` borrows.
+ *
+ * A buf keeps a NUL behind its last byte once it holds anything, so that data can be
+ * printed; length is in len and embedded NULs are fine. */
+#ifndef HOB_BUF_H
+#define HOB_BUF_H
+
+#include <stdarg.h>
+#include "base/base.h"
+
+struct str {
+	const char *ptr; /* borrowed, not NUL-terminated */
+	size_t len;
+};
+
+#define STR(literal) ((struct str){(literal), sizeof(literal) - 1})
+struct str str_of(const char *s); /* NULL gives the empty slice */
+bool str_eq(struct str a, const char *b);
+bool str_eq_nocase(struct str a, const char *b); /* ASCII */
+bool str_starts(struct str a, const char *prefix);
+struct str str_trim(struct str s); /* spaces and tabs at both ends */
+char *str_dup(struct str s);	   /* owned by the caller, NUL-terminated */
+/* Whole slice must be a decimal number within [min, max]; no sign unless min < 0. */
+bool str_to_i64(struct str s, int64_t min, int64_t max, int64_t *out);
+
+struct buf {
+	char *data; /* owned */
+	size_t len, cap;
+};
+
+void buf_free(struct buf *b); /* leaves an empty, usable buf */
+void buf_clear(struct buf *b); /* keeps the memory */
+void buf_reserve(struct buf *b, size_t more);
+void buf_add(struct buf *b, const void *p, size_t n);
+void buf_adds(struct buf *b, const char *s);
+void buf_addc(struct buf *b, char c);
+void buf_addf(struct buf *b, const char *fmt, ...) PRINTF(2, 3);
+void buf_vaddf(struct buf *b, const char *fmt, va_list ap);
+void buf_drop(struct buf *b, size_t n); /* removes n bytes from the front */
+char *buf_take(struct buf *b, size_t *len); /* the caller owns the bytes; len may be NULL */
+struct str buf_str(const struct buf *b);
+
+/* JSON text into a buf: a quoted and escaped string (invalid UTF-8 becomes U+FFFD). */
+void buf_add_json(struct buf *b, const char *s, size_t n);
+
+#endif

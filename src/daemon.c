@@ -1,0 +1,373 @@
+/* Starts and stops everything, in one place.  Loop thread.
+ *
+ * Start: store, models, providers, engine (its process comes with the first load), cache, dispatch,
+ * server.  Stop is the reverse, each step started by the completion of the one before, so that no
+ * callback meets a subsystem that is gone.  SIGTERM drains with a deadline, a second one closes at
+ * once. */
+#include "daemon.h"
+
+#include <signal.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "api/api.h"
+#include "api/server.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/sm.h"
+#include "cache/cache.h"
+#include "memory/store.h"
+#include "metrics.h"
+#include "net/fetch.h"
+#include "net/sd.h"
+#include "providers/engine.h"
+#include "providers/openai.h"
+#include "route/dispatch_open.h"
+
+enum daemon_state { STARTING, SERVING, DRAINING, CLOSING, STATES };
+
+static const struct sm_state states[STATES] = {
+	[STARTING] = {"starting", SM_TO(SERVING) | SM_TO(CLOSING)},
+	[SERVING] = {"serving", SM_TO(DRAINING) | SM_TO(CLOSING)},
+	[DRAINING] = {"draining", SM_TO(CLOSING)},
+	[CLOSING] = {"closing", 0},
+};
+
+enum { SIGNALS = 3 };
+
+struct daemon {
+	uv_loop_t loop;
+	unsigned state; /* enum daemon_state */
+	struct config *config;	 /* owned */
+	const char *config_path; /* borrowed */
+	uv_signal_t signals[SIGNALS];
+	uv_timer_t drain_deadline;
+
+	struct models *models;
+	struct store *store; /* NULL: memory is off or unusable */
+	char *store_error;   /* owned; why it is unusable */
+	struct fetch *fetch;
+	struct provider **remotes; /* owned array */
+	int nremotes;
+	struct engine *engine;
+	struct cache *cache;
+	struct dispatch *dispatch;
+	struct api api;
+	struct server *server;
+};
+
+static void close_start(struct daemon *d);
+
+/* ---- what the API asks ---- */
+
+static void api_ps(void *arg, struct buf *out)
+{
+	struct daemon *d = arg;
+
+	dispatch_ps_json(d->dispatch, out);
+}
+
+static void api_metrics(void *arg, struct buf *out)
+{
+	struct daemon *d = arg;
+	struct metrics_view v = {.dispatch = dispatch_stats(d->dispatch),
+				 .cache = d->cache,
+				 .engine_restarts = engine_restarts(d->engine),
+				 .connections = server_connections(d->server),
+				 .requests = server_requests(d->server),
+				 .uptime_ms = clock_mono_ms() - d->api.started_ms};
+
+	metrics_text(&v, out);
+}
+
+static const char *api_engine(void *arg)
+{
+	struct daemon *d = arg;
+
+	return engine_state_name(engine_state(d->engine));
+}
+
+static const char *api_memory(void *arg)
+{
+	struct daemon *d = arg;
+
+	if (d->store)
+		return store_notice(d->store) ? store_notice(d->store) : "ok";
+	return d->store_error ? d->store_error : "off";
+}
+
+/* ---- budget ---- */
+
+/* Half of what the system says is available: models share the machine with a compiler and a browser. */
+static uint64_t default_budget(void)
+{
+	unsigned long long kib = 0;
+	char line[128];
+	FILE *f = fopen("/proc/meminfo", "re");
+
+	while (f && fgets(line, sizeof line, f))
+		if (sscanf(line, "MemAvailable: %llu kB", &kib) == 1)
+			break;
+	if (f)
+		fclose(f);
+	return kib ? kib * 1024 / 2 : 2ull << 30;
+}
+
+static uint64_t budget(const struct config *c)
+{
+	return c->budget_bytes ? c->budget_bytes : default_budget();
+}
+
+/* ---- start ---- */
+
+/* Memory never keeps the daemon from serving: without it conversations are refused or not kept, and
+ * /healthz says why. */
+static void start_store(struct daemon *d)
+{
+	struct err e = {0};
+
+	if (!d->config->memory_enabled)
+		return;
+	d->store = store_open(&d->loop, d->config->memory_path, &e);
+	if (!d->store) {
+		log_error("conversations will not be kept: %s", e.text);
+		d->store_error = xstrdup(e.text);
+	} else if (store_notice(d->store)) {
+		log_warn("%s", store_notice(d->store));
+	}
+}
+
+static void start_remotes(struct daemon *d)
+{
+	const struct config *c = d->config;
+
+	d->fetch = fetch_new(&d->loop, NULL);
+	ASSERT(d->fetch); /* libcurl could not even allocate */
+	d->remotes = xcalloc((size_t)c->nproviders, sizeof *d->remotes);
+	for (int i = 0; i < c->nproviders; i++) {
+		struct err e = {0};
+		struct provider *p = provider_openai_new(&d->loop, d->fetch, &c->providers[i], &e);
+
+		if (p)
+			d->remotes[d->nremotes++] = p;
+		else
+			log_error("provider '%s' is off: %s", c->providers[i].name, e.text);
+	}
+}
+
+static void start_local(struct daemon *d)
+{
+	struct engine_config engine = {.kernels = d->config->kernels, .threads = d->config->threads};
+	struct cache_parts cache = {.loop = &d->loop,
+				    .budget_bytes = budget(d->config),
+				    .ctx = d->config->ctx,
+				    .slots = d->config->slots};
+
+	d->models = models_new(d->config);
+	d->engine = engine_new(&d->loop, &engine);
+	d->cache = cache_new(&cache);
+}
+
+static int start_server(struct daemon *d, struct err *e)
+{
+	d->api = (struct api){.dispatch = d->dispatch,
+			      .models = d->models,
+			      .store = d->store,
+			      .config = d->config,
+			      .ps_json = api_ps,
+			      .metrics_text = api_metrics,
+			      .engine_status = api_engine,
+			      .memory_status = api_memory,
+			      .arg = d,
+			      .started_ms = clock_mono_ms(),
+			      .version = PACKAGE_VERSION};
+	d->server = server_start(&d->loop, &d->api, e);
+	return d->server ? 0 : -1;
+}
+
+/* ---- stop: each step begins the next ---- */
+
+static void on_store_closed(void *arg)
+{
+	struct daemon *d = arg;
+
+	d->store = NULL;
+}
+
+static void close_store(void *arg)
+{
+	struct daemon *d = arg;
+
+	if (d->store)
+		store_close(d->store, on_store_closed, d);
+}
+
+static void close_fetch(void *arg)
+{
+	struct daemon *d = arg;
+
+	fetch_close(d->fetch, close_store, d);
+}
+
+static void close_remotes(void *arg)
+{
+	struct daemon *d = arg;
+
+	if (d->nremotes > 0) {
+		struct provider *p = d->remotes[--d->nremotes];
+
+		p->ops->close(p, close_remotes, d);
+	} else {
+		close_fetch(d);
+	}
+}
+
+static void close_engine(void *arg)
+{
+	struct daemon *d = arg;
+	struct provider *p = engine_provider(d->engine);
+
+	p->ops->close(p, close_remotes, d);
+}
+
+static void close_dispatch(void *arg)
+{
+	struct daemon *d = arg;
+
+	d->server = NULL;
+	dispatch_free(d->dispatch);
+	cache_close(d->cache, close_engine, d);
+}
+
+static void close_start(struct daemon *d)
+{
+	if (d->state == CLOSING)
+		return;
+	sm_move(states, "daemon", &d->state, CLOSING);
+	for (int i = 0; i < SIGNALS; i++)
+		uv_close((uv_handle_t *)&d->signals[i], NULL);
+	uv_close((uv_handle_t *)&d->drain_deadline, NULL);
+	if (d->server)
+		server_close(d->server, close_dispatch, d);
+	else
+		close_dispatch(d);
+}
+
+static void on_drained(void *arg)
+{
+	close_start(arg);
+}
+
+static void on_drain_deadline(uv_timer_t *t)
+{
+	log_warn("replies still running after %d s: closing them", DAEMON_DRAIN_MS / 1000);
+	close_start(t->data);
+}
+
+static void drain(struct daemon *d)
+{
+	sm_move(states, "daemon", &d->state, DRAINING);
+	log_info("stopping: finishing what runs (again to stop at once)");
+	sd_tell("STOPPING=1");
+	uv_timer_start(&d->drain_deadline, on_drain_deadline, DAEMON_DRAIN_MS, 0);
+	server_drain(d->server, on_drained, d);
+}
+
+/* ---- reload ---- */
+
+/* Applies what can change while running; says what cannot. */
+static void reload(struct daemon *d)
+{
+	struct err e = {0};
+	struct config *next = config_load(d->config_path, &e), *old = d->config;
+
+	if (!next) {
+		log_error("reload: %s; the old configuration stays", e.text);
+		return;
+	}
+	if (strcmp(next->socket_path, old->socket_path) || next->port != old->port ||
+	    strcmp(next->bind, old->bind))
+		log_warn("reload: socket, bind and port change at the next start");
+	if (next->nproviders != old->nproviders)
+		log_warn("reload: providers change at the next start");
+	d->config = next;
+	d->api.config = next;
+	models_rescan(d->models, next);
+	cache_set_budget(d->cache, budget(next));
+	dispatch_set_config(d->dispatch, next);
+	config_free(old);
+	log_info("reload: done, %d models", models_count(d->models));
+}
+
+static void on_signal(uv_signal_t *h, int number)
+{
+	struct daemon *d = h->data;
+
+	if (number == SIGHUP) {
+		if (d->state == SERVING)
+			reload(d);
+	} else if (d->state == SERVING) {
+		drain(d);
+	} else {
+		close_start(d);
+	}
+}
+
+static void start_signals(struct daemon *d)
+{
+	static const int numbers[SIGNALS] = {SIGTERM, SIGINT, SIGHUP};
+
+	for (int i = 0; i < SIGNALS; i++) {
+		uv_signal_init(&d->loop, &d->signals[i]);
+		d->signals[i].data = d;
+		uv_signal_start(&d->signals[i], on_signal, numbers[i]);
+	}
+	uv_timer_init(&d->loop, &d->drain_deadline);
+	d->drain_deadline.data = d;
+}
+
+static void start_dispatch(struct daemon *d)
+{
+	struct dispatch_parts parts = {.loop = &d->loop,
+				       .config = d->config,
+				       .models = d->models,
+				       .cache = d->cache,
+				       .engine = d->engine,
+				       .store = d->store,
+				       .providers = d->remotes,
+				       .nproviders = d->nremotes};
+
+	d->dispatch = dispatch_new(&parts);
+}
+
+int daemon_run(struct config *c, const char *config_path, struct err *e)
+{
+	struct daemon *d = xcalloc(1, sizeof *d);
+	int rc;
+
+	d->config = c;
+	d->config_path = config_path;
+	ASSERT(uv_loop_init(&d->loop) == 0);
+	start_signals(d);
+	start_store(d);
+	start_remotes(d);
+	start_local(d);
+	start_dispatch(d);
+	rc = start_server(d, e);
+	if (rc < 0) {
+		close_start(d);
+	} else {
+		sm_move(states, "daemon", &d->state, SERVING);
+		log_info("serving on %s and port %d, %d models", c->socket_path, server_port(d->server),
+			 models_count(d->models));
+		sd_tell("READY=1");
+	}
+	uv_run(&d->loop, UV_RUN_DEFAULT);
+	ASSERT(uv_loop_close(&d->loop) == 0);
+	models_free(d->models);
+	config_free(d->config);
+	free(d->remotes);
+	free(d->store_error);
+	free(d);
+	return rc;
+}

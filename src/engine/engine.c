@@ -1,0 +1,668 @@
+/* The engine process: reads commands between steps, lets each model with work take a step in turn.
+ *
+ * Everything here runs on one thread, loading included: a load stalls running answers for as long as packing
+ * takes (a second per 10 GB or so).  Output is buffered and sent without blocking; when the router does not
+ * read, computing pauses instead of memory growing.  What wire.h does not allow is a bug of the other
+ * side, so it ends the process: going on would hide it. */
+#include "engine/engine.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "engine/batch.h"
+#include "engine/stops.h"
+#include "engine/wire.h"
+
+enum {
+	READ_BYTES = 1 << 16,
+	MIN_CTX = 32,
+	DEFAULT_CTX = 4096,
+	MAX_MESSAGES = 65536
+};
+
+struct loaded {
+	int64_t id;
+	struct model *model; /* owned */
+	struct batch *batch; /* owned */
+};
+
+struct engine {
+	int in_fd, out_fd;
+	const struct kernels *kernels;
+	struct pool *pool; /* owned */
+	struct loaded models[ENGINE_MAX_MODELS];
+	int nmodels, turn; /* turn: the model that takes the next step */
+	struct buf in, out;
+	size_t scanned; /* of in: bytes known to hold no newline */
+	bool quit;
+	int status;
+};
+
+/* --- output -------------------------------------------------------------------------------- */
+
+static void add_string(struct buf *b, const char *key, struct str s)
+{
+	buf_addf(b, ",\"%s\":", key);
+	buf_add_json(b, s.ptr, s.len);
+}
+
+static void add_err(struct buf *b, const struct err *e)
+{
+	add_string(b, "code", str_of(err_info(e->code)->name));
+	add_string(b, "message", str_of(e->text));
+	buf_adds(b, "}\n");
+}
+
+static void job_failed(struct engine *g, int64_t job, const struct err *e)
+{
+	buf_addf(&g->out, "{\"ev\":\"failed\",\"job\":%lld", (long long)job);
+	add_err(&g->out, e);
+}
+
+static void on_batch_event(void *arg, const struct batch_event *ev)
+{
+	struct engine *g = arg;
+	struct buf *b = &g->out;
+	long long job = ev->job;
+
+	switch (ev->kind) {
+	case BATCH_STARTED:
+		buf_addf(b,
+			 "{\"ev\":\"started\",\"job\":%lld,\"prompt_tokens\":%d,"
+			 "\"cached_tokens\":%d}\n",
+			 job, ev->prompt_tokens, ev->cached_tokens);
+		break;
+	case BATCH_PROGRESS:
+		buf_addf(b, "{\"ev\":\"progress\",\"job\":%lld,\"done\":%d,\"total\":%d}\n", job,
+			 ev->done, ev->prompt_tokens);
+		break;
+	case BATCH_TEXT:
+		buf_addf(b, "{\"ev\":\"text\",\"job\":%lld", job);
+		add_string(b, "text", ev->text);
+		buf_adds(b, "}\n");
+		break;
+	case BATCH_FINISHED:
+		buf_addf(b,
+			 "{\"ev\":\"finished\",\"job\":%lld,\"reason\":\"%s\","
+			 "\"prompt_tokens\":%d,\"cached_tokens\":%d,\"completion_tokens\":%d,"
+			 "\"prefill_ms\":%.3f,\"decode_ms\":%.3f}\n",
+			 job, ev->reason, ev->prompt_tokens, ev->cached_tokens,
+			 ev->completion_tokens, (double)ev->prefill_us / 1000,
+			 (double)ev->decode_us / 1000);
+		break;
+	case BATCH_FAILED:
+		job_failed(g, ev->job, ev->err);
+		break;
+	}
+}
+
+/* -1: the router is gone or the descriptor broke. */
+static int flush(struct engine *g)
+{
+	size_t sent = 0;
+
+	while (sent < g->out.len) {
+		ssize_t n = write(g->out_fd, g->out.data + sent, g->out.len - sent);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+			break;
+		if (n <= 0) {
+			if (errno != EPIPE && errno != ECONNRESET)
+				log_error("engine: write: %s", strerror(errno));
+			return -1;
+		}
+		sent += (size_t)n;
+	}
+	if (sent)
+		buf_drop(&g->out, sent);
+	return 0;
+}
+
+/* --- models -------------------------------------------------------------------------------- */
+
+static struct loaded *find_model(struct engine *g, int64_t id)
+{
+	for (int i = 0; i < g->nmodels; i++)
+		if (g->models[i].id == id)
+			return &g->models[i];
+	return NULL;
+}
+
+static void say_loaded(struct engine *g, const struct loaded *l, int ctx, int slots, uint64_t us)
+{
+	const struct hparams *hp = &l->model->hp;
+	struct buf *b = &g->out;
+
+	buf_addf(b,
+		 "{\"ev\":\"loaded\",\"model\":%lld,\"bytes\":%zu,\"file_bytes\":%zu,\"ctx\":%d,"
+		 "\"ctx_train\":%d,\"slots\":%d,\"arch\":\"%s\"",
+		 (long long)l->id, model_bytes(l->model) + batch_bytes(l->batch),
+		 gguf_file_bytes(l->model->gguf), ctx, hp->ctx_train, slots, hp->arch->name);
+	add_string(b, "name", str_of(hp->name));
+	buf_addf(b, ",\"chat\":%s,\"load_ms\":%.3f}\n",
+		 l->model->chat.family != CHAT_NONE ? "true" : "false", (double)us / 1000);
+}
+
+static int open_model(struct engine *g, struct loaded *l, const char *path, int *ctx, int slots,
+		      struct err *e)
+{
+	if (g->nmodels == ENGINE_MAX_MODELS)
+		return err_set(e, ERR_BUSY, "%d models are loaded: unload one first", g->nmodels);
+	l->model = model_open(path, g->pool, e);
+	if (!l->model)
+		return -1;
+	/* Beyond what it was trained for a model only babbles. */
+	if (*ctx > l->model->hp.ctx_train)
+		*ctx = l->model->hp.ctx_train;
+	l->batch = batch_new(l->model, g->kernels, g->pool, *ctx, slots, on_batch_event, g);
+	return 0;
+}
+
+static int op_load(struct engine *g, const cJSON *line, struct err *e)
+{
+	struct loaded l = {0};
+	const char *path = NULL;
+	int64_t ctx = DEFAULT_CTX, slots = 1;
+	uint64_t t0 = clock_mono_us();
+	struct err why = {0};
+	int n;
+
+	if (json_int(line, "model", 0, INT64_C(1) << 53, &l.id, e) != 1 ||
+	    json_string(line, "path", &path, e) != 1 ||
+	    json_int(line, "ctx", MIN_CTX, ARCH_MAX_CTX, &ctx, e) < 0 ||
+	    json_int(line, "slots", 1, KV_MAX_SLOTS, &slots, e) < 0)
+		return -1;
+	if (find_model(g, l.id))
+		return err_set(e, ERR_CONFLICT, "model %lld is loaded already", (long long)l.id);
+	n = (int)ctx;
+	if (open_model(g, &l, path, &n, (int)slots, &why) < 0) {
+		buf_addf(&g->out, "{\"ev\":\"load_failed\",\"model\":%lld", (long long)l.id);
+		add_err(&g->out, &why);
+		return 0;
+	}
+	g->models[g->nmodels++] = l;
+	say_loaded(g, &l, n, (int)slots, clock_mono_us() - t0);
+	return 0;
+}
+
+static void close_model(struct engine *g, struct loaded *l)
+{
+	batch_free(l->batch);
+	model_free(l->model);
+	*l = g->models[--g->nmodels];
+}
+
+static int op_unload(struct engine *g, const cJSON *line, struct err *e)
+{
+	struct err why = {0};
+	struct loaded *l;
+	int64_t id;
+
+	if (json_int(line, "model", 0, INT64_C(1) << 53, &id, e) != 1)
+		return -1;
+	l = find_model(g, id);
+	if (!l)
+		return err_set(e, ERR_MODEL, "unload of model %lld, which is not loaded",
+			       (long long)id);
+	err_set(&why, ERR_UNAVAILABLE, "the model was unloaded");
+	batch_fail_all(l->batch, &why);
+	close_model(g, l);
+	buf_addf(&g->out, "{\"ev\":\"unloaded\",\"model\":%lld}\n", (long long)id);
+	return 0;
+}
+
+/* --- jobs ----------------------------------------------------------------------------------- */
+
+static int read_messages(const cJSON *line, struct chat_message **out, int *n, struct err *e)
+{
+	const cJSON *list = NULL, *item;
+	int count, i = 0;
+
+	*out = NULL;
+	*n = 0;
+	if (json_array(line, "messages", &list, e) < 0)
+		return -1;
+	count = list ? cJSON_GetArraySize(list) : 0;
+	if (count > MAX_MESSAGES)
+		return err_set(e, ERR_TOO_LARGE, "%d messages, at most %d", count, MAX_MESSAGES);
+	*out = xcalloc((size_t)count + 1, sizeof(**out));
+	cJSON_ArrayForEach(item, list)
+	{
+		const char *role = NULL, *text = NULL;
+
+		if (json_string(item, "role", &role, e) < 0 ||
+		    json_string(item, "content", &text, e) < 0)
+			return -1;
+		if (!role || !chat_role_by_name(str_of(role), &(*out)[i].role))
+			return err_set(e, ERR_INVALID, "messages[%d]: role '%s' is not known", i,
+				       role ? role : "");
+		(*out)[i++].text = str_of(text);
+	}
+	*n = count;
+	return 0;
+}
+
+/* The prompt of a job: a chat's messages by the model's template, or raw text. Special tokens are known
+ * in raw text only: who completes raw text writes the template himself. */
+static int read_prompt(const struct model *m, const cJSON *line, struct tokens *out, struct err *e)
+{
+	struct chat_message *messages = NULL;
+	const char *prompt = NULL;
+	int n, rc = -1;
+
+	if (json_string(line, "prompt", &prompt, e) < 0 || read_messages(line, &messages, &n, e) < 0)
+		goto out;
+	if (prompt) {
+		vocab_encode(m->vocab, str_of(prompt), true, vocab_add_bos(m->vocab), out);
+		rc = 0;
+	} else {
+		rc = chat_render(&m->chat, messages, n, out, e);
+	}
+out:
+	free(messages);
+	return rc;
+}
+
+static int read_sampling(const cJSON *line, struct sampler_params *p, struct err *e)
+{
+	double temperature = SAMPLER_DEFAULT_TEMPERATURE, top_p = SAMPLER_DEFAULT_TOP_P;
+	double min_p = SAMPLER_DEFAULT_MIN_P;
+	int64_t top_k = SAMPLER_DEFAULT_TOP_K, seed = 0;
+	int have_seed;
+
+	*p = sampler_defaults();
+	have_seed = json_int(line, "seed", INT64_MIN / 2, INT64_MAX / 2, &seed, e);
+	if (have_seed < 0 ||
+	    json_double(line, "temperature", 0, (double)SAMPLER_MAX_TEMPERATURE, &temperature, e) <
+		    0 ||
+	    json_double(line, "top_p", 0, 1, &top_p, e) < 0 ||
+	    json_double(line, "min_p", 0, 1, &min_p, e) < 0 ||
+	    json_int(line, "top_k", 0, VOCAB_MAX_TOKENS, &top_k, e) < 0)
+		return -1;
+	p->temperature = (float)temperature;
+	p->top_p = (float)top_p;
+	p->min_p = (float)min_p;
+	p->top_k = (int)top_k;
+	p->seed = have_seed ? (uint64_t)seed : sampler_random_seed();
+	return 0;
+}
+
+static int read_stops(const cJSON *line, struct str **out, int *n, struct err *e)
+{
+	const cJSON *list = NULL, *item;
+	int i = 0;
+
+	*out = NULL;
+	*n = 0;
+	if (json_array(line, "stop", &list, e) < 0)
+		return -1;
+	*n = list ? cJSON_GetArraySize(list) : 0;
+	if (*n > STOPS_MAX)
+		return err_set(e, ERR_INVALID, "stop: %d strings, at most %d", *n, STOPS_MAX);
+	*out = xcalloc((size_t)*n + 1, sizeof(**out));
+	cJSON_ArrayForEach(item, list)
+	{
+		if (!cJSON_IsString(item))
+			return err_set(e, ERR_INVALID, "stop[%d] is not a string", i);
+		(*out)[i++] = str_of(item->valuestring);
+	}
+	return 0;
+}
+
+/* Fails the job, not the process: these values come from the client by way of the router. */
+static int start_job(struct loaded *l, const cJSON *line, int64_t id, struct err *e)
+{
+	struct batch_job job = {.id = id};
+	struct str *stop = NULL;
+	int64_t max_tokens = 0;
+	int rc = -1;
+
+	if (json_int(line, "max_tokens", 0, INT32_MAX, &max_tokens, e) < 0 ||
+	    read_sampling(line, &job.sampling, e) < 0 ||
+	    read_stops(line, &stop, &job.nstop, e) < 0 ||
+	    read_prompt(l->model, line, &job.prompt, e) < 0)
+		goto out;
+	job.stop = stop;
+	job.max_tokens = (int)max_tokens;
+	batch_start(l->batch, &job);
+	rc = 0;
+out:
+	tokens_free(&job.prompt);
+	free(stop);
+	return rc;
+}
+
+static bool job_exists(const struct engine *g, int64_t job)
+{
+	for (int i = 0; i < g->nmodels; i++)
+		if (batch_has(g->models[i].batch, job))
+			return true;
+	return false;
+}
+
+/* The job and the model it names; a model that is not loaded fails the job, by *why. */
+static int read_target(struct engine *g, const cJSON *line, int64_t *job, struct loaded **l,
+		       struct err *why, struct err *e)
+{
+	int64_t model;
+
+	if (json_int(line, "job", 0, INT64_C(1) << 53, job, e) != 1 ||
+	    json_int(line, "model", 0, INT64_C(1) << 53, &model, e) != 1)
+		return -1;
+	*l = find_model(g, model);
+	if (!*l)
+		err_set(why, ERR_MODEL, "model %lld is not loaded", (long long)model);
+	return 0;
+}
+
+static int op_start(struct engine *g, const cJSON *line, struct err *e)
+{
+	struct err why = {0};
+	struct loaded *l;
+	int64_t job;
+
+	if (read_target(g, line, &job, &l, &why, e) < 0)
+		return -1;
+	if (job_exists(g, job))
+		return err_set(e, ERR_CONFLICT, "job %lld is running already", (long long)job);
+	if (!l || start_job(l, line, job, &why) < 0)
+		job_failed(g, job, &why);
+	return 0;
+}
+
+static int op_cancel(struct engine *g, const cJSON *line, struct err *e)
+{
+	int64_t job;
+
+	if (json_int(line, "job", 0, INT64_C(1) << 53, &job, e) != 1)
+		return -1;
+	/* It may have ended while the command was on its way. */
+	for (int i = 0; i < g->nmodels; i++)
+		if (batch_cancel(g->models[i].batch, job))
+			break;
+	return 0;
+}
+
+static int count_job(const struct loaded *l, int ctx, const cJSON *line, int64_t job,
+		     struct buf *out, struct err *e)
+{
+	struct chat_message *messages = NULL;
+	struct chat_count c = {0};
+	int n, rc = -1;
+
+	if (read_messages(line, &messages, &n, e) < 0)
+		goto out;
+	c.tokens = xcalloc((size_t)n + 1, sizeof(*c.tokens));
+	if (chat_count(&l->model->chat, messages, n, &c, e) < 0)
+		goto out;
+	buf_addf(out, "{\"ev\":\"count\",\"job\":%lld,\"tokens\":[", (long long)job);
+	for (int i = 0; i < n; i++)
+		buf_addf(out, "%s%d", i ? "," : "", c.tokens[i]);
+	buf_addf(out, "],\"extra\":%d,\"ctx\":%d}\n", c.extra, ctx);
+	rc = 0;
+out:
+	free(c.tokens);
+	free(messages);
+	return rc;
+}
+
+static int op_count(struct engine *g, const cJSON *line, struct err *e)
+{
+	struct err why = {0};
+	struct loaded *l;
+	int64_t job;
+
+	if (read_target(g, line, &job, &l, &why, e) < 0)
+		return -1;
+	if (!l || count_job(l, batch_ctx(l->batch), line, job, &g->out, &why) < 0)
+		job_failed(g, job, &why);
+	return 0;
+}
+
+static int op_ping(struct engine *g, const cJSON *line, struct err *e)
+{
+	UNUSED(line);
+	UNUSED(e);
+	buf_adds(&g->out, "{\"ev\":\"pong\"}\n");
+	return 0;
+}
+
+static int op_quit(struct engine *g, const cJSON *line, struct err *e)
+{
+	UNUSED(line);
+	UNUSED(e);
+	g->quit = true;
+	return 0;
+}
+
+/* --- input ---------------------------------------------------------------------------------- */
+
+static const struct {
+	const char *name;
+	int (*run)(struct engine *g, const cJSON *line, struct err *e); /* -1: not wire.h */
+} ops[] = {
+	{"load", op_load},     {"unload", op_unload}, {"start", op_start}, {"cancel", op_cancel},
+	{"count", op_count},   {"ping", op_ping},     {"quit", op_quit},
+};
+
+static int run_op(struct engine *g, const cJSON *line, struct err *e)
+{
+	const char *name = NULL;
+	int rc = json_string(line, "op", &name, e);
+
+	if (rc < 0)
+		return -1;
+	for (size_t i = 0; name && i < ARRAY_LEN(ops); i++)
+		if (strcmp(ops[i].name, name) == 0) {
+			rc = ops[i].run(g, line, e);
+			/* A getter that found nothing says nothing. */
+			if (rc < 0 && e->code == ERR_NONE)
+				err_set(e, ERR_INVALID, "a member of '%s' is missing", name);
+			return rc;
+		}
+	return err_set(e, ERR_INVALID, "unknown op '%.40s'", name ? name : "");
+}
+
+static int run_line(struct engine *g, struct str text, struct err *e)
+{
+	cJSON *line = json_parse(text, e);
+	int rc;
+
+	if (!line)
+		return -1;
+	rc = run_op(g, line, e);
+	cJSON_Delete(line);
+	return rc;
+}
+
+/* Runs each whole line in the buffer. */
+static int run_lines(struct engine *g, struct err *e)
+{
+	size_t start = 0;
+	int rc = 0;
+
+	while (!g->quit && rc == 0) {
+		char *nl = memchr(g->in.data + g->scanned, '\n', g->in.len - g->scanned);
+		size_t end;
+
+		if (!nl)
+			break;
+		end = (size_t)(nl - g->in.data);
+		if (end > start)
+			rc = run_line(g, (struct str){g->in.data + start, end - start}, e);
+		start = g->scanned = end + 1;
+	}
+	buf_drop(&g->in, start);
+	g->scanned = g->in.len;
+	if (rc == 0 && g->in.len > WIRE_MAX_LINE_BYTES)
+		rc = err_set(e, ERR_TOO_LARGE, "a line is longer than %d bytes", WIRE_MAX_LINE_BYTES);
+	return rc;
+}
+
+static void end(struct engine *g, int status)
+{
+	g->quit = true;
+	g->status = status;
+}
+
+static void read_input(struct engine *g)
+{
+	struct err e = {0};
+	ssize_t n;
+
+	buf_reserve(&g->in, READ_BYTES);
+	n = read(g->in_fd, g->in.data + g->in.len, READ_BYTES);
+	if (n < 0 && (errno == EINTR || errno == EAGAIN || errno == EWOULDBLOCK))
+		return;
+	if (n < 0 && errno != ECONNRESET) {
+		log_error("engine: read: %s", strerror(errno));
+		end(g, ENGINE_EXIT_FAIL);
+		return;
+	}
+	if (n <= 0) {
+		end(g, ENGINE_EXIT_OK);
+		return;
+	}
+	g->in.len += (size_t)n;
+	if (run_lines(g, &e) < 0) {
+		log_error("engine: protocol: %s", e.text);
+		end(g, ENGINE_EXIT_PROTOCOL);
+	}
+}
+
+/* --- the loop -------------------------------------------------------------------------------- */
+
+static bool has_work(const struct engine *g)
+{
+	for (int i = 0; i < g->nmodels; i++)
+		if (batch_busy(g->models[i].batch))
+			return true;
+	return false;
+}
+
+/* Models take turns, a step each. */
+static void step(struct engine *g)
+{
+	for (int i = 0; i < g->nmodels; i++) {
+		struct loaded *l = &g->models[(g->turn + i) % g->nmodels];
+
+		if (!batch_busy(l->batch))
+			continue;
+		g->turn = (int)(l - g->models) + 1;
+		batch_step(l->batch);
+		return;
+	}
+}
+
+static void loop(struct engine *g)
+{
+	while (!g->quit) {
+		bool work = g->out.len < ENGINE_OUT_PAUSE_BYTES && has_work(g);
+		struct pollfd p[2] = {{.fd = g->in_fd, .events = POLLIN},
+				      {.fd = g->out.len ? g->out_fd : -1, .events = POLLOUT}};
+
+		if (poll(p, 2, work ? 0 : -1) < 0 && errno != EINTR) {
+			log_error("engine: poll: %s", strerror(errno));
+			end(g, ENGINE_EXIT_FAIL);
+			break;
+		}
+		if (p[0].revents)
+			read_input(g);
+		if (work && !g->quit)
+			step(g);
+		if (g->out.len && flush(g) < 0)
+			end(g, ENGINE_EXIT_OK);
+	}
+}
+
+static void say_hello(struct engine *g)
+{
+	buf_addf(&g->out, "{\"ev\":\"hello\",\"version\":%d,\"kernels\":\"%s\",\"threads\":%d}\n",
+		 WIRE_VERSION, g->kernels->name, pool_threads(g->pool));
+	flush(g);
+}
+
+static void engine_fini(struct engine *g)
+{
+	while (g->nmodels)
+		close_model(g, &g->models[g->nmodels - 1]);
+	pool_free(g->pool);
+	buf_free(&g->in);
+	buf_free(&g->out);
+}
+
+int engine_main(int in_fd, int out_fd, const struct engine_options *o)
+{
+	struct engine g = {.in_fd = in_fd, .out_fd = out_fd};
+	int in_flags = fcntl(in_fd, F_GETFL), out_flags = fcntl(out_fd, F_GETFL);
+	int threads = o->threads > 0 ? o->threads : engine_default_threads();
+
+	g.kernels = kernels_by_name(o->kernels ? o->kernels : "auto");
+	if (!g.kernels) {
+		log_error("engine: kernels '%s' are unknown or not for this CPU", o->kernels);
+		return ENGINE_EXIT_FAIL;
+	}
+	if (in_flags < 0 || out_flags < 0 || fcntl(in_fd, F_SETFL, in_flags | O_NONBLOCK) < 0 ||
+	    fcntl(out_fd, F_SETFL, out_flags | O_NONBLOCK) < 0) {
+		log_error("engine: descriptors: %s", strerror(errno));
+		return ENGINE_EXIT_FAIL;
+	}
+	g.pool = pool_new(threads < POOL_MAX_THREADS ? threads : POOL_MAX_THREADS);
+	say_hello(&g);
+	loop(&g);
+	/* What was said before the end still goes out, if it can at once. */
+	flush(&g);
+	engine_fini(&g);
+	fcntl(in_fd, F_SETFL, in_flags);
+	fcntl(out_fd, F_SETFL, out_flags);
+	return g.status;
+}
+
+/* --- threads --------------------------------------------------------------------------------- */
+
+/* A core is counted by the first of its hyperthreads; one we may not use does not hide the core. */
+static bool is_first_sibling(int cpu, const cpu_set_t *mask)
+{
+	char path[96];
+	int first = cpu, a, b;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list",
+		 cpu);
+	f = fopen(path, "re");
+	if (!f)
+		return true;
+	while (fscanf(f, "%d", &a) == 1) {
+		b = a;
+		if (fscanf(f, "-%d", &b) == 1 && b > CPU_SETSIZE - 1)
+			b = CPU_SETSIZE - 1;
+		for (int i = a; i >= 0 && i <= b; i++)
+			if (CPU_ISSET((size_t)i, mask) && i < first)
+				first = i;
+		if (fgetc(f) != ',')
+			break;
+	}
+	fclose(f);
+	return first == cpu;
+}
+
+int engine_default_threads(void)
+{
+	cpu_set_t mask;
+	int n = 0;
+
+	if (sched_getaffinity(0, sizeof(mask), &mask) < 0)
+		return 1;
+	for (int i = 0; i < CPU_SETSIZE; i++)
+		if (CPU_ISSET((size_t)i, &mask) && is_first_sibling(i, &mask))
+			n++;
+	return n < 1 ? 1 : n > POOL_MAX_THREADS ? POOL_MAX_THREADS : n;
+}

@@ -1,0 +1,55 @@
+/* hob: one binary, many commands.  This file finds the command; each lives in src/cli. */
+#include <signal.h>
+
+#include "base/base.h"
+#include "base/nearest.h"
+#include "cli/commands.h"
+
+static const struct {
+	const char *name;
+	int (*main)(int argc, char **argv);
+	const char *summary;
+} commands[] = {
+	{"chat", cmd_chat, "talk with a model on this terminal"},
+	{"run", cmd_run, "one prompt, one answer; reads standard input too"},
+	{"ls", cmd_ls, "models there are"},
+	{"ps", cmd_ps, "models that are warm"},
+	{"pull", cmd_pull, "download a model"},
+	{"history", cmd_history, "conversations there were"},
+	{"serve", cmd_serve, "the daemon; other commands start it when needed"},
+	{"stop", cmd_stop, "end the daemon"},
+	{"engine", cmd_engine, "the worker that computes; started by the daemon"},
+};
+
+static int help(FILE *out, int status)
+{
+	fputs("Usage: hob COMMAND [OPTION]...\n\nCommands:\n", out);
+	for (size_t i = 0; i < ARRAY_LEN(commands); i++)
+		fprintf(out, "  %-8s %s\n", commands[i].name, commands[i].summary);
+	fputs("\n'hob COMMAND --help' says more.  Manual: hob(1), hob.conf(5).\n", out);
+	return status;
+}
+
+int main(int argc, char **argv)
+{
+	struct nearest near = {0};
+
+	signal(SIGPIPE, SIG_IGN); /* a peer that went away is an error of that write, no more */
+	if (argc < 2)
+		return help(stderr, CLI_USAGE);
+	if (!strcmp(argv[1], "--version")) {
+		puts("hob " PACKAGE_VERSION);
+		return CLI_OK;
+	}
+	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "help"))
+		return help(stdout, CLI_OK);
+	near.word = argv[1];
+	for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+		if (!strcmp(argv[1], commands[i].name))
+			return commands[i].main(argc - 1, argv + 1);
+		nearest_offer(&near, commands[i].name);
+	}
+	fprintf(stderr, "hob: no command '%s'%s%s%s; see 'hob --help'\n", argv[1],
+		near.best ? "; did you mean '" : "", near.best ? near.best : "", near.best ? "'?" : "");
+	return CLI_USAGE;
+}

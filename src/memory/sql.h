@@ -1,0 +1,69 @@
+/* The statements of the store: one table of {id, text}, prepared once, bound by position.
+ *
+ * Store thread only (store_open uses it before that thread exists).  There is no other SQL that
+ * reads or writes conversations, and none is built from strings. */
+#ifndef HOB_MEMORY_SQL_H
+#define HOB_MEMORY_SQL_H
+
+#include <sqlite3.h>
+#include "base/err.h"
+
+enum sql_id {
+	SQL_BEGIN,
+	SQL_COMMIT,
+	SQL_ROLLBACK,
+	SQL_SAVEPOINT,
+	SQL_RELEASE,
+	SQL_UNDO,
+	SQL_MESSAGE_FIND,
+	SQL_MESSAGE_ADD,
+	SQL_MESSAGE_HASH,
+	SQL_MESSAGE_FORGET,
+	SQL_PATH,
+	SQL_PATH_HAS_SYSTEM,
+	SQL_SESSION_ADD,
+	SQL_SESSION_LAST,
+	SQL_SESSION_HEAD,
+	SQL_SESSION_BEGIN,
+	SQL_SESSION_MOVE,
+	SQL_SESSION_TITLE,
+	SQL_SESSION_MEMBERS,
+	SQL_SESSION_DELETE,
+	SQL_SESSION_SWEEP,
+	SQL_LIST,
+	SQL_GET,
+	SQL_TURN_ADD,
+	SQL_TURN_GET,
+	SQL_TURN_PARTIAL,
+	SQL_TURN_END,
+	SQL_TURN_RUNNING,
+	SQL_FTS_OPTIMIZE,
+	SQL_FTS_MERGE,
+	SQL_NR
+};
+
+struct sql {
+	sqlite3 *db; /* owned */
+	sqlite3_stmt *st[SQL_NR];
+	bool read_only; /* a newer hob's file: statements that do not fit it stay NULL */
+};
+
+/* Takes the connection.  When it fails the connection is closed. */
+int sql_open(struct sql *q, sqlite3 *db, bool read_only, struct err *e);
+void sql_close(struct sql *q);
+
+/* Binds and returns a statement ready to be stepped.  One letter for each parameter:
+ * i int64_t · I int64_t, NULL when <= 0 (row ids) · n int, NULL when < 0 (unknown) ·
+ * s const char * (or NULL) · S const char *, size_t · b const void *, int.
+ * Bytes are borrowed until the statement is done. */
+sqlite3_stmt *sql_bind(struct sql *q, enum sql_id id, const char *fmt, ...);
+/* 1 = a row, 0 = done, -1 = failed; after 0 and -1 the statement is reset. */
+int sql_step(struct sql *q, sqlite3_stmt *st, struct err *e);
+/* Steps to the end. */
+int sql_run(struct sql *q, sqlite3_stmt *st, struct err *e);
+/* First column of the only row: 1, or 0 when there is none, or -1. */
+int sql_run_int(struct sql *q, sqlite3_stmt *st, int64_t *out, struct err *e);
+/* What a result code of SQLite means to hob, with the file's path.  Returns -1. */
+int sql_err(sqlite3 *db, int rc, const char *what, struct err *e);
+
+#endif

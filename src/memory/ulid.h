@@ -1,0 +1,13 @@
+/* Conversation ids: 26 characters that sort by the time they were made. */
+#ifndef HOB_MEMORY_ULID_H
+#define HOB_MEMORY_ULID_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { ULID_BYTES = 27 }; /* with the NUL */
+
+/* 48 bits of unix milliseconds and 80 random ones, in Crockford's base 32 (github.com/ulid/spec). */
+void ulid_make(int64_t unix_ms, char out[ULID_BYTES]);
+
+#endif

@@ -1,0 +1,95 @@
+/* One table of names; the values are gathered from the subsystems at each scrape.  Loop thread. */
+#include "metrics.h"
+
+static void head(struct buf *out, const char *name, const char *type, const char *help)
+{
+	buf_addf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+static void one(struct buf *out, const char *name, const char *type, const char *help, double value)
+{
+	head(out, name, type, help);
+	buf_addf(out, "%s %.15g\n", name, value);
+}
+
+static void labelled(struct buf *out, const char *name, const char *label, const char *value, double v)
+{
+	buf_addf(out, "%s{%s=", name, label);
+	buf_add_json(out, value, strlen(value)); /* same escapes as a label value, for our names */
+	buf_addf(out, "} %.15g\n", v);
+}
+
+static void requests(struct buf *out, const struct dispatch_stats *s)
+{
+	const char *name = "hob_requests_total";
+
+	head(out, name, "counter", "Prompts by how they ended.");
+	labelled(out, name, "outcome", "finished", (double)s->finished);
+	labelled(out, name, "outcome", "failed", (double)s->failed);
+	labelled(out, name, "outcome", "cancelled", (double)s->cancelled);
+	name = "hob_errors_total";
+	head(out, name, "counter", "Failed prompts by error code.");
+	for (int i = 1; i < ERR_NR; i++)
+		if (s->failed_by_code[i])
+			labelled(out, name, "code", err_info((enum err_code)i)->name,
+				 (double)s->failed_by_code[i]);
+	name = "hob_tokens_total";
+	head(out, name, "counter", "Tokens by kind.");
+	labelled(out, name, "kind", "prompt", (double)s->tokens_in);
+	labelled(out, name, "kind", "cached", (double)s->tokens_cached);
+	labelled(out, name, "kind", "completion", (double)s->tokens_out);
+}
+
+static void first_token(struct buf *out, const struct dispatch_stats *s)
+{
+	const char *name = "hob_time_to_first_token_seconds";
+	uint64_t sum = 0;
+
+	head(out, name, "histogram", "From the request to its first token.");
+	for (int i = 0; i < DISPATCH_TTFT_BUCKETS; i++) {
+		sum += s->ttft[i];
+		if (i < DISPATCH_TTFT_BUCKETS - 1)
+			buf_addf(out, "%s_bucket{le=\"%g\"} %llu\n", name, dispatch_ttft_bounds_s[i],
+				 (unsigned long long)sum);
+		else
+			buf_addf(out, "%s_bucket{le=\"+Inf\"} %llu\n", name, (unsigned long long)sum);
+	}
+	buf_addf(out, "%s_sum %.15g\n%s_count %llu\n", name, s->ttft_sum_s, name,
+		 (unsigned long long)s->ttft_count);
+}
+
+static void cache(struct buf *out, const struct cache *c)
+{
+	struct cache_totals t;
+	struct cache_row row;
+
+	cache_totals(c, &t);
+	one(out, "hob_cache_budget_bytes", "gauge", "Bytes that local models may hold.", (double)t.budget_bytes);
+	one(out, "hob_cache_used_bytes", "gauge", "Bytes that local models hold.", (double)t.used_bytes);
+	one(out, "hob_cache_hits_total", "counter", "Prompts whose model was warm.", (double)t.hits);
+	one(out, "hob_cache_loads_total", "counter", "Models loaded.", (double)t.loads);
+	one(out, "hob_cache_load_failures_total", "counter", "Loads that failed.", (double)t.load_failures);
+	one(out, "hob_cache_evictions_total", "counter", "Models evicted.", (double)t.evictions);
+	one(out, "hob_waiting", "gauge", "Prompts that wait for a model.", t.waiters);
+	head(out, "hob_resident_bytes", "gauge", "Bytes by local model.");
+	for (int i = 0; i < cache_count(c); i++) {
+		cache_row(c, i, &row);
+		if (row.bytes)
+			labelled(out, "hob_resident_bytes", "model", row.name, (double)row.bytes);
+	}
+}
+
+void metrics_text(const struct metrics_view *v, struct buf *out)
+{
+	requests(out, v->dispatch);
+	first_token(out, v->dispatch);
+	one(out, "hob_running", "gauge", "Prompts that run or wait.", v->dispatch->running);
+	one(out, "hob_retries_total", "counter", "Prompts tried again before their first token.",
+	    (double)v->dispatch->retried);
+	cache(out, v->cache);
+	one(out, "hob_engine_restarts_total", "counter", "Unexpected deaths of the engine.",
+	    v->engine_restarts);
+	one(out, "hob_http_requests_total", "counter", "HTTP requests.", (double)v->requests);
+	one(out, "hob_connections", "gauge", "Open client connections.", v->connections);
+	one(out, "hob_uptime_seconds", "gauge", "Since the daemon started.", (double)v->uptime_ms / 1000);
+}

@@ -1,0 +1,421 @@
+/* The request parser around llhttp, and reply heads.
+ *
+ * Loop thread, no state outside the struct.  While the head is read, llhttp never gets more
+ * bytes than the head may still have, so that the limit is exact and nothing beyond it is
+ * copied.  Header slices are kept as offsets until the head is complete, because the buffer
+ * moves while it grows. */
+#include "net/http.h"
+
+static struct http_parser *parser_of(llhttp_t *ll)
+{
+	return CONTAINER_OF(ll, struct http_parser, ll);
+}
+
+/* -- callbacks of llhttp: collect, never decide more than "too much" -- */
+
+static int fail(struct http_parser *p, int status, const char *why)
+{
+	p->status = status;
+	llhttp_set_error_reason(&p->ll, why);
+	return HPE_USER;
+}
+
+static int on_url(llhttp_t *ll, const char *at, size_t n)
+{
+	struct http_parser *p = parser_of(ll);
+
+	buf_add(&p->head, at, n);
+	p->url_len += n;
+	return 0;
+}
+
+static int on_field(llhttp_t *ll, const char *at, size_t n)
+{
+	struct http_parser *p = parser_of(ll);
+	int i = p->req.nheaders;
+
+	if (p->in_value || i == 0) {
+		if (i == HTTP_MAX_HEADERS)
+			return fail(p, 431, "more than 100 header fields");
+		p->req.nheaders = ++i;
+		p->in_value = false;
+		p->at[i - 1].name = p->head.len;
+		p->at[i - 1].name_len = p->at[i - 1].value_len = 0;
+	}
+	buf_add(&p->head, at, n);
+	p->at[i - 1].name_len += n;
+	return 0;
+}
+
+static int on_value(llhttp_t *ll, const char *at, size_t n)
+{
+	struct http_parser *p = parser_of(ll);
+	int i = p->req.nheaders - 1;
+
+	if (p->head_done || i < 0) /* a trailer: read over it */
+		return 0;
+	if (!p->in_value) {
+		p->in_value = true;
+		p->at[i].value = p->head.len;
+	}
+	buf_add(&p->head, at, n);
+	p->at[i].value_len += n;
+	return 0;
+}
+
+static int on_trailer_field(struct http_parser *p, size_t n)
+{
+	/* Trailers count against the head's limit and are dropped. */
+	p->head_bytes += n;
+	if (p->head_bytes > HTTP_MAX_HEAD_BYTES)
+		return fail(p, 431, "trailers over 16 KiB");
+	return 0;
+}
+
+static int on_field_any(llhttp_t *ll, const char *at, size_t n)
+{
+	struct http_parser *p = parser_of(ll);
+
+	return p->head_done ? on_trailer_field(p, n) : on_field(ll, at, n);
+}
+
+static int on_value_any(llhttp_t *ll, const char *at, size_t n)
+{
+	struct http_parser *p = parser_of(ll);
+
+	return p->head_done ? on_trailer_field(p, n) : on_value(ll, at, n);
+}
+
+static int count_named(const struct http_request *r, const char *name)
+{
+	int n = 0;
+
+	for (int i = 0; i < r->nheaders; i++)
+		n += str_eq_nocase(r->headers[i].name, name);
+	return n;
+}
+
+/* RFC 9110 5.6.2.  llhttp, built as Debian ships it, lets spaces through: "Host : x" would be a
+ * Host to others and an unknown field to us. */
+static bool is_token(struct str s)
+{
+	for (size_t i = 0; i < s.len; i++) {
+		unsigned char c = (unsigned char)s.ptr[i];
+		bool alnum = (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z');
+
+		if (!alnum && (c <= ' ' || c >= 0x7f || !strchr("!#$%&'*+-.^_`|~", c)))
+			return false;
+	}
+	return s.len > 0;
+}
+
+static void resolve_slices(struct http_parser *p)
+{
+	struct http_request *r = &p->req;
+	const char *base = p->head.data ? p->head.data : "", *q;
+
+	for (int i = 0; i < r->nheaders; i++) {
+		r->headers[i].name = (struct str){base + p->at[i].name, p->at[i].name_len};
+		r->headers[i].value = str_trim(
+			(struct str){base + p->at[i].value, p->at[i].value_len});
+	}
+	r->target = (struct str){base, p->url_len};
+	r->path = r->target;
+	r->query = STR("");
+	q = p->url_len ? memchr(base, '?', p->url_len) : NULL;
+	if (q) {
+		r->path.len = (size_t)(q - base);
+		r->query = (struct str){q + 1, p->url_len - r->path.len - 1};
+	}
+}
+
+static int on_headers_complete(llhttp_t *ll)
+{
+	struct http_parser *p = parser_of(ll);
+	struct http_request *r = &p->req;
+	bool chunked = (ll->flags & F_CHUNKED) != 0;
+
+	p->head_done = true;
+	resolve_slices(p);
+	r->method = str_of(llhttp_method_name((llhttp_method_t)ll->method));
+	r->is_http10 = ll->http_major == 1 && ll->http_minor == 0;
+	r->keep_alive = llhttp_should_keep_alive(ll) != 0;
+	r->has_body = chunked || ll->content_length > 0;
+	r->expects_continue = r->has_body && !r->is_http10 &&
+			      str_eq_nocase(http_header(r, "expect"), "100-continue");
+	ll->upgrade = 0; /* "Upgrade: h2c" is an offer; we decline by answering in HTTP/1.1 */
+	for (int i = 0; i < r->nheaders; i++)
+		if (!is_token(r->headers[i].name))
+			return fail(p, 400, "malformed header name");
+	if (count_named(r, "host") > 1)
+		return fail(p, 400, "more than one Host");
+	/* llhttp refuses these itself unless built lenient; a second lock on that door. */
+	if (count_named(r, "content-length") > 1 || count_named(r, "transfer-encoding") > 1 ||
+	    (chunked && count_named(r, "content-length")))
+		return fail(p, 400, "ambiguous body length");
+	if (count_named(r, "transfer-encoding") &&
+	    !str_eq_nocase(http_header(r, "transfer-encoding"), "chunked"))
+		return fail(p, 501, "transfer coding other than chunked");
+	if (ll->content_length > HTTP_MAX_BODY_BYTES && !chunked)
+		return fail(p, 413, "body over 32 MiB");
+	return HPE_PAUSED;
+}
+
+static int on_body(llhttp_t *ll, const char *at, size_t n)
+{
+	struct http_parser *p = parser_of(ll);
+
+	if (n > HTTP_MAX_BODY_BYTES - p->body.len)
+		return fail(p, 413, "body over 32 MiB");
+	buf_add(&p->body, at, n);
+	return 0;
+}
+
+static int on_message_complete(llhttp_t *ll)
+{
+	struct http_parser *p = parser_of(ll);
+
+	p->complete = true;
+	p->req.body = buf_str(&p->body);
+	return HPE_PAUSED;
+}
+
+/* -- the parser -- */
+
+void http_parser_init(struct http_parser *p)
+{
+	memset(p, 0, sizeof(*p));
+	llhttp_settings_init(&p->settings);
+	p->settings.on_url = on_url;
+	p->settings.on_header_field = on_field_any;
+	p->settings.on_header_value = on_value_any;
+	p->settings.on_headers_complete = on_headers_complete;
+	p->settings.on_body = on_body;
+	p->settings.on_message_complete = on_message_complete;
+	llhttp_init(&p->ll, HTTP_REQUEST, &p->settings);
+}
+
+void http_parser_fini(struct http_parser *p)
+{
+	buf_free(&p->head);
+	buf_free(&p->body);
+}
+
+void http_parser_reset(struct http_parser *p)
+{
+	enum { KEEP_BYTES = 64 << 10 }; /* an idle connection holds no large body */
+
+	llhttp_init(&p->ll, HTTP_REQUEST, &p->settings);
+	buf_clear(&p->head);
+	if (p->body.cap > KEEP_BYTES)
+		buf_free(&p->body);
+	else
+		buf_clear(&p->body);
+	p->req.nheaders = 0;
+	p->req.body = p->req.target = p->req.path = p->req.query = STR("");
+	p->req.method = STR("");
+	p->req.is_http10 = p->req.keep_alive = p->req.has_body = false;
+	p->req.expects_continue = false;
+	p->status = 0;
+	p->url_len = p->head_bytes = 0;
+	p->head_done = p->in_value = p->complete = false;
+}
+
+bool http_parser_started(const struct http_parser *p)
+{
+	return p->head_bytes > 0;
+}
+
+/* One llhttp call; *used is what it took. */
+static llhttp_errno_t step(struct http_parser *p, const char *data, size_t n, size_t *used)
+{
+	llhttp_errno_t rc = llhttp_execute(&p->ll, data, n);
+
+	*used = n;
+	if (rc == HPE_PAUSED) {
+		const char *pos = llhttp_get_error_pos(&p->ll);
+
+		*used = pos ? (size_t)(pos - data) : n;
+		llhttp_resume(&p->ll);
+	}
+	return rc;
+}
+
+static enum parse_event bad(struct http_parser *p, llhttp_errno_t rc, struct err *e)
+{
+	enum err_code code = ERR_INVALID;
+	const char *why = llhttp_get_error_reason(&p->ll);
+
+	if (!p->status)
+		p->status = 400;
+	if (p->status == 413 || p->status == 431)
+		code = ERR_TOO_LARGE;
+	if (rc == HPE_PAUSED_H2_UPGRADE)
+		why = "HTTP/2 is not spoken here, use HTTP/1.1";
+	err_set(e, code, "malformed or oversized HTTP request: %s",
+		why && *why ? why : llhttp_errno_name(rc));
+	return PARSE_BAD;
+}
+
+enum parse_event http_feed(struct http_parser *p, const char *data, size_t n, size_t *used,
+			  struct err *e)
+{
+	size_t took, give;
+	llhttp_errno_t rc;
+
+	*used = 0;
+	while (*used < n || (p->head_done && !p->complete && !p->req.has_body)) {
+		bool in_head = !p->head_done;
+
+		give = n - *used;
+		/* Empty lines before a request line are legal (RFC 9112 2.2) and cost nothing. */
+		if (in_head && !p->head_bytes && (data[*used] == '\r' || data[*used] == '\n')) {
+			(*used)++;
+			continue;
+		}
+		if (in_head && give > HTTP_MAX_HEAD_BYTES - p->head_bytes)
+			give = HTTP_MAX_HEAD_BYTES - p->head_bytes;
+		if (in_head && !give) {
+			p->status = 431;
+			llhttp_set_error_reason(&p->ll, "request head over 16 KiB");
+			return bad(p, HPE_USER, e);
+		}
+		rc = step(p, data + *used, give, &took);
+		*used += took;
+		if (in_head)
+			p->head_bytes += took;
+		if (rc != HPE_OK && rc != HPE_PAUSED)
+			return bad(p, rc, e);
+		if (p->complete)
+			return PARSE_DONE;
+		if (in_head && p->head_done && p->req.has_body)
+			return PARSE_HEAD;
+	}
+	return PARSE_MORE;
+}
+
+/* -- looking things up -- */
+
+struct str http_header(const struct http_request *r, const char *name)
+{
+	for (int i = 0; i < r->nheaders; i++)
+		if (str_eq_nocase(r->headers[i].name, name))
+			return r->headers[i].value;
+	return (struct str){NULL, 0};
+}
+
+struct str http_query(const struct http_request *r, const char *name)
+{
+	size_t want = strlen(name);
+	struct str q = r->query;
+
+	while (q.len) {
+		const char *amp = memchr(q.ptr, '&', q.len);
+		size_t n = amp ? (size_t)(amp - q.ptr) : q.len;
+
+		if (n > want && !memcmp(q.ptr, name, want) && q.ptr[want] == '=')
+			return (struct str){q.ptr + want + 1, n - want - 1};
+		if (!amp)
+			break;
+		q = (struct str){amp + 1, q.len - n - 1};
+	}
+	return (struct str){NULL, 0};
+}
+
+static int hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c |= 0x20;
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+bool http_unescape(struct str s, struct buf *out)
+{
+	for (size_t i = 0; i < s.len; i++) {
+		int hi, lo;
+
+		if (s.ptr[i] != '%') {
+			buf_addc(out, s.ptr[i]);
+			continue;
+		}
+		if (i + 2 >= s.len || (hi = hex_digit(s.ptr[i + 1])) < 0 ||
+		    (lo = hex_digit(s.ptr[i + 2])) < 0 || (hi | lo) == 0)
+			return false;
+		buf_addc(out, (char)(hi << 4 | lo));
+		i += 2;
+	}
+	return true;
+}
+
+/* -- replies -- */
+
+static const struct {
+	int status;
+	const char *reason;
+} reasons[] = {
+	{200, "OK"},
+	{201, "Created"},
+	{202, "Accepted"},
+	{204, "No Content"},
+	{400, "Bad Request"},
+	{401, "Unauthorized"},
+	{402, "Payment Required"},
+	{403, "Forbidden"},
+	{404, "Not Found"},
+	{405, "Method Not Allowed"},
+	{408, "Request Timeout"},
+	{409, "Conflict"},
+	{413, "Content Too Large"},
+	{415, "Unsupported Media Type"},
+	{422, "Unprocessable Content"},
+	{429, "Too Many Requests"},
+	{431, "Request Header Fields Too Large"},
+	{499, "Client Closed Request"},
+	{500, "Internal Server Error"},
+	{501, "Not Implemented"},
+	{502, "Bad Gateway"},
+	{503, "Service Unavailable"},
+	{504, "Gateway Timeout"},
+	{507, "Insufficient Storage"},
+};
+
+const char *http_reason(int status)
+{
+	for (size_t i = 0; i < ARRAY_LEN(reasons); i++)
+		if (reasons[i].status == status)
+			return reasons[i].reason;
+	return "Status";
+}
+
+void http_add_field(struct buf *out, const char *name, const char *value)
+{
+	enum { MAX_VALUE_BYTES = 512 };
+
+	buf_adds(out, name);
+	buf_adds(out, ": ");
+	for (size_t i = 0; value[i] && i < MAX_VALUE_BYTES; i++) {
+		unsigned char c = (unsigned char)value[i];
+
+		buf_addc(out, c < 0x20 || c == 0x7f ? ' ' : (char)c);
+	}
+	buf_adds(out, "\r\n");
+}
+
+void http_add_head(struct buf *out, const struct http_reply_head *h)
+{
+	buf_addf(out, "HTTP/1.1 %d %s\r\n", h->status, http_reason(h->status));
+	if (h->content_type)
+		buf_addf(out, "Content-Type: %s\r\n", h->content_type);
+	if (h->content_length >= 0)
+		buf_addf(out, "Content-Length: %lld\r\n", (long long)h->content_length);
+	if (h->chunked)
+		buf_adds(out, "Transfer-Encoding: chunked\r\n");
+	if (h->close)
+		buf_adds(out, "Connection: close\r\n");
+	else if (h->is_http10)
+		buf_adds(out, "Connection: keep-alive\r\n");
+	if (h->extra)
+		buf_adds(out, h->extra);
+	buf_adds(out, "\r\n");
+}

@@ -1,0 +1,302 @@
+/* The part of a job that remembers: read the path, fit it, open the turn, save, close it.
+ *
+ * Loop thread.  Memory never blocks or fails an answer: whatever the store cannot do ends in
+ * memory_off(), and the client is told by `reason`.  The one exception is a conversation that
+ * does not exist: that is the client's mistake, and guessing would start another one
+ * silently. */
+#include "route/dispatch_impl.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+
+bool memory_wanted(struct dispatch_job *j)
+{
+	if (!j->r->conversation)
+		return false;
+	if (!j->r->is_chat)
+		snprintf(j->note, sizeof j->note, "not remembered: raw completions are not");
+	else if (!j->store)
+		snprintf(j->note, sizeof j->note, "not remembered: memory is off");
+	return !j->note[0];
+}
+
+/* Goes on from where it stands as if no conversation had been named. */
+void memory_off(struct dispatch_job *j, const char *why)
+{
+	snprintf(j->note, sizeof j->note, "not remembered: %.170s", why);
+	log_warn("request %s: %s", j->r->id, j->note);
+	if (j->state == JOB_HISTORY && !j->upstream) {
+		job_lease(j);
+		return;
+	}
+	job_run(j);
+}
+
+static void copy_history(struct dispatch_job *j, const struct store_message *path, int n)
+{
+	j->history = xcalloc((size_t)n + 1, sizeof *j->history);
+	j->nhistory = n;
+	for (int i = 0; i < n; i++) {
+		j->history[i].role = path[i].role;
+		j->history[i].text = xstrdup(path[i].text ? path[i].text : "");
+		if (path[i].raw_json)
+			j->history[i].raw_json = xstrdup(path[i].raw_json);
+	}
+}
+
+/* A client that sends its system prompt with each turn does not pile them up. */
+static int skip_known_system(const struct dispatch_job *j)
+{
+	int i = 0;
+
+	while (i < j->r->nmessages - 1 && i < j->nhistory &&
+	       j->r->messages[i].role == ROLE_SYSTEM &&
+	       j->history[i].role == ROLE_SYSTEM &&
+	       !strcmp(j->r->messages[i].text, j->history[i].text))
+		i++;
+	return i;
+}
+
+static void join(struct dispatch_job *j)
+{
+	int fresh;
+
+	j->first_new = skip_known_system(j);
+	fresh = j->r->nmessages - j->first_new;
+	j->nmessages = j->nhistory + fresh;
+	j->messages = xcalloc((size_t)j->nmessages + 1, sizeof *j->messages);
+	memcpy(j->messages, j->history, (size_t)j->nhistory * sizeof *j->messages);
+	memcpy(j->messages + j->nhistory, j->r->messages + j->first_new,
+	       (size_t)fresh * sizeof *j->messages);
+}
+
+static void guess_and_begin(struct dispatch_job *j, int ctx);
+
+static void on_path(void *arg, const struct err *e, const char *conversation,
+		    const struct store_message *path, int n)
+{
+	struct dispatch_job *j = arg;
+
+	if (j->state != JOB_HISTORY) {
+		job_unref(j);
+		return;
+	}
+	uv_timer_stop(&j->timer);
+	if (e->code == ERR_NOT_FOUND) {
+		struct event ev = {.type = EVENT_FAILED, .failed = *e};
+
+		j->end = ev;
+		job_deliver(j);
+	} else if (e->code != ERR_NONE) {
+		memory_off(j, e->text);
+	} else {
+		j->conversation = xstrdup(conversation);
+		copy_history(j, path, n);
+		join(j);
+		if (j->upstream)
+			guess_and_begin(j, REMOTE_CTX);
+		else
+			job_lease(j);
+	}
+	job_unref(j);
+}
+
+void memory_history(struct dispatch_job *j)
+{
+	job_move(j, JOB_HISTORY);
+	job_wait(j, STORE_WAIT_MS);
+	j->refs++;
+	store_path(j->store, j->r->conversation, j->model, on_path, j);
+}
+
+/* ---- the window */
+
+/* Tokens that the history and the new messages may take. */
+static int budget(const struct dispatch_job *j, int ctx, int extra)
+{
+	int out = j->r->sampling.max_tokens, margin = ctx / 20;
+
+	if (out <= 0)
+		out = ctx / 4 < 1024 ? ctx / 4 : 1024;
+	else if (out > ctx / 2)
+		out = ctx / 2;
+	if (margin < 256)
+		margin = 256;
+	return ctx - out - margin - extra > 0 ? ctx - out - margin - extra : 1;
+}
+
+static void fit(struct dispatch_job *j, const int *tokens, int ctx, int extra)
+{
+	struct window_item *items = xcalloc((size_t)j->nmessages + 1, sizeof *items);
+	struct window w;
+	int n = 0;
+
+	for (int i = 0; i < j->nmessages; i++)
+		items[i] = (struct window_item){j->messages[i].role, tokens[i]};
+	w = window_fit(items, j->nmessages, budget(j, ctx, extra));
+	free(items);
+	for (int i = 0; i < j->nmessages; i++)
+		if (i < w.nsystem || i >= w.first)
+			j->messages[n++] = j->messages[i];
+	j->nmessages = n;
+	j->dropped = w.dropped < j->nhistory ? w.dropped : j->nhistory;
+	j->kept = j->nhistory - j->dropped;
+}
+
+/* Bytes / 3.5, 10 % on top, and 8 for the template around each: English text in common
+ * tokenizers lies at 4 to 4.5 bytes a token, source code at 3 to 3.5. */
+static int guess(const struct message *m)
+{
+	double tokens = (double)strlen(m->text) / 3.5 * 1.1 + 8;
+
+	return tokens < 1e9 ? (int)tokens : 1000000000;
+}
+
+static void guess_and_begin(struct dispatch_job *j, int ctx)
+{
+	int *tokens = xcalloc((size_t)j->nmessages + 1, sizeof *tokens);
+
+	for (int i = 0; i < j->nmessages; i++)
+		tokens[i] = guess(&j->messages[i]);
+	fit(j, tokens, ctx, 0);
+	free(tokens);
+	memory_begin(j);
+}
+
+static int lease_ctx(const struct dispatch_job *j)
+{
+	int ctx = j->lease ? cache_lease_info(j->lease)->ctx : 0;
+
+	return ctx > 0 ? ctx : j->d->parts.config->ctx;
+}
+
+static void on_count(void *arg, const int *tokens, int n, int extra, const struct err *e)
+{
+	struct dispatch_job *j = arg;
+
+	UNUSED(n);
+	j->count = NULL;
+	uv_timer_stop(&j->timer);
+	if (e) {
+		log_debug("request %s: tokens are guessed: %s", j->r->id, e->text);
+		guess_and_begin(j, lease_ctx(j));
+		return;
+	}
+	fit(j, tokens, lease_ctx(j), extra);
+	memory_begin(j);
+}
+
+void memory_count(struct dispatch_job *j)
+{
+	if (!j->d->parts.engine) {
+		guess_and_begin(j, lease_ctx(j));
+		return;
+	}
+	job_move(j, JOB_COUNT);
+	job_wait(j, COUNT_WAIT_MS);
+	j->count = engine_count(j->d->parts.engine, cache_lease_id(j->lease), j->messages,
+				j->nmessages, on_count, j);
+}
+
+/* ---- the turn */
+
+static void on_end(void *arg, const struct err *e)
+{
+	struct dispatch_job *j = arg;
+
+	if (e->code != ERR_NONE)
+		log_warn("request %s: the turn was not saved: %s", j->r->id, e->text);
+	if (j->state == JOB_END)
+		job_deliver(j);
+	job_unref(j);
+}
+
+static void on_begin(void *arg, const struct err *e, const char *conversation, int64_t turn)
+{
+	struct dispatch_job *j = arg;
+
+	UNUSED(conversation);
+	j->begin_due = false;
+	if (e->code == ERR_NONE)
+		j->turn = turn;
+	if (j->state == JOB_BEGIN) {
+		uv_timer_stop(&j->timer);
+		if (e->code != ERR_NONE)
+			memory_off(j, e->text);
+		else
+			job_run(j);
+	} else if (j->state == JOB_DONE) {
+		memory_end(j); /* cancelled while it was opened */
+	}
+	job_unref(j);
+}
+
+void memory_begin(struct dispatch_job *j)
+{
+	if (j->count) { /* the count took too long */
+		engine_count_cancel(j->count);
+		j->count = NULL;
+		guess_and_begin(j, lease_ctx(j));
+		return;
+	}
+	job_move(j, JOB_BEGIN);
+	job_wait(j, STORE_WAIT_MS);
+	j->saved_ms = clock_mono_ms();
+	j->refs++;
+	j->begin_due = true;
+	store_turn_begin(j->store, j->conversation, j->model, j->provider->name,
+			 j->r->messages + j->first_new, j->r->nmessages - j->first_new,
+			 on_begin, j);
+}
+
+/* due: by the clock; else after enough bytes. */
+void memory_partial(struct dispatch_job *j, bool due)
+{
+	uint64_t now;
+
+	if (!j->turn || j->answer.len == j->saved_bytes)
+		return;
+	now = clock_mono_ms();
+	if (due ? now - j->saved_ms < PARTIAL_MS : j->answer.len - j->saved_bytes < PARTIAL_BYTES)
+		return;
+	store_turn_partial(j->store, j->turn, j->answer.data, j->answer.len);
+	j->saved_bytes = j->answer.len;
+	j->saved_ms = now;
+}
+
+bool memory_end(struct dispatch_job *j)
+{
+	bool ok = j->end.type == EVENT_FINISHED && !j->was_cancelled;
+	const struct usage *u = ok ? &j->end.finished.usage : NULL;
+	struct store_turn_end end = {
+		.status = j->was_cancelled ? "cancelled" : ok ? "done" : "error",
+		.text = j->answer.data ? j->answer.data : "",
+		.len = j->answer.len,
+		.error = ok ? NULL : j->end.failed.text,
+		.tokens_in = u ? u->prompt_tokens : -1,
+		.tokens_cached = u ? u->cached_tokens : -1,
+		.tokens_out = u ? u->completion_tokens : -1,
+		.ttft_ms = j->first_ms ? (int)(j->first_ms - j->start_ms) : -1,
+		.total_ms = (int)(clock_mono_ms() - j->start_ms),
+		.cost_usd = u ? u->cost_usd : -1,
+	};
+
+	if (!j->turn)
+		return false;
+	j->refs++;
+	store_turn_end(j->store, j->turn, &end, on_end, j);
+	j->turn = 0;
+	return true;
+}
+
+void memory_free(struct dispatch_job *j)
+{
+	for (int i = 0; i < j->nhistory; i++) {
+		free(j->history[i].text);
+		free(j->history[i].raw_json);
+	}
+	free(j->history);
+	free(j->messages);
+	free(j->conversation);
+	buf_free(&j->answer);
+}

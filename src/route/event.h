@@ -1,0 +1,60 @@
+/* What comes back for a request: a stream of events that ends with exactly one terminal
+ * event, EVENT_FINISHED or EVENT_FAILED.  Strings in an event are borrowed: they live until
+ * the sink returns.  All on the loop thread. */
+#ifndef HOB_EVENT_H
+#define HOB_EVENT_H
+
+#include "base/err.h"
+
+enum event_type {
+	EVENT_STARTED,	 /* at most once, before any text: where it runs */
+	EVENT_TEXT,
+	EVENT_REASONING,
+	EVENT_TOOL_CALL, /* one element of OpenAI's delta.tool_calls, as JSON */
+	EVENT_PROGRESS,	 /* nothing to show yet; keeps clients from giving up */
+	EVENT_FINISHED,	 /* terminal */
+	EVENT_FAILED	 /* terminal */
+};
+
+enum finish_reason { FINISH_STOP, FINISH_LENGTH, FINISH_TOOLS, FINISH_FILTER };
+enum progress_stage { PROGRESS_QUEUED, PROGRESS_LOADING, PROGRESS_PREFILL };
+
+const char *finish_reason_name(enum finish_reason r); /* OpenAI's: "stop", "length", ... */
+const char *progress_stage_name(enum progress_stage s);
+
+struct usage {
+	int prompt_tokens, cached_tokens, completion_tokens; /* -1 = unknown */
+	double prefill_ms, decode_ms;			     /* < 0 = unknown (remote) */
+	double cost_usd;				     /* < 0 = unknown, 0 = local */
+};
+
+struct event {
+	enum event_type type;
+	union {
+		struct {
+			const char *model, *provider, *reason; /* reason: why it runs there */
+			const char *conversation;	       /* or NULL */
+			int kept_messages, dropped_messages;   /* of the history; -1 = no memory used */
+		} started;
+		struct {
+			const char *ptr;
+			size_t len;
+		} text; /* TEXT, REASONING and TOOL_CALL; whole UTF-8 characters only */
+		struct {
+			enum progress_stage stage;
+			int done, total; /* tokens while PREFILL; 0 elsewhere */
+		} progress;
+		struct {
+			enum finish_reason reason;
+			struct usage usage;
+		} finished;
+		struct err failed;
+	};
+};
+
+/* Embedded by the receiver.  After a terminal event, or after cancel returned, never called again. */
+struct event_sink {
+	void (*event)(struct event_sink *sink, const struct event *ev);
+};
+
+#endif

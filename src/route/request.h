@@ -1,0 +1,59 @@
+/* The narrow waist: one prompt on its way from any client to any model.
+ *
+ * Wire formats (src/api) decode into this, providers take it; nothing between them knows
+ * HTTP.  Everything in a request is owned by it; request_free() releases all. */
+#ifndef HOB_REQUEST_H
+#define HOB_REQUEST_H
+
+#include "base/base.h"
+
+enum request_class { CLASS_INTERACTIVE, CLASS_COMPLETION, CLASS_BATCH };
+enum role { ROLE_SYSTEM, ROLE_USER, ROLE_ASSISTANT, ROLE_TOOL };
+
+const char *role_name(enum role r);		    /* "system", ... */
+bool role_by_name(const char *name, enum role *out); /* "developer" is ROLE_SYSTEM */
+
+struct message {
+	enum role role;
+	char *text;	/* owned, UTF-8, never NULL */
+	char *raw_json; /* owned or NULL: the whole message object in OpenAI's dialect, when it
+			 * holds more than role and text (images, tool calls); for providers
+			 * that speak it.  The engine refuses what it cannot read. */
+};
+
+struct sampling {
+	double temperature; /* 0 = greedy; < 0 = not given */
+	double top_p;	    /* 0..1; < 0 = not given */
+	double min_p;	    /* 0..1; < 0 = not given */
+	int top_k;	    /* 0 = off; < 0 = not given */
+	int64_t seed;	    /* < 0 = not given: random */
+	int max_tokens;	    /* 0 = not given: until the context is full */
+	char **stops;	    /* owned */
+	int nstops;
+};
+
+enum { REQUEST_MAX_STOPS = 16, REQUEST_ID_BYTES = 40, CONVERSATION_ID_BYTES = 27 };
+
+struct request {
+	char id[REQUEST_ID_BYTES]; /* "hob-<hex>", unique */
+	enum request_class class;
+	char *model; /* as the client wrote it; owned, never NULL */
+	bool is_chat;
+	struct message *messages; /* chat: owned array */
+	int nmessages;
+	char *prompt; /* raw completion: owned, else NULL */
+	struct sampling sampling;
+	char *extra_json; /* owned or NULL: an object with the fields the core does not read
+			   * (tools, response_format, ...), in OpenAI's dialect */
+
+	/* memory: messages holds only what is new when conversation is set */
+	char *conversation; /* owned or NULL; an id, or "new" */
+	bool is_private;    /* must not leave this machine */
+	uint64_t deadline_ms; /* clock_mono_ms() by which the first token is due; 0 = default */
+};
+
+struct request *request_new(void);
+void request_free(struct request *r); /* NULL is fine */
+void request_add_message(struct request *r, enum role role, const char *text, size_t n);
+
+#endif

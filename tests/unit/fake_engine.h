@@ -1,0 +1,143 @@
+/* An engine without a model: speaks engine/wire.h on its standard input and output and does
+ * what the prompt says.  The test program starts itself as `argv[0] --fake-engine FLAGFILE`.
+ *
+ * Load path: "bad" = corrupt, "die" = the process kills itself, else 1 MiB.
+ * Last message (or prompt): "die", "die-once" (until FLAGFILE is there), "die-late" (after a
+ * text), "hang", "fail", "garbage", "sampling" (answers with the line itself), else an echo in
+ * two pieces.  count: tokens = bytes of each text, extra = cancels seen so far. */
+#ifndef HOB_FAKE_ENGINE_H
+#define HOB_FAKE_ENGINE_H
+
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+#include "base/json.h"
+
+static void fake_die(void)
+{
+	fflush(stdout);
+	kill(getpid(), SIGKILL);
+}
+
+static int fake_number(const cJSON *o, const char *key)
+{
+	const cJSON *v = cJSON_GetObjectItemCaseSensitive(o, key);
+
+	return v ? v->valueint : -1;
+}
+
+static const char *fake_string(const cJSON *o, const char *key)
+{
+	const char *s = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(o, key));
+
+	return s ? s : "";
+}
+
+static void fake_text(int job, const char *text)
+{
+	struct buf b = {0};
+
+	buf_add_json(&b, text, strlen(text));
+	printf("{\"ev\":\"text\",\"job\":%d,\"text\":%s}\n", job, b.data);
+	buf_free(&b);
+}
+
+static void fake_start(const cJSON *o, const char *line, const char *flag_file)
+{
+	const cJSON *messages = cJSON_GetObjectItemCaseSensitive(o, "messages");
+	int n = cJSON_GetArraySize(messages), job = fake_number(o, "job");
+	const char *text = fake_string(o, "prompt");
+
+	if (n > 0)
+		text = fake_string(cJSON_GetArrayItem(messages, n - 1), "content");
+	if (!strcmp(text, "die"))
+		fake_die();
+	if (!strcmp(text, "die-once") && access(flag_file, F_OK) != 0) {
+		close(open(flag_file, O_CREAT | O_WRONLY, 0600));
+		fake_die();
+	}
+	if (!strcmp(text, "hang"))
+		return;
+	if (!strcmp(text, "fail")) {
+		printf("{\"ev\":\"failed\",\"job\":%d,\"code\":\"context_length_exceeded\","
+		       "\"message\":\"too long\"}\n", job);
+		return;
+	}
+	if (!strcmp(text, "garbage")) {
+		printf("{\"ev\":\"text\",\"job\":\n");
+		return;
+	}
+	printf("{\"ev\":\"started\",\"job\":%d,\"prompt_tokens\":%d,\"cached_tokens\":0}\n", job, n);
+	fake_text(job, "echo ");
+	if (!strcmp(text, "die-late"))
+		fake_die();
+	fake_text(job, !strcmp(text, "sampling") ? line : text);
+	printf("{\"ev\":\"finished\",\"job\":%d,\"reason\":\"stop\",\"prompt_tokens\":%d,"
+	       "\"cached_tokens\":0,\"completion_tokens\":2,\"prefill_ms\":1,\"decode_ms\":2}\n",
+	       job, n);
+}
+
+static void fake_load(const cJSON *o)
+{
+	const char *path = fake_string(o, "path");
+	int model = fake_number(o, "model");
+
+	if (!strcmp(path, "die"))
+		fake_die();
+	if (!strcmp(path, "bad"))
+		printf("{\"ev\":\"load_failed\",\"model\":%d,\"code\":\"corrupt\","
+		       "\"message\":\"no GGUF\"}\n", model);
+	else
+		printf("{\"ev\":\"loaded\",\"model\":%d,\"bytes\":1048576,\"file_bytes\":1000,"
+		       "\"ctx\":%d,\"ctx_train\":8192,\"slots\":%d,\"arch\":\"fake\","
+		       "\"name\":\"x\",\"chat\":true,\"load_ms\":1.5}\n",
+		       model, fake_number(o, "ctx"), fake_number(o, "slots"));
+}
+
+static void fake_count(const cJSON *o, int cancels)
+{
+	const cJSON *messages = cJSON_GetObjectItemCaseSensitive(o, "messages"), *m;
+	const char *comma = "";
+
+	printf("{\"ev\":\"count\",\"job\":%d,\"tokens\":[", fake_number(o, "job"));
+	cJSON_ArrayForEach(m, messages)
+	{
+		printf("%s%zu", comma, strlen(fake_string(m, "content")));
+		comma = ",";
+	}
+	printf("],\"extra\":%d,\"ctx\":1024}\n", cancels);
+}
+
+static int fake_engine_main(const char *flag_file)
+{
+	char *line = NULL;
+	size_t cap = 0;
+	int cancels = 0;
+
+	printf("{\"ev\":\"hello\",\"version\":1,\"kernels\":\"fake\",\"threads\":1}\n");
+	fflush(stdout);
+	while (getline(&line, &cap, stdin) > 0) {
+		cJSON *o = cJSON_Parse(line);
+		const char *op = fake_string(o, "op");
+
+		if (!strcmp(op, "load"))
+			fake_load(o);
+		else if (!strcmp(op, "unload"))
+			printf("{\"ev\":\"unloaded\",\"model\":%d}\n", fake_number(o, "model"));
+		else if (!strcmp(op, "start"))
+			fake_start(o, line, flag_file);
+		else if (!strcmp(op, "count"))
+			fake_count(o, cancels);
+		else if (!strcmp(op, "cancel"))
+			cancels++;
+		else if (!strcmp(op, "ping"))
+			printf("{\"ev\":\"pong\"}\n");
+		else if (!strcmp(op, "quit"))
+			_exit(0);
+		fflush(stdout);
+		cJSON_Delete(o);
+	}
+	_exit(0);
+}
+
+#endif

@@ -1,0 +1,186 @@
+/* Buffers, slices, errors, JSON limits, nearest words. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/json.h"
+#include "base/nearest.h"
+#include "base/queue.h"
+
+static void numbers_are_whole_and_in_range(void **state)
+{
+	int64_t v = 7;
+
+	UNUSED(state);
+	assert_true(str_to_i64(STR("0"), 0, 10, &v) && v == 0);
+	assert_true(str_to_i64(STR("-9223372036854775808"), INT64_MIN, INT64_MAX, &v) && v == INT64_MIN);
+	assert_true(str_to_i64(STR("9223372036854775807"), 0, INT64_MAX, &v) && v == INT64_MAX);
+	v = 7;
+	assert_false(str_to_i64(STR("9223372036854775808"), 0, INT64_MAX, &v));
+	assert_false(str_to_i64(STR("-1"), 0, 10, &v));
+	assert_false(str_to_i64(STR("11"), 0, 10, &v));
+	assert_false(str_to_i64(STR("1x"), 0, 10, &v));
+	assert_false(str_to_i64(STR(""), 0, 10, &v));
+	assert_false(str_to_i64(STR("-"), -5, 10, &v));
+	assert_int_equal(v, 7);
+}
+
+static void a_buf_grows_drops_and_stays_terminated(void **state)
+{
+	struct buf b = {0};
+
+	UNUSED(state);
+	for (int i = 0; i < 1000; i++)
+		buf_addf(&b, "%d,", i);
+	assert_int_equal(b.data[b.len], 0);
+	buf_drop(&b, 4);
+	assert_memory_equal(b.data, "2,3,", 4);
+	buf_clear(&b);
+	buf_add(&b, "a\0b", 3);
+	assert_int_equal(b.len, 3);
+	buf_free(&b);
+}
+
+static void json_strings_are_escaped_and_never_invalid_utf8(void **state)
+{
+	static const struct {
+		struct str in;
+		const char *out;
+	} cases[] = {
+		{STR("plain"), "\"plain\""},
+		{STR("a\"b\\c\n\t\x01"), "\"a\\\"b\\\\c\\n\\t\\u0001\""},
+		{STR("\xc3\xa9\xf0\x9f\x98\x80"), "\"\xc3\xa9\xf0\x9f\x98\x80\""},
+		{STR("\xff"), "\"\\ufffd\""},
+		{STR("\xc3"), "\"\\ufffd\""},		    /* cut */
+		{STR("\xc0\x80"), "\"\\ufffd\\ufffd\""},    /* overlong NUL */
+		{STR("\xed\xa0\x80"), "\"\\ufffd\\ufffd\\ufffd\""}, /* surrogate */
+	};
+
+	UNUSED(state);
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct buf b = {0};
+
+		buf_add_json(&b, cases[i].in.ptr, cases[i].in.len);
+		assert_string_equal(b.data, cases[i].out);
+		buf_free(&b);
+	}
+}
+
+static void errors_wrap_and_name_a_full_disk(void **state)
+{
+	struct err e = {0};
+
+	UNUSED(state);
+	assert_int_equal(err_set(&e, ERR_MODEL, "no model '%s'", "x"), -1);
+	err_wrap(&e, "load");
+	assert_string_equal(e.text, "load: no model 'x'");
+	err_sys(&e, 28 /* ENOSPC */, "write");
+	assert_int_equal(e.code, ERR_DISK_FULL);
+	for (int i = 0; i < ERR_NR; i++)
+		assert_int_equal(err_code_by_name(err_info((enum err_code)i)->name), i);
+	assert_int_equal(err_code_by_name("nonsense"), ERR_INTERNAL);
+}
+
+static void json_deeper_than_the_limit_is_refused_before_parsing(void **state)
+{
+	struct buf b = {0};
+	struct err e = {0};
+	cJSON *tree;
+
+	UNUSED(state);
+	for (int i = 0; i < JSON_MAX_DEPTH; i++)
+		buf_addc(&b, '[');
+	for (int i = 0; i < JSON_MAX_DEPTH; i++)
+		buf_addc(&b, ']');
+	tree = json_parse(buf_str(&b), &e);
+	assert_non_null(tree);
+	cJSON_Delete(tree);
+	buf_clear(&b);
+	for (int i = 0; i < 1000000; i++)
+		buf_addc(&b, '[');
+	assert_null(json_parse(buf_str(&b), &e));
+	assert_non_null(strstr(e.text, "nested deeper than 64"));
+	assert_null(json_parse(STR("{\"a\":1} x"), &e));
+	assert_non_null(strstr(e.text, "offset 8"));
+	assert_null(json_parse(STR(""), &e));
+	assert_null(json_parse(STR("{\"a\":\"\0\"}"), &e));
+	buf_free(&b);
+}
+
+static void getters_tell_absent_from_wrong(void **state)
+{
+	struct err e = {0};
+	cJSON *t = json_parse(STR("{\"s\":\"x\",\"n\":1.5,\"i\":3,\"z\":null,\"b\":true}"), &e);
+	const char *s = NULL;
+	int64_t i = 0;
+	double d = 0;
+	bool b = false;
+
+	UNUSED(state);
+	assert_int_equal(json_string(t, "s", &s, &e), 1);
+	assert_int_equal(json_string(t, "z", &s, &e), 0);
+	assert_int_equal(json_string(t, "absent", &s, &e), 0);
+	assert_int_equal(json_string(t, "n", &s, &e), -1);
+	assert_non_null(strstr(e.text, "'n' must be a string"));
+	assert_int_equal(json_int(t, "i", 0, 5, &i, &e), 1);
+	assert_int_equal(i, 3);
+	assert_int_equal(json_int(t, "n", 0, 5, &i, &e), -1);
+	assert_int_equal(json_int(t, "i", 0, 2, &i, &e), -1);
+	assert_int_equal(json_double(t, "n", 0, 2, &d, &e), 1);
+	assert_int_equal(json_bool(t, "b", &b, &e), 1);
+	assert_true(b);
+	cJSON_Delete(t);
+}
+
+static void the_nearest_word_is_near(void **state)
+{
+	struct nearest n = {.word = "prot"};
+
+	UNUSED(state);
+	assert_int_equal(edit_distance("kitten", "sitting"), 3);
+	nearest_offer(&n, "socket");
+	assert_null(n.best);
+	nearest_offer(&n, "port");
+	assert_string_equal(n.best, "port");
+}
+
+static void a_full_or_closed_queue_refuses(void **state)
+{
+	struct queue q;
+	struct queue_item a, b, c, *all;
+
+	UNUSED(state);
+	queue_init(&q, 2);
+	assert_true(queue_push(&q, &a));
+	assert_true(queue_push(&q, &b));
+	assert_false(queue_push(&q, &c));
+	all = queue_take_all(&q);
+	assert_ptr_equal(all, &a);
+	assert_ptr_equal(all->next, &b);
+	assert_null(queue_take_all(&q));
+	queue_close(&q);
+	assert_false(queue_push(&q, &c));
+	assert_null(queue_wait_all(&q));
+	queue_fini(&q);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(numbers_are_whole_and_in_range),
+		cmocka_unit_test(a_buf_grows_drops_and_stays_terminated),
+		cmocka_unit_test(json_strings_are_escaped_and_never_invalid_utf8),
+		cmocka_unit_test(errors_wrap_and_name_a_full_disk),
+		cmocka_unit_test(json_deeper_than_the_limit_is_refused_before_parsing),
+		cmocka_unit_test(getters_tell_absent_from_wrong),
+		cmocka_unit_test(the_nearest_word_is_near),
+		cmocka_unit_test(a_full_or_closed_queue_refuses),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

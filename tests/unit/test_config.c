@@ -1,0 +1,199 @@
+/* hob.conf: defaults, errors with line and nearest name; and the registry that it feeds. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "config.h"
+#include "route/models.h"
+
+struct fixture {
+	char dir[64], file[80];
+};
+
+static int setup(void **state)
+{
+	struct fixture *f = xcalloc(1, sizeof *f);
+
+	snprintf(f->dir, sizeof f->dir, "/tmp/hob-test-XXXXXX");
+	if (!mkdtemp(f->dir))
+		return -1;
+	snprintf(f->file, sizeof f->file, "%s/hob.conf", f->dir);
+	*state = f;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+	char *command = xasprintf("rm -rf '%s'", f->dir);
+	int rc = system(command);
+
+	free(command);
+	free(f);
+	return rc;
+}
+
+static void write_file(const char *path, const char *text)
+{
+	FILE *f = fopen(path, "w");
+
+	assert_non_null(f);
+	fputs(text, f);
+	fclose(f);
+}
+
+static struct config *load(struct fixture *f, const char *text, struct err *e)
+{
+	write_file(f->file, text);
+	*e = (struct err){0};
+	return config_load(f->file, e);
+}
+
+static void an_empty_file_gives_the_defaults(void **state)
+{
+	struct err e;
+	struct config *c = load(*state, "", &e);
+
+	assert_non_null(c);
+	assert_int_equal(c->port, 4620);
+	assert_string_equal(c->bind, "127.0.0.1");
+	assert_int_equal(c->slots, 4);
+	assert_int_equal(c->queue_timeout_ms, 120000);
+	assert_true(c->memory_enabled);
+	assert_int_equal(c->nproviders, 1);
+	assert_string_equal(c->providers[0].name, "openrouter");
+	config_free(c);
+}
+
+static void all_sections_are_read(void **state)
+{
+	struct err e;
+	struct config *c = load(*state,
+				"default_model = \"mine\"\n"
+				"server { port = 0 hosts = {\"a\", \"b\"} }\n"
+				"cache { budget = \"1.5 GiB\" ctx = 512 kernels = \"scalar\" }\n"
+				"memory { enabled = false }\n"
+				"model \"mine\" { path = \"/x/y.gguf\" ctx = 128 pinned = true }\n"
+				"provider \"lan\" { url = \"http://127.0.0.1:1/v1\" idle_timeout = 5 }\n",
+				&e);
+
+	assert_non_null(c);
+	assert_int_equal(c->port, 0);
+	assert_int_equal(c->nhosts, 2);
+	assert_int_equal(c->budget_bytes, 1610612736);
+	assert_false(c->memory_enabled);
+	assert_string_equal(c->models[0].path, "/x/y.gguf");
+	assert_true(c->models[0].pinned);
+	assert_int_equal(c->providers[0].idle_timeout_ms, 5000);
+	assert_string_equal(c->providers[1].name, "openrouter");
+	config_free(c);
+}
+
+static void wrong_files_say_where_and_what(void **state)
+{
+	static const struct {
+		const char *text, *expect;
+	} cases[] = {
+		{"server {\n  prot = 1\n}\n", "hob.conf:2: no such option 'prot'; did you mean 'port'?"},
+		{"sever {\n}\n", "did you mean 'server'"},
+		{"server {\n  port = 1\n", "a '}' is missing"},
+		{"server { port = 70000 }\n", "server: port = 70000 is out of range"},
+		{"server { port = \"x\" }\n", "hob.conf:1: invalid integer value"},
+		{"cache { budget = \"lots\" }\n", "budget = 'lots' is not a size"},
+		{"cache { kernels = \"avx51\" }\n", "did you mean 'avx512'"},
+		{"cache { ctx = 3 }\n", "ctx = 3 is out of range"},
+		{"model \"m\" { path = \"a.gguf\" }\n", "must be absolute"},
+		{"provider \"p\" { url = \"ftp://x\" }\n", "url must start with http"},
+		{"provider \"p\" { url = \"http://x\" kind = \"soap\" }\n", "kind = 'soap' is unknown"},
+		{"provider \"a/b\" { url = \"http://x\" }\n", "a name has no '/'"},
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct err e;
+		struct config *c = load(*state, cases[i].text, &e);
+
+		assert_null(c);
+		if (!strstr(e.text, cases[i].expect))
+			fail_msg("'%s' gave '%s'", cases[i].text, e.text);
+	}
+}
+
+static void a_named_file_that_is_missing_is_an_error(void **state)
+{
+	struct err e = {0};
+
+	UNUSED(state);
+	assert_null(config_load("/nonexistent/hob.conf", &e));
+	assert_non_null(strstr(e.text, "/nonexistent/hob.conf"));
+}
+
+static void a_token_that_others_can_read_is_refused(void **state)
+{
+	struct fixture *f = *state;
+	char *token = xasprintf("%s/token", f->dir);
+	char *text = xasprintf("server { token_file = \"%s\" }\n", token);
+	struct config *c;
+	struct err e;
+
+	write_file(token, "0123456789abcdef\n");
+	chmod(token, 0644);
+	assert_null(load(f, text, &e));
+	assert_non_null(strstr(e.text, "chmod 600"));
+	chmod(token, 0600);
+	c = load(f, text, &e);
+	assert_non_null(c);
+	assert_string_equal(c->token, "0123456789abcdef");
+	config_free(c);
+	free(text);
+	free(token);
+}
+
+static void files_dropped_into_the_folder_are_found(void **state)
+{
+	struct fixture *f = *state;
+	char *text = xasprintf("models_dir = \"%s\"\nmodel \"named\" { path = \"%s/z.bin\" }\n", f->dir, f->dir);
+	char *a = xasprintf("%s/apple.gguf", f->dir), *z = xasprintf("%s/z.bin", f->dir);
+	const struct model *first;
+	struct config *c;
+	struct models *m;
+	struct err e;
+
+	write_file(z, "z");
+	c = load(f, text, &e);
+	assert_non_null(c);
+	m = models_new(c);
+	assert_int_equal(models_count(m), 1);
+	first = models_find(m, "named");
+	assert_non_null(first);
+	assert_null(models_find(m, "apple"));
+	write_file(a, "a");
+	assert_non_null(models_find(m, "apple"));
+	assert_ptr_equal(models_find(m, "named"), first);
+	assert_string_equal(models_nearest(m, "appel"), "apple");
+	unlink(a);
+	assert_null(models_find(m, "apple"));
+	models_free(m);
+	config_free(c);
+	free(a);
+	free(z);
+	free(text);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(an_empty_file_gives_the_defaults, setup, teardown),
+		cmocka_unit_test_setup_teardown(all_sections_are_read, setup, teardown),
+		cmocka_unit_test_setup_teardown(wrong_files_say_where_and_what, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_named_file_that_is_missing_is_an_error, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_token_that_others_can_read_is_refused, setup, teardown),
+		cmocka_unit_test_setup_teardown(files_dropped_into_the_folder_are_found, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
