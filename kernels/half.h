@@ -41,18 +41,21 @@ static inline float f16_to_f32(uint16_t h)
 
 static inline uint16_t f32_to_f16(float f)
 {
-	uint32_t bits = f32_to_bits(f), sign = bits >> 16 & 0x8000, rest = bits & 0x7fffffff;
+	uint32_t bits = f32_to_bits(f), sign = bits >> 16 & 0x8000,
+		 rest = bits & 0x7fffffff;
 
 	if (rest > 0x7f800000)
 		return (uint16_t)(sign | 0x7e00);
 	if (rest >= 0x47800000) /* 65536 and up */
 		return (uint16_t)(sign | 0x7c00);
-	if (rest < 0x38800000) { /* below 2^-14: the FPU rounds at 2^-24 when 0.5 is added */
+	if (rest <
+	    0x38800000) { /* below 2^-14: the FPU rounds at 2^-24 when 0.5 is added */
 		float sum = bits_to_f32(rest) + 0.5f;
 
 		return (uint16_t)(sign | (f32_to_bits(sum) - 0x3f000000));
 	}
-	rest += 0xfff + (rest >> 13 & 1); /* a carry into the exponent is right, also to infinity */
+	rest += 0xfff + (rest >> 13 &
+			 1); /* a carry into the exponent is right, also to infinity */
 	return (uint16_t)(sign | (rest - (112u << 23)) >> 13);
 }
 

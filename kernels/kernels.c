@@ -1,13 +1,14 @@
 /* Which backend computes.  Asked once at start; pure, any thread.
  *
- * The CPU is asked through __builtin_cpu_supports, which also checks that the operating system saves the
- * registers.  Tests run every table of kernels_all() against the first. */
+ * The CPU is asked through __builtin_cpu_supports, which also checks that the operating
+ * system saves the registers.  Tests run every table of kernels_all() against the first.
+ */
 #include "kernels/kernels.h"
 
 #include <string.h>
 
-/* Every set of supported tables is a run of one of these, worst first.  A CPU with AVX-512 has
- * AVX2, so the supported ones are always a prefix. */
+/* Every set of supported tables is a run of one of these, worst first.  A CPU with
+ * AVX-512 has AVX2, so the supported ones are always a prefix. */
 static const struct kernels *const tables[] = {
 	&kernels_scalar,
 #if defined(__x86_64__)

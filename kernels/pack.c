@@ -1,9 +1,11 @@
-/* From a file's rows to the interleaved panels that the kernels stream.  Pure, any thread.
+/* From a file's rows to the interleaved panels that the kernels stream.  Pure, any
+ * thread.
  *
  * Done once when a model is loaded, by all threads on disjoint panels.  The types that
  * matter for load time (Q4_0, Q4_1, Q8_0) move four bytes at a time, all rows of a tile
- * together so that each line of the copy is written once.  K-quants get f16 scales per run
- * of 32 or 16 in place of 6-bit ones: 2^-11 relative error of a scale, a simpler kernel. */
+ * together so that each line of the copy is written once.  K-quants get f16 scales per
+ * run of 32 or 16 in place of 6-bit ones: 2^-11 relative error of a scale, a simpler
+ * kernel. */
 #include <assert.h>
 #include <string.h>
 
@@ -124,7 +126,8 @@ static void panel_q5_0(struct tile_u8 *t, const struct rows *s, int blocks)
 }
 
 /* The scale and the offset of a run of 32 in a block of 256. */
-static void k_run(uint16_t *d, uint16_t *m, uint16_t dd, uint16_t dmin, int scale, int min)
+static void k_run(uint16_t *d, uint16_t *m, uint16_t dd, uint16_t dmin, int scale,
+		  int min)
 {
 	*d = f32_to_f16(f16_to_f32(dd) * (float)scale);
 	*m = f32_to_f16(-f16_to_f32(dmin) * (float)min);
@@ -135,15 +138,18 @@ static void panel_q4_k(struct tile_u4 *t, const struct rows *s, int blocks)
 	for (int b = 0; b < blocks; b += 8, t += 8)
 		for (int r = 0; r < s->n; r++) {
 			const struct q4_k *f = row_at(s, r, (size_t)b / 8 * sizeof(*f));
-			uint8_t q[256], scale[8], min[8];
+			uint8_t q[256], both[16], scale[8], min[8];
 
 			quant_q4_k_values(f, q);
 			quant_k_scales(f->scales, scale, min);
 			for (int i = 0; i < 8; i++) {
-				k_run(&t[i].d[r], &t[i].m[r], f->d, f->dmin, scale[i], min[i]);
+				k_run(&t[i].d[r], &t[i].m[r], f->d, f->dmin, scale[i],
+				      min[i]);
 				for (int k = 0; k < 16; k++)
-					t[i].q[k / 4][r][k % 4] =
-						(uint8_t)(q[i * 32 + k] | q[i * 32 + 16 + k] << 4);
+					both[k] = (uint8_t)(q[i * 32 + k] |
+							    q[i * 32 + 16 + k] << 4);
+				for (int j = 0; j < 4; j++)
+					memcpy(t[i].q[j][r], both + 4 * j, 4);
 			}
 		}
 }
@@ -158,7 +164,8 @@ static void panel_q5_k(struct tile_u8m *t, const struct rows *s, int blocks)
 			quant_q5_k_values(f, q);
 			quant_k_scales(f->scales, scale, min);
 			for (int i = 0; i < 8; i++) {
-				k_run(&t[i].d[r], &t[i].m[r], f->d, f->dmin, scale[i], min[i]);
+				k_run(&t[i].d[r], &t[i].m[r], f->d, f->dmin, scale[i],
+				      min[i]);
 				for (int j = 0; j < QUADS; j++)
 					memcpy(t[i].q[j][r], q + i * 32 + 4 * j, 4);
 			}
@@ -187,7 +194,8 @@ static void panel_floats(uint8_t *panel, const struct rows *s, int cols, int siz
 {
 	for (int k = 0; k < cols; k++, panel += PANEL_ROWS * size)
 		for (int r = 0; r < s->n; r++)
-			memcpy(panel + r * size, row_at(s, r, (size_t)(k * size)), (size_t)size);
+			memcpy(panel + r * size, row_at(s, r, (size_t)(k * size)),
+			       (size_t)size);
 }
 
 static void pack_panel(const struct kmat *m, enum quant_type type, void *panel,
@@ -227,24 +235,27 @@ static void pack_panel(const struct kmat *m, enum quant_type type, void *panel,
 	}
 }
 
-void kmat_pack(struct kmat *m, enum quant_type type, const void *src_rows, int row0, int nrows)
+void kmat_pack(struct kmat *m, enum quant_type type, const void *src_rows, int row0,
+	       int nrows)
 {
 	size_t stride = quant_row_bytes(type, m->cols);
 	enum kmat_form form;
 
 	assert(form_of(type, &form) && form == m->form && stride != 0);
-	assert(row0 % PANEL_ROWS == 0 && row0 >= 0 && nrows >= 0 && row0 + nrows <= m->rows);
+	assert(row0 % PANEL_ROWS == 0 && row0 >= 0 && nrows >= 0 &&
+	       row0 + nrows <= m->rows);
 	assert(nrows % PANEL_ROWS == 0 || row0 + nrows == m->rows);
 	for (int r = 0; r < nrows; r += PANEL_ROWS) {
 		int n = nrows - r < PANEL_ROWS ? nrows - r : PANEL_ROWS;
-		struct rows s = {(const uint8_t *)src_rows + (size_t)r * stride, stride, n};
+		struct rows s = {(const uint8_t *)src_rows + (size_t)r * stride, stride,
+				 n};
 
 		pack_panel(m, type, kmat_panel(m, (row0 + r) / PANEL_ROWS), &s);
 	}
 }
 
-/* Padding rows only ever reach outputs that nobody stores; zeroed so that they are never NaN traps
- * or uninitialised reads. */
+/* Padding rows only ever reach outputs that nobody stores; zeroed so that they are never
+ * NaN traps or uninitialised reads. */
 static void zero_rows(const struct kmat *m, uint8_t *panel, int from)
 {
 	size_t bytes = kmat_panel_bytes(m->form, m->cols), keep = (size_t)from * 4, tile;
@@ -269,7 +280,8 @@ static void zero_rows(const struct kmat *m, uint8_t *panel, int from)
 		return;
 	}
 	}
-	for (size_t t = 0; t < bytes; t += tile) { /* a line of two sets of scales, lines of bytes */
+	for (size_t t = 0; t < bytes;
+	     t += tile) { /* a line of two sets of scales, lines of bytes */
 		memset(panel + t + keep / 2, 0, (LINE_BYTES - keep) / 2);
 		memset(panel + t + (LINE_BYTES + keep) / 2, 0, (LINE_BYTES - keep) / 2);
 		for (size_t i = LINE_BYTES; i < tile; i += LINE_BYTES)
@@ -291,7 +303,8 @@ void kmat_pack_tail(struct kmat *m)
 	}
 }
 
-/* Cuts the next piece, 64-byte aligned, from memory whose size the same calls have added up. */
+/* Cuts the next piece, 64-byte aligned, from memory whose size the same calls have added
+ * up. */
 static void *take(uint8_t *memory, size_t *used, size_t bytes)
 {
 	void *p = memory ? memory + *used : NULL;
@@ -339,5 +352,6 @@ size_t kernels_scratch_bytes(int cols)
 /* Scores of ATTN_ROWS queries over all positions, and their scaled copies. */
 size_t kernels_attn_scratch_bytes(int capacity, int head_dim)
 {
-	return ATTN_ROWS * (kkv_positions(capacity) + kkv_dims(head_dim)) * 4 + LINE_BYTES;
+	return ATTN_ROWS * (attn_score_step(capacity) + kkv_dims(head_dim)) * 4 +
+	       LINE_BYTES;
 }

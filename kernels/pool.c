@@ -1,9 +1,10 @@
-/* The team of threads that computes.  Owner thread: whoever calls pool_run(), one at a time.
+/* The team of threads that computes.  Owner thread: whoever calls pool_run(), one at a
+ * time.
  *
- * A token takes some 150 barriers and a futex wake takes 5 to 20 us, so threads spin: inside
- * a run always, between runs for about 50 us, then they sleep.  A waiter that has spun for long
- * yields now and then, because on an oversubscribed machine the thread it waits for may need
- * this very core. */
+ * A token takes some 150 barriers and a futex wake takes 5 to 20 us, so threads spin:
+ * inside a run always, between runs for about 50 us, then they sleep.  A waiter that has
+ * spun for long yields now and then, because on an oversubscribed machine the thread it
+ * waits for may need this very core. */
 #include "kernels/pool.h"
 
 #include <limits.h>
@@ -19,7 +20,7 @@
 
 enum {
 	LINE = 64,
-	SPIN_NS = 50000,    /* between runs, before sleeping */
+	SPIN_NS = 50000, /* between runs, before sleeping */
 	SPINS_PER_CHECK = 64,
 	SPINS_BEFORE_YIELD = 4096 /* tens of us: a healthy barrier never gets there */
 };
@@ -85,8 +86,9 @@ static bool spin_for_run(struct pool *p, unsigned seen)
 	return false;
 }
 
-/* The owner moves `run`, then reads `sleepers`; we do it the other way round.  Both are sequentially
- * consistent, so one of us sees the other, and the kernel checks the word again. */
+/* The owner moves `run`, then reads `sleepers`; we do it the other way round.  Both are
+ * sequentially consistent, so one of us sees the other, and the kernel checks the word
+ * again. */
 static void sleep_for_run(struct pool *p, unsigned seen)
 {
 	atomic_fetch_add(&p->sleepers, 1);
@@ -120,7 +122,8 @@ static void start_run(struct pool *p)
 		syscall(SYS_futex, &p->run, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }
 
-/* Threads learn nth with each run, so a machine that grants fewer threads gets a smaller team. */
+/* Threads learn nth with each run, so a machine that grants fewer threads gets a smaller
+ * team. */
 struct pool *pool_new(int threads)
 {
 	struct pool *p = aligned_alloc(LINE, sizeof(*p));
@@ -132,7 +135,8 @@ struct pool *pool_new(int threads)
 		threads = POOL_MAX_THREADS;
 	for (int i = 1; i < threads; i++) {
 		p->threads[i] = (struct pool_thread){.pool = p, .ith = i};
-		if (pthread_create(&p->threads[i].thread, NULL, worker, &p->threads[i]) != 0)
+		if (pthread_create(&p->threads[i].thread, NULL, worker, &p->threads[i]) !=
+		    0)
 			break;
 		p->nth++;
 	}

@@ -1,8 +1,9 @@
-/* The quantised types of GGUF files: sizes, names, and one row to floats.  Pure, any thread.
+/* The quantised types of GGUF files: sizes, names, and one row to floats.  Pure, any
+ * thread.
  *
- * Block layouts are those of ggml's quantised types (ggml-common.h and ggml-quants.c in the ggml
- * repository).  This is the definition that all packing and all kernels are tested
- * against, so it favours plainness over speed. */
+ * Block layouts are those of ggml's quantised types (ggml-common.h and ggml-quants.c in
+ * the ggml repository).  This is the definition that all packing and all kernels are
+ * tested against, so it favours plainness over speed. */
 #include "kernels/quant.h"
 
 #include <assert.h>
@@ -42,8 +43,8 @@ size_t quant_row_bytes(enum quant_type type, int cols)
 	return (size_t)(cols / types[type].block) * (size_t)types[type].bytes;
 }
 
-/* Eight pairs of 6 bits in 12 bytes: the first four whole, the others as 4 bits and 2 bits, the
- * latter in the unused tops of the former. */
+/* Eight pairs of 6 bits in 12 bytes: the first four whole, the others as 4 bits and 2
+ * bits, the latter in the unused tops of the former. */
 void quant_k_scales(const uint8_t packed[12], uint8_t scale[8], uint8_t min[8])
 {
 	for (int j = 0; j < 4; j++) {
@@ -54,35 +55,44 @@ void quant_k_scales(const uint8_t packed[12], uint8_t scale[8], uint8_t min[8])
 	}
 }
 
-/* Pairs of sub-blocks share 32 bytes: the even one in the low nibbles, the odd one in the high. */
+/* Pairs of runs share 32 bytes: the even one in the low nibbles, the odd one in the high.
+ * These three loops decide how long loading a K-quant takes; their shape lets the
+ * compiler vectorise. */
 void quant_q4_k_values(const struct q4_k *b, uint8_t q[256])
 {
-	for (int k = 0; k < 256; k++) {
-		int sub = k / 32;
-
-		q[k] = b->q[sub / 2 * 32 + k % 32] >> (sub % 2 * 4) & 15;
-	}
+	for (int pair = 0; pair < 4; pair++, q += 64)
+		for (int k = 0; k < 32; k++) {
+			q[k] = b->q[pair * 32 + k] & 15;
+			q[32 + k] = b->q[pair * 32 + k] >> 4;
+		}
 }
 
 void quant_q5_k_values(const struct q5_k *b, uint8_t q[256])
 {
-	for (int k = 0; k < 256; k++) {
-		int sub = k / 32, high = b->high[k % 32] >> sub & 1;
+	for (int pair = 0; pair < 4; pair++, q += 64)
+		for (int k = 0; k < 32; k++) {
+			uint8_t low = b->q[pair * 32 + k],
+				high = (uint8_t)(b->high[k] >> (2 * pair));
 
-		q[k] = (uint8_t)((b->q[sub / 2 * 32 + k % 32] >> (sub % 2 * 4) & 15) | high << 4);
-	}
+			q[k] = (uint8_t)((low & 15) | (high & 1) << 4);
+			q[32 + k] = (uint8_t)(low >> 4 | (high & 2) << 3);
+		}
 }
 
 /* Halves of 128: 64 bytes of nibbles and 32 bytes of two-bit tops for four runs of 32. */
 void quant_q6_k_values(const struct q6_k *b, uint8_t q[256])
 {
-	for (int k = 0; k < 256; k++) {
-		int half = k / 128, run = k % 128 / 32, i = k % 32;
-		int low = b->low[half * 64 + run % 2 * 32 + i] >> (run / 2 * 4) & 15;
-		int high = b->high[half * 32 + i] >> (run * 2) & 3;
+	for (int half = 0; half < 2; half++, q += 128)
+		for (int k = 0; k < 32; k++) {
+			uint8_t first = b->low[half * 64 + k],
+				second = b->low[half * 64 + 32 + k];
+			uint8_t high = b->high[half * 32 + k];
 
-		q[k] = (uint8_t)(low | high << 4);
-	}
+			q[k] = (uint8_t)((first & 15) | (high & 3) << 4);
+			q[32 + k] = (uint8_t)((second & 15) | (high & 12) << 2);
+			q[64 + k] = (uint8_t)(first >> 4 | (high & 48));
+			q[96 + k] = (uint8_t)(second >> 4 | (high & 192) >> 2);
+		}
 }
 
 int quant_q5_0_value(const struct q5_0 *b, int k)
@@ -96,7 +106,8 @@ int quant_q5_0_value(const struct q5_0 *b, int k)
 static void block_q4_0(const struct q4_0 *b, float *dst)
 {
 	for (int k = 0; k < 32; k++)
-		dst[k] = f16_to_f32(b->d) * (float)((b->q[k % 16] >> (k / 16 * 4) & 15) - 8);
+		dst[k] = f16_to_f32(b->d) *
+			 (float)((b->q[k % 16] >> (k / 16 * 4) & 15) - 8);
 }
 
 static void block_q4_1(const struct q4_1 *b, float *dst)
@@ -118,8 +129,8 @@ static void block_q8_0(const struct q8_0 *b, float *dst)
 		dst[k] = f16_to_f32(b->d) * (float)b->q[k];
 }
 
-static void k_floats(float *dst, const uint8_t q[256], const uint8_t scales[12], uint16_t d,
-		     uint16_t dmin)
+static void k_floats(float *dst, const uint8_t q[256], const uint8_t scales[12],
+		     uint16_t d, uint16_t dmin)
 {
 	uint8_t scale[8], min[8];
 

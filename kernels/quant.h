@@ -1,4 +1,5 @@
-/* Blocks of GGUF's quantised types as they lie in the file (little-endian), and their values.
+/* Blocks of GGUF's quantised types as they lie in the file (little-endian), and their
+ * values.
  *
  * For quant.c, pack.c and tests only; everybody else uses kernels.h. */
 #ifndef HOB_KERNELS_QUANT_H
@@ -19,7 +20,8 @@ struct FILE_BLOCK q4_1 { /* w = d * q + m */
 	uint8_t q[16];
 };
 
-struct FILE_BLOCK q5_0 { /* w = d * (q - 16); bit k of high is the fifth bit of weight k */
+struct FILE_BLOCK
+	q5_0 { /* w = d * (q - 16); bit k of high is the fifth bit of weight k */
 	uint16_t d;
 	uint8_t high[4], q[16];
 };
@@ -49,6 +51,6 @@ void quant_k_scales(const uint8_t packed[12], uint8_t scale[8], uint8_t min[8]);
 void quant_q4_k_values(const struct q4_k *b, uint8_t q[256]); /* 0..15 */
 void quant_q5_k_values(const struct q5_k *b, uint8_t q[256]); /* 0..31 */
 void quant_q6_k_values(const struct q6_k *b, uint8_t q[256]); /* 0..63 */
-int quant_q5_0_value(const struct q5_0 *b, int k);	      /* -16..15 */
+int quant_q5_0_value(const struct q5_0 *b, int k);            /* -16..15 */
 
 #endif

@@ -1,5 +1,6 @@
-/* The AVX2 backend's second half: rotation, key/value cache, attention.  Included by avx2.c only, inside
- * its target pragma.  avx512_attn.h explains the scheme; here three rows and 32 keys fit. */
+/* The AVX2 backend's second half: rotation, key/value cache, attention.  Included by
+ * avx2.c only, inside its target pragma.  avx512_attn.h explains the scheme; here three
+ * rows and 32 keys fit. */
 
 /* Pairs (2i, 2i + 1): four in a vector. */
 INLINE int rope_interleaved(float *x, int pairs, const float *cs)
@@ -11,7 +12,8 @@ INLINE int rope_interleaved(float *x, int pairs, const float *cs)
 		__m256 swapped = _mm256_permute_ps(v, 0xb1);
 
 		swapped = _mm256_mul_ps(swapped, _mm256_movehdup_ps(c));
-		_mm256_storeu_ps(x + 2 * i, _mm256_fmaddsub_ps(v, _mm256_moveldup_ps(c), swapped));
+		_mm256_storeu_ps(x + 2 * i,
+				 _mm256_fmaddsub_ps(v, _mm256_moveldup_ps(c), swapped));
 	}
 	return i;
 }
@@ -24,28 +26,32 @@ INLINE int rope_halves(float *x, int pairs, const float *cs)
 
 	for (; i + 8 <= pairs; i += 8) {
 		__m256 c0 = _mm256_permutevar8x32_ps(_mm256_loadu_ps(cs + 2 * i), split);
-		__m256 c1 = _mm256_permutevar8x32_ps(_mm256_loadu_ps(cs + 2 * i + 8), split);
+		__m256 c1 =
+			_mm256_permutevar8x32_ps(_mm256_loadu_ps(cs + 2 * i + 8), split);
 		__m256 cos = _mm256_permute2f128_ps(c0, c1, 0x20);
 		__m256 sin = _mm256_permute2f128_ps(c0, c1, 0x31);
 		__m256 a = _mm256_loadu_ps(x + i), b = _mm256_loadu_ps(x + pairs + i);
 
 		_mm256_storeu_ps(x + i, _mm256_fmsub_ps(a, cos, _mm256_mul_ps(b, sin)));
-		_mm256_storeu_ps(x + pairs + i, _mm256_fmadd_ps(a, sin, _mm256_mul_ps(b, cos)));
+		_mm256_storeu_ps(x + pairs + i,
+				 _mm256_fmadd_ps(a, sin, _mm256_mul_ps(b, cos)));
 	}
 	return i;
 }
 
-static void avx2_rope(float *x, int head_dim, int rot, const float *cs, bool interleaved, int h0,
-		      int h1)
+static void avx2_rope(float *x, int head_dim, int rot, const float *cs, bool interleaved,
+		      int h0, int h1)
 {
 	int pairs = rot / 2, step = interleaved ? 1 : pairs;
 
 	for (int h = h0; h < h1; h++) {
 		float *head = x + (size_t)h * (size_t)head_dim;
-		int i = interleaved ? rope_interleaved(head, pairs, cs) : rope_halves(head, pairs, cs);
+		int i = interleaved ? rope_interleaved(head, pairs, cs)
+				    : rope_halves(head, pairs, cs);
 
 		for (; i < pairs; i++) {
-			float *a = head + (interleaved ? 2 * i : i), left = a[0], right = a[step];
+			float *a = head + (interleaved ? 2 * i : i), left = a[0],
+			      right = a[step];
 
 			a[0] = left * cs[2 * i] - right * cs[2 * i + 1];
 			a[step] = left * cs[2 * i + 1] + right * cs[2 * i];
@@ -53,8 +59,8 @@ static void avx2_rope(float *x, int head_dim, int rot, const float *cs, bool int
 	}
 }
 
-static void avx2_kv_store(const struct kkv *kv, int pos, const float *k, const float *v, int kvh0,
-			  int kvh1)
+static void avx2_kv_store(const struct kkv *kv, int pos, const float *k, const float *v,
+			  int kvh0, int kvh1)
 {
 	for (int h = kvh0; h < kvh1; h++) {
 		uint16_t *keys = kkv_keys(kv, h, pos) + pos % KV_KEYS;
@@ -81,11 +87,11 @@ enum { ROWS_2 = 3 }; /* of attention at a time; scratch has room for ATTN_ROWS *
 
 struct attn { /* rows of one key/value head */
 	const struct kkv *kv;
-	int kvh, most;	     /* most: the largest of keys[] */
-	int keys[ROWS_2];    /* how many each row sees */
+	int kvh, most;    /* most: the largest of keys[] */
+	int keys[ROWS_2]; /* how many each row sees */
 	float *out[ROWS_2];
-	float *q;	     /* [row][q_step], scaled */
-	float *score;	     /* [row][score_step] */
+	float *q;     /* [row][q_step], scaled */
+	float *score; /* [row][score_step] */
 	size_t q_step, score_step;
 	float inverse[ROWS_2]; /* 1 / sum of exp */
 };
@@ -100,27 +106,31 @@ INLINE void scores(const struct attn *s, const int rows)
 		const uint16_t *k = kkv_keys(s->kv, s->kvh, t);
 		__m256 acc[ROWS_2][4];
 
-		UNROLL for (int r = 0; r < rows; r++)
-			UNROLL for (int g = 0; g < 4; g++)
-				acc[r][g] = _mm256_setzero_ps();
+		UNROLL
+		for (int r = 0; r < rows; r++)
+			UNROLL
+		for (int g = 0; g < 4; g++)
+			acc[r][g] = _mm256_setzero_ps();
 		for (int i = 0; i < dim; i++, k += KV_KEYS)
-			UNROLL for (int g = 0; g < 4; g++)
-			{
-				const uint16_t *at = k + (size_t)(g / 2) * group + 8 * (g % 2);
-				__m256 key = load_f16(at);
+			UNROLL
+		for (int g = 0; g < 4; g++) {
+			const uint16_t *at = k + (size_t)(g / 2) * group + 8 * (g % 2);
+			__m256 key = load_f16(at);
 
-				UNROLL for (int r = 0; r < rows; r++)
-				{
-					const float *q = s->q + (size_t)r * s->q_step + (size_t)i;
+			UNROLL
+			for (int r = 0; r < rows; r++) {
+				const float *q = s->q + (size_t)r * s->q_step + (size_t)i;
 
-					acc[r][g] = _mm256_fmadd_ps(key, _mm256_set1_ps(*q),
-								    acc[r][g]);
-				}
+				acc[r][g] = _mm256_fmadd_ps(key, _mm256_set1_ps(*q),
+							    acc[r][g]);
 			}
-		UNROLL for (int r = 0; r < rows; r++)
-			UNROLL for (int g = 0; g < 4; g++)
-				_mm256_storeu_ps(s->score + (size_t)r * s->score_step + t + 8 * g,
-						 acc[r][g]);
+		}
+		UNROLL
+		for (int r = 0; r < rows; r++)
+			UNROLL
+		for (int g = 0; g < 4; g++)
+			_mm256_storeu_ps(s->score + (size_t)r * s->score_step + t + 8 * g,
+					 acc[r][g]);
 	}
 }
 
@@ -133,8 +143,9 @@ static void softmax(struct attn *s, int r)
 	__m256 max = lowest, sum = _mm256_setzero_ps();
 
 	for (t = 0; t < keys; t += 8)
-		max = _mm256_max_ps(max, _mm256_blendv_ps(lowest, _mm256_loadu_ps(p + t),
-							  _mm256_castsi256_ps(tail_mask(keys - t))));
+		max = _mm256_max_ps(
+			max, _mm256_blendv_ps(lowest, _mm256_loadu_ps(p + t),
+					      _mm256_castsi256_ps(tail_mask(keys - t))));
 	max = _mm256_set1_ps(max_ps(max));
 	for (t = 0; t < keys; t += 8) {
 		__m256 e = exp_ps(_mm256_sub_ps(_mm256_loadu_ps(p + t), max));
@@ -155,27 +166,30 @@ INLINE void weigh(const struct attn *s, int dim, const int rows, const int nv)
 	size_t step = kkv_dims(s->kv->head_dim);
 	__m256 acc[ROWS_2][4];
 
-	UNROLL for (int r = 0; r < rows; r++)
-		UNROLL for (int i = 0; i < nv; i++)
-			acc[r][i] = _mm256_setzero_ps();
+	UNROLL
+	for (int r = 0; r < rows; r++)
+		UNROLL
+	for (int i = 0; i < nv; i++)
+		acc[r][i] = _mm256_setzero_ps();
 	for (int t = 0; t < s->most; t++, v += step)
-		UNROLL for (int i = 0; i < nv; i++)
-		{
-			__m256 value = load_f16(v + 8 * i);
+		UNROLL
+	for (int i = 0; i < nv; i++) {
+		__m256 value = load_f16(v + 8 * i);
 
-			UNROLL for (int r = 0; r < rows; r++)
-			{
-				const float *p = s->score + (size_t)r * s->score_step + (size_t)t;
+		UNROLL
+		for (int r = 0; r < rows; r++) {
+			const float *p = s->score + (size_t)r * s->score_step + (size_t)t;
 
-				acc[r][i] = _mm256_fmadd_ps(value, _mm256_set1_ps(*p), acc[r][i]);
-			}
+			acc[r][i] = _mm256_fmadd_ps(value, _mm256_set1_ps(*p), acc[r][i]);
 		}
-	UNROLL for (int r = 0; r < rows; r++)
-		UNROLL for (int i = 0; i < nv; i++)
-			_mm256_maskstore_ps(s->out[r] + dim + 8 * i,
-					    tail_mask(s->kv->head_dim - dim - 8 * i),
-					    _mm256_mul_ps(acc[r][i],
-							  _mm256_set1_ps(s->inverse[r])));
+	}
+	UNROLL
+	for (int r = 0; r < rows; r++)
+		UNROLL
+	for (int i = 0; i < nv; i++)
+		_mm256_maskstore_ps(
+			s->out[r] + dim + 8 * i, tail_mask(s->kv->head_dim - dim - 8 * i),
+			_mm256_mul_ps(acc[r][i], _mm256_set1_ps(s->inverse[r])));
 }
 
 INLINE void attend(struct attn *s, const int rows)
@@ -208,7 +222,8 @@ static void attend_3(struct attn *s)
 
 static void (*const attend_rows[ROWS_2])(struct attn *) = {attend_1, attend_2, attend_3};
 
-static void set_row(struct attn *s, int r, const float *q, float *out, int keys, float scale_by)
+static void set_row(struct attn *s, int r, const float *q, float *out, int keys,
+		    float scale_by)
 {
 	int dim = s->kv->head_dim;
 
@@ -219,15 +234,16 @@ static void set_row(struct attn *s, int r, const float *q, float *out, int keys,
 	s->most = keys > s->most ? keys : s->most;
 }
 
-static void avx2_attention(const struct kkv *kv, const float *q, float *out, int ld, int nq,
-			   int pos0, int heads, int h0, int h1, float scale_by, void *scratch)
+static void avx2_attention(const struct kkv *kv, const float *q, float *out, int ld,
+			   int nq, int pos0, int heads, int h0, int h1, float scale_by,
+			   void *scratch)
 {
 	int group = heads / kv->kv_heads;
 	struct attn s = {.kv = kv, .q = scratch};
 
 	s.q_step = kkv_dims(kv->head_dim);
 	s.score = s.q + ATTN_ROWS * s.q_step;
-	s.score_step = kkv_positions(kv->capacity);
+	s.score_step = attn_score_step(kv->capacity);
 	for (int h = h0, end; h < h1; h = end) {
 		int rows = 0;
 
@@ -235,7 +251,8 @@ static void avx2_attention(const struct kkv *kv, const float *q, float *out, int
 		end = (s.kvh + 1) * group < h1 ? (s.kvh + 1) * group : h1;
 		for (int i = 0; i < nq * (end - h); i++) {
 			int token = i / (end - h), head = h + i % (end - h);
-			size_t at = (size_t)token * (size_t)ld + (size_t)head * (size_t)kv->head_dim;
+			size_t at = (size_t)token * (size_t)ld +
+				    (size_t)head * (size_t)kv->head_dim;
 
 			if (rows == 0)
 				s.most = 0;

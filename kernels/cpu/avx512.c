@@ -1,11 +1,13 @@
-/* The AVX-512 VNNI backend: matrices, activations.  Attention is in avx512_attn.h.  Any thread.
+/* The AVX-512 VNNI backend: matrices, activations.  Attention is in avx512_attn.h.  Any
+ * thread.
  *
- * One zmm lane is one row: vpdpbusd with four broadcast activations advances sixteen dot products and
- * no horizontal sum is ever needed.  32 rows x 6 columns are 12 integer and 12 float accumulators, which
- * with weights and temporaries fill the 32 registers.  Every column count from 1 to 6 is an instance
- * of the same inlined tile, so each column sees the same float operations in the same order
- * whatever its company: integer sums are exact, and per block comes one FMA for the scale and one for the
- * offset.  Whoever changes the order in one place changes it in all. */
+ * One zmm lane is one row: vpdpbusd with four broadcast activations advances sixteen dot
+ * products and no horizontal sum is ever needed.  32 rows x 6 columns are 12 integer and
+ * 12 float accumulators, which with weights and temporaries fill the 32 registers.  Every
+ * column count from 1 to 6 is an instance of the same inlined tile, so each column sees
+ * the same float operations in the same order whatever its company: integer sums are
+ * exact, and per block comes one FMA for the scale and one for the offset.  Whoever
+ * changes the order in one place changes it in all. */
 #include "kernels/kernels.h"
 
 #if defined(__x86_64__)
@@ -18,8 +20,9 @@
 static bool avx512_supported(void)
 {
 	return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-	       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni") &&
-	       __builtin_cpu_supports("f16c") && __builtin_cpu_supports("fma");
+	       __builtin_cpu_supports("avx512vl") &&
+	       __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("f16c") &&
+	       __builtin_cpu_supports("fma");
 }
 
 #pragma GCC push_options
@@ -49,12 +52,14 @@ INLINE __mmask16 tail_mask(int left)
 	return left >= 16 ? 0xffff : left <= 0 ? 0 : (__mmask16)((1u << left) - 1);
 }
 
-/* exp by 2^n * p(r), |r| <= ln 2 / 2; relative error about 2e-7, clamped to normal results. */
+/* exp by 2^n * p(r), |r| <= ln 2 / 2; relative error about 2e-7, clamped to normal
+ * results. */
 INLINE __m512 exp_ps(__m512 x)
 {
 	__m512 n, r, p;
 
-	x = _mm512_min_ps(_mm512_max_ps(x, _mm512_set1_ps(-87.3f)), _mm512_set1_ps(88.3f));
+	x = _mm512_min_ps(_mm512_max_ps(x, _mm512_set1_ps(-87.3f)),
+			  _mm512_set1_ps(88.3f));
 	n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(0x1.715476p0f)),
 				 _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 	r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0x1.62ep-1f), x); /* ln 2 in two parts */
@@ -82,7 +87,7 @@ INLINE __m512 reciprocal(__m512 x)
 enum kind {
 	NIBBLES, /* FORM_U4 as packed */
 	BYTES_M, /* FORM_U8M, and FORM_U4 opened to bytes */
-	BYTES,	 /* FORM_U8 */
+	BYTES,   /* FORM_U8 */
 	BYTES_16 /* FORM_U8S16 */
 };
 
@@ -98,48 +103,52 @@ struct out { /* where 32 rows of the first column go */
 	bool add;
 };
 
-/* Lines [line, line + lines) of bytes of np panels into the integer accumulators a[column][panel]. */
-INLINE void dots(__m512i a[][PAIR], const uint8_t *const q[PAIR], size_t at, const int8_t *x, size_t k,
-		 const int np, const int nc, const int line, const int lines)
+/* Lines [line, line + lines) of bytes of np panels into the integer accumulators
+ * a[column][panel]. */
+INLINE void dots(__m512i a[][PAIR], const uint8_t *const q[PAIR], size_t at,
+		 const int8_t *x, size_t k, const int np, const int nc, const int line,
+		 const int lines)
 {
-	UNROLL for (int j = line; j < line + lines; j++)
-	{
+	UNROLL
+	for (int j = line; j < line + lines; j++) {
 		__m512i w[PAIR];
 
-		UNROLL for (int h = 0; h < np; h++)
+		UNROLL
+		for (int h = 0; h < np; h++)
 			w[h] = _mm512_load_si512(q[h] + at + j * LINE_BYTES);
-		UNROLL for (int c = 0; c < nc; c++)
-		{
+		UNROLL
+		for (int c = 0; c < nc; c++) {
 			__m512i four = broadcast4(x + (size_t)c * k + 4 * j);
 
-			UNROLL for (int h = 0; h < np; h++)
+			UNROLL
+			for (int h = 0; h < np; h++)
 				a[c][h] = _mm512_dpbusd_epi32(a[c][h], w[h], four);
 		}
 	}
 }
 
-INLINE void dots_nibbles(__m512i a[][PAIR], const uint8_t *const q[PAIR], size_t at, const int8_t *x,
-			 size_t k, const int np, const int nc)
+INLINE void dots_nibbles(__m512i a[][PAIR], const uint8_t *const q[PAIR], size_t at,
+			 const int8_t *x, size_t k, const int np, const int nc)
 {
 	const __m512i low = _mm512_set1_epi8(15);
 
-	UNROLL for (int j = 0; j < 4; j++)
-	{
+	UNROLL
+	for (int j = 0; j < 4; j++) {
 		__m512i w[PAIR], v[PAIR];
 
-		UNROLL for (int h = 0; h < np; h++)
-		{
+		UNROLL
+		for (int h = 0; h < np; h++) {
 			w[h] = _mm512_load_si512(q[h] + at + j * LINE_BYTES);
 			v[h] = _mm512_and_si512(_mm512_srli_epi16(w[h], 4), low);
 			w[h] = _mm512_and_si512(w[h], low);
 		}
-		UNROLL for (int c = 0; c < nc; c++)
-		{
+		UNROLL
+		for (int c = 0; c < nc; c++) {
 			__m512i four = broadcast4(x + (size_t)c * k + 4 * j);
 			__m512i high = broadcast4(x + (size_t)c * k + 16 + 4 * j);
 
-			UNROLL for (int h = 0; h < np; h++)
-			{
+			UNROLL
+			for (int h = 0; h < np; h++) {
 				a[c][h] = _mm512_dpbusd_epi32(a[c][h], w[h], four);
 				a[c][h] = _mm512_dpbusd_epi32(a[c][h], v[h], high);
 			}
@@ -149,65 +158,72 @@ INLINE void dots_nibbles(__m512i a[][PAIR], const uint8_t *const q[PAIR], size_t
 
 INLINE void start(__m512i a[][PAIR], const int32_t *off, size_t step, const int nc)
 {
-	UNROLL for (int c = 0; c < nc; c++)
-		a[c][0] = a[c][1] = off ? _mm512_set1_epi32(off[(size_t)c * step]) :
-					  _mm512_setzero_si512();
+	UNROLL
+	for (int c = 0; c < nc; c++)
+		a[c][0] = a[c][1] = off ? _mm512_set1_epi32(off[(size_t)c * step])
+					: _mm512_setzero_si512();
 }
 
 /* f += d * dx * dot; d is loaded after the dots, registers are scarce before. */
-INLINE void scale(__m512 f[][PAIR], __m512i a[][PAIR], const uint8_t *const d[PAIR], size_t at,
-		  const float *dx, size_t step, const int np, const int nc)
+INLINE void scale(__m512 f[][PAIR], __m512i a[][PAIR], const uint8_t *const d[PAIR],
+		  size_t at, const float *dx, size_t step, const int np, const int nc)
 {
 	__m512 dw[PAIR];
 
-	UNROLL for (int h = 0; h < np; h++)
+	UNROLL
+	for (int h = 0; h < np; h++)
 		dw[h] = load_f16(d[h] + at);
-	UNROLL for (int c = 0; c < nc; c++)
-	{
+	UNROLL
+	for (int c = 0; c < nc; c++) {
 		__m512 s = _mm512_set1_ps(dx[(size_t)c * step]);
 
-		UNROLL for (int h = 0; h < np; h++)
+		UNROLL
+		for (int h = 0; h < np; h++)
 			f[c][h] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(a[c][h]),
 						  _mm512_mul_ps(dw[h], s), f[c][h]);
 	}
 }
 
-INLINE void offset(__m512 f[][PAIR], const uint8_t *const m[PAIR], size_t at, const float *sum,
-		   size_t step, const int np, const int nc)
+INLINE void offset(__m512 f[][PAIR], const uint8_t *const m[PAIR], size_t at,
+		   const float *sum, size_t step, const int np, const int nc)
 {
 	__m512 mw[PAIR];
 
-	UNROLL for (int h = 0; h < np; h++)
+	UNROLL
+	for (int h = 0; h < np; h++)
 		mw[h] = load_f16(m[h] + at);
-	UNROLL for (int c = 0; c < nc; c++)
-	{
+	UNROLL
+	for (int c = 0; c < nc; c++) {
 		__m512 s = _mm512_set1_ps(sum[(size_t)c * step]);
 
-		UNROLL for (int h = 0; h < np; h++)
+		UNROLL
+		for (int h = 0; h < np; h++)
 			f[c][h] = _mm512_fmadd_ps(mw[h], s, f[c][h]);
 	}
 }
 
 INLINE void store(const struct out *o, __m512 f[][PAIR], const int np, const int nc)
 {
-	UNROLL for (int c = 0; c < nc; c++)
-		UNROLL for (int h = 0; h < np; h++)
-		{
-			float *y = o->y + (size_t)c * o->ld + h * PANEL_ROWS;
-			__m512 v = f[c][h];
+	UNROLL
+	for (int c = 0; c < nc; c++)
+		UNROLL
+	for (int h = 0; h < np; h++) {
+		float *y = o->y + (size_t)c * o->ld + h * PANEL_ROWS;
+		__m512 v = f[c][h];
 
-			if (o->add)
-				v = _mm512_add_ps(_mm512_maskz_loadu_ps(o->keep[h], y), v);
-			_mm512_mask_storeu_ps(y, o->keep[h], v);
-		}
+		if (o->add)
+			v = _mm512_add_ps(_mm512_maskz_loadu_ps(o->keep[h], y), v);
+		_mm512_mask_storeu_ps(y, o->keep[h], v);
+	}
 }
 
 /* np panels x nc columns from column c0 on, all of K. */
-INLINE void tile(const struct pair *w, const struct kacts *acts, int c0, const struct out *o,
-		 const enum kind kind, const int np, const int nc)
+INLINE void tile(const struct pair *w, const struct kacts *acts, int c0,
+		 const struct out *o, const enum kind kind, const int np, const int nc)
 {
 	size_t k = (size_t)acts->cols, blocks = k / BLOCK_COLS, at = (size_t)c0 * blocks;
-	const uint8_t *const q[PAIR] = {w->q[0], w->q[1]}, *const d[PAIR] = {w->d[0], w->d[1]};
+	const uint8_t *const q[PAIR] = {w->q[0], w->q[1]}, *const d[PAIR] = {w->d[0],
+									     w->d[1]};
 	const uint8_t *const m[PAIR] = {w->d[0] + 32, w->d[1] + 32};
 	size_t q_step = w->q_step, d_step = w->d_step;
 	const int8_t *x = acts->q + (size_t)c0 * k;
@@ -216,7 +232,8 @@ INLINE void tile(const struct pair *w, const struct kacts *acts, int c0, const s
 	__m512 f[TILE_COLS][PAIR];
 	__m512i a[TILE_COLS][PAIR];
 
-	UNROLL for (int c = 0; c < nc; c++)
+	UNROLL
+	for (int c = 0; c < nc; c++)
 		f[c][0] = f[c][1] = _mm512_setzero_ps();
 	for (size_t b = 0; b < blocks; b++, x += BLOCK_COLS) {
 		bool two = kind == BYTES; /* blocks in a tile */
@@ -250,38 +267,42 @@ INLINE __m512 load_weights(const uint8_t *p, const enum kmat_form form)
 		return _mm512_load_ps(p);
 	if (form == FORM_F16)
 		return load_f16(p);
-	return _mm512_castsi512_ps(
-		_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_load_si256((const void *)p)), 16));
+	return _mm512_castsi512_ps(_mm512_slli_epi32(
+		_mm512_cvtepu16_epi32(_mm256_load_si256((const void *)p)), 16));
 }
 
 /* f += one of K for all panels and columns. */
-INLINE void line_float(__m512 f[][PAIR], const struct pair *w, size_t at, const float *x, size_t k,
-		       const enum kmat_form form, const int np, const int nc)
+INLINE void line_float(__m512 f[][PAIR], const struct pair *w, size_t at, const float *x,
+		       size_t k, const enum kmat_form form, const int np, const int nc)
 {
 	__m512 v[PAIR];
 
-	UNROLL for (int h = 0; h < np; h++)
+	UNROLL
+	for (int h = 0; h < np; h++)
 		v[h] = load_weights(w->q[h] + at, form);
-	UNROLL for (int c = 0; c < nc; c++)
-	{
+	UNROLL
+	for (int c = 0; c < nc; c++) {
 		__m512 s = _mm512_set1_ps(x[(size_t)c * k]);
 
-		UNROLL for (int h = 0; h < np; h++)
+		UNROLL
+		for (int h = 0; h < np; h++)
 			f[c][h] = _mm512_fmadd_ps(v[h], s, f[c][h]);
 	}
 }
 
-/* The same for float weights.  Even and odd K have their own sums, because one chain of FMAs in a gemv
- * would wait for itself. */
-INLINE void tile_float(const struct pair *w, const struct kacts *acts, int c0, const struct out *o,
-		       const enum kmat_form form, const int np, const int nc)
+/* The same for float weights.  Even and odd K have their own sums, because one chain of
+ * FMAs in a gemv would wait for itself. */
+INLINE void tile_float(const struct pair *w, const struct kacts *acts, int c0,
+		       const struct out *o, const enum kmat_form form, const int np,
+		       const int nc)
 {
 	const size_t k = (size_t)acts->cols, step = form == FORM_F32 ? 64 : 32;
 	const float *x = acts->x + (size_t)c0 * k;
 	__m512 even[TILE_COLS][PAIR], odd[TILE_COLS][PAIR];
 	size_t i = 0;
 
-	UNROLL for (int c = 0; c < nc; c++)
+	UNROLL
+	for (int c = 0; c < nc; c++)
 		even[c][0] = even[c][1] = odd[c][0] = odd[c][1] = _mm512_setzero_ps();
 	for (; i + 2 <= k; i += 2) {
 		line_float(even, w, i * step, x + i, k, form, np, nc);
@@ -289,65 +310,51 @@ INLINE void tile_float(const struct pair *w, const struct kacts *acts, int c0, c
 	}
 	if (i < k)
 		line_float(even, w, i * step, x + i, k, form, np, nc);
-	UNROLL for (int c = 0; c < nc; c++)
-		UNROLL for (int h = 0; h < np; h++)
-			even[c][h] = _mm512_add_ps(even[c][h], odd[c][h]);
+	UNROLL
+	for (int c = 0; c < nc; c++)
+		UNROLL
+	for (int h = 0; h < np; h++)
+		even[c][h] = _mm512_add_ps(even[c][h], odd[c][h]);
 	store(o, even, np, nc);
 }
 
-/* One panel, up to six columns: weights are read in the order in which they lie.  Two panels at a time
- * would be two streams, which costs the prefetcher 40 % of the memory's speed. */
-#define FEW(name, tile_of, which)                                                                  \
-	static void name(const struct pair *w, const struct kacts *a, int n, const struct out *o)  \
-	{                                                                                          \
-		switch (n) {                                                                       \
-		case 1:                                                                            \
-			tile_of(w, a, 0, o, which, 1, 1);                                          \
-			break;                                                                     \
-		case 2:                                                                            \
-			tile_of(w, a, 0, o, which, 1, 2);                                          \
-			break;                                                                     \
-		case 3:                                                                            \
-			tile_of(w, a, 0, o, which, 1, 3);                                          \
-			break;                                                                     \
-		case 4:                                                                            \
-			tile_of(w, a, 0, o, which, 1, 4);                                          \
-			break;                                                                     \
-		case 5:                                                                            \
-			tile_of(w, a, 0, o, which, 1, 5);                                          \
-			break;                                                                     \
-		case 6:                                                                            \
-			tile_of(w, a, 0, o, which, 1, 6);                                          \
-			break;                                                                     \
-		}                                                                                  \
+#define CASE(nc, tile_of, which, np, c, o)          \
+	case nc:                                    \
+		tile_of(w, a, c, o, which, np, nc); \
+		break;
+#define CASES_1_TO_5(...)    \
+	CASE(1, __VA_ARGS__) \
+	CASE(2, __VA_ARGS__) \
+	CASE(3, __VA_ARGS__) \
+	CASE(4, __VA_ARGS__) \
+	CASE(5, __VA_ARGS__)
+
+/* One panel, up to six columns: weights are read in the order in which they lie.  Two
+ * panels at a time would be two streams, which costs the prefetcher 40 % of the memory's
+ * speed. */
+#define FEW(name, tile_of, which)                                            \
+	static void name(const struct pair *w, const struct kacts *a, int n, \
+			 const struct out *o)                                \
+	{                                                                    \
+		switch (n) {                                                 \
+			CASES_1_TO_5(tile_of, which, 1, 0, o)                \
+			CASE(6, tile_of, which, 1, 0, o)                     \
+		}                                                            \
 	}
 
 /* Two panels, all columns, six at a time; the rest by the instance of its size. */
-#define MANY(name, tile_of, which)                                                                 \
-	static void name(const struct pair *w, const struct kacts *a, int n, const struct out *to) \
-	{                                                                                          \
-		struct out o = *to;                                                                \
-		int c = 0;                                                                         \
-                                                                                                   \
-		for (; c + TILE_COLS <= n; c += TILE_COLS, o.y += TILE_COLS * o.ld)                \
-			tile_of(w, a, c, &o, which, 2, TILE_COLS);                                 \
-		switch (n - c) {                                                                   \
-		case 1:                                                                            \
-			tile_of(w, a, c, &o, which, 2, 1);                                         \
-			break;                                                                     \
-		case 2:                                                                            \
-			tile_of(w, a, c, &o, which, 2, 2);                                         \
-			break;                                                                     \
-		case 3:                                                                            \
-			tile_of(w, a, c, &o, which, 2, 3);                                         \
-			break;                                                                     \
-		case 4:                                                                            \
-			tile_of(w, a, c, &o, which, 2, 4);                                         \
-			break;                                                                     \
-		case 5:                                                                            \
-			tile_of(w, a, c, &o, which, 2, 5);                                         \
-			break;                                                                     \
-		}                                                                                  \
+#define MANY(name, tile_of, which)                                                  \
+	static void name(const struct pair *w, const struct kacts *a, int n,        \
+			 const struct out *to)                                      \
+	{                                                                           \
+		struct out o = *to;                                                 \
+		int c = 0;                                                          \
+                                                                                    \
+		for (; c + TILE_COLS <= n; c += TILE_COLS, o.y += TILE_COLS * o.ld) \
+			tile_of(w, a, c, &o, which, 2, TILE_COLS);                  \
+		switch (n - c) {                                                    \
+			CASES_1_TO_5(tile_of, which, 2, c, &o)                      \
+		}                                                                   \
 	}
 
 FEW(few_nibbles, tile, NIBBLES)
@@ -364,7 +371,8 @@ MANY(many_f16, tile_float, FORM_F16)
 MANY(many_bf16, tile_float, FORM_BF16)
 MANY(many_f32, tile_float, FORM_F32)
 
-typedef void columns(const struct pair *w, const struct kacts *a, int n, const struct out *o);
+typedef void columns(const struct pair *w, const struct kacts *a, int n,
+		     const struct out *o);
 
 static const struct {
 	columns *few, *many;
@@ -385,27 +393,28 @@ static void open_nibbles(uint8_t *dst, const uint8_t *panel, size_t blocks)
 	const __m512i low = _mm512_set1_epi8(15);
 
 	for (size_t b = 0; b < blocks; b++, dst += BLOCK_BYTES)
-		UNROLL for (int j = 0; j < 4; j++)
-		{
-			__m512i q = _mm512_load_si512(t[b].q[j]);
-			__m512i high = _mm512_and_si512(_mm512_srli_epi16(q, 4), low);
+		UNROLL
+	for (int j = 0; j < 4; j++) {
+		__m512i q = _mm512_load_si512(t[b].q[j]);
+		__m512i high = _mm512_and_si512(_mm512_srli_epi16(q, 4), low);
 
-			_mm512_store_si512(dst + 64 * j, _mm512_and_si512(q, low));
-			_mm512_store_si512(dst + 256 + 64 * j, high);
-		}
+		_mm512_store_si512(dst + 64 * j, _mm512_and_si512(q, low));
+		_mm512_store_si512(dst + 256 + 64 * j, high);
+	}
 }
 
 /* The second panel may be missing, when only one is wanted. */
 static struct pair pair_at(const struct kmat *w, int p, int panels)
 {
 	const uint8_t *first = kmat_panel(w, p), *second = kmat_panel(w, p + panels - 1);
-	size_t step = w->form == FORM_U4 ? sizeof(struct tile_u4) :
-		      w->form == FORM_U8 ? sizeof(struct tile_u8) :
-					   sizeof(struct tile_u8m);
+	size_t step = w->form == FORM_U4   ? sizeof(struct tile_u4)
+		      : w->form == FORM_U8 ? sizeof(struct tile_u8)
+					   : sizeof(struct tile_u8m);
 
 	if (w->form >= FORM_F16)
 		return (struct pair){{first, second}, {first, second}, 0, 0};
-	return (struct pair){{first + LINE_BYTES, second + LINE_BYTES}, {first, second}, step, step};
+	return (struct pair){
+		{first + LINE_BYTES, second + LINE_BYTES}, {first, second}, step, step};
 }
 
 /* More than six columns share the opened nibbles of 32 rows, which stay in L2. */
@@ -418,17 +427,19 @@ static void open_pair(struct pair *w, size_t blocks, uint8_t *opened)
 	w->q_step = BLOCK_BYTES;
 }
 
-static void avx512_matmul(const struct kmat *w, const struct kacts *a, int n, float *y, int ldy,
-			  enum kmm_mode mode, int p0, int p1, void *scratch)
+static void avx512_matmul(const struct kmat *w, const struct kacts *a, int n, float *y,
+			  int ldy, enum kmm_mode mode, int p0, int p1, void *scratch)
 {
 	int panels = n <= TILE_COLS ? 1 : PAIR;
 
 	for (int p = p0; p < p1; p += panels) {
 		struct pair pair = pair_at(w, p, panels);
 		int row = p * PANEL_ROWS;
-		struct out o = {y + row, (size_t)ldy,
-				{tail_mask(w->rows - row), tail_mask(w->rows - row - PANEL_ROWS)},
-				mode == KMM_ADD};
+		struct out o = {
+			y + row,
+			(size_t)ldy,
+			{tail_mask(w->rows - row), tail_mask(w->rows - row - PANEL_ROWS)},
+			mode == KMM_ADD};
 
 		if (panels == 1) {
 			forms[w->form].few(&pair, a, n, &o);
@@ -441,6 +452,16 @@ static void avx512_matmul(const struct kmat *w, const struct kacts *a, int n, fl
 }
 
 /* ---- activations ---- */
+
+/* Of each half of 32 signed bytes, in all lanes of that half. */
+INLINE __m256i sums_of_16(__m256i bytes)
+{
+	__m256i s =
+		_mm256_dpbusd_epi32(_mm256_setzero_si256(), _mm256_set1_epi8(1), bytes);
+
+	s = _mm256_add_epi32(s, _mm256_shuffle_epi32(s, 0x4e));
+	return _mm256_add_epi32(s, _mm256_shuffle_epi32(s, 0xb1));
+}
 
 /* A column of a->x into its other members. */
 static void quantise_column(struct kacts *a, int c)
@@ -456,10 +477,13 @@ static void quantise_column(struct kacts *a, int c)
 		__m512 inverse = _mm512_set1_ps(max > 0 ? 127 / max : 0);
 		__m512i q0 = _mm512_cvtps_epi32(_mm512_mul_ps(v0, inverse));
 		__m512i q1 = _mm512_cvtps_epi32(_mm512_mul_ps(v1, inverse));
-		int sum0 = _mm512_reduce_add_epi32(q0), sum1 = _mm512_reduce_add_epi32(q1);
+		__m256i bytes = _mm256_set_m128i(_mm512_cvtsepi32_epi8(q1),
+						 _mm512_cvtsepi32_epi8(q0));
+		__m256i sums = sums_of_16(bytes);
+		int sum0 = _mm256_cvtsi256_si32(sums);
+		int sum1 = _mm256_extract_epi32(sums, 4);
 
-		_mm_storeu_si128((void *)q, _mm512_cvtsepi32_epi8(q0));
-		_mm_storeu_si128((void *)(q + 16), _mm512_cvtsepi32_epi8(q1));
+		_mm256_storeu_si256((void *)q, bytes);
 		a->d[at + b] = max / 127;
 		a->sum[at + b] = max / 127 * (float)(sum0 + sum1);
 		a->off32[at + b] = -128 * (sum0 + sum1);
@@ -481,22 +505,23 @@ static float sum_of_squares(const float *x, int n)
 {
 	__m512 sum[4];
 
-	UNROLL for (int i = 0; i < 4; i++)
+	UNROLL
+	for (int i = 0; i < 4; i++)
 		sum[i] = _mm512_setzero_ps();
 	for (int k = 0; k < n; k += 64)
-		UNROLL for (int i = 0; i < 4; i++)
-		{
-			int left = n - k - 16 * i;
-			__m512 v = _mm512_maskz_loadu_ps(tail_mask(left), x + k + 16 * i);
+		UNROLL
+	for (int i = 0; i < 4; i++) {
+		int left = n - k - 16 * i;
+		__m512 v = _mm512_maskz_loadu_ps(tail_mask(left), x + k + 16 * i);
 
-			sum[i] = _mm512_fmadd_ps(v, v, sum[i]);
-		}
-	return _mm512_reduce_add_ps(
-		_mm512_add_ps(_mm512_add_ps(sum[0], sum[1]), _mm512_add_ps(sum[2], sum[3])));
+		sum[i] = _mm512_fmadd_ps(v, v, sum[i]);
+	}
+	return _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(sum[0], sum[1]),
+						  _mm512_add_ps(sum[2], sum[3])));
 }
 
-static void avx512_norm_quantise(struct kacts *a, const float *x, int ld, const float *weight,
-				 float eps, int c0, int c1)
+static void avx512_norm_quantise(struct kacts *a, const float *x, int ld,
+				 const float *weight, float eps, int c0, int c1)
 {
 	for (int c = c0; c < c1; c++) {
 		const float *src = x + (size_t)c * (size_t)ld;
@@ -506,7 +531,8 @@ static void avx512_norm_quantise(struct kacts *a, const float *x, int ld, const 
 
 		for (int k = 0; k < a->cols; k += 16) {
 			__mmask16 m = tail_mask(a->cols - k);
-			__m512 v = _mm512_mul_ps(_mm512_maskz_loadu_ps(m, src + k), inverse);
+			__m512 v =
+				_mm512_mul_ps(_mm512_maskz_loadu_ps(m, src + k), inverse);
 
 			v = _mm512_mul_ps(v, _mm512_maskz_loadu_ps(m, weight + k));
 			_mm512_mask_storeu_ps(dst + k, m, v);
@@ -515,7 +541,8 @@ static void avx512_norm_quantise(struct kacts *a, const float *x, int ld, const 
 	}
 }
 
-static void avx512_silu_mul_quantise(struct kacts *a, const float *x, int ld, int c0, int c1)
+static void avx512_silu_mul_quantise(struct kacts *a, const float *x, int ld, int c0,
+				     int c1)
 {
 	for (int c = c0; c < c1; c++) {
 		const float *gate = x + (size_t)c * (size_t)ld, *up = gate + a->cols;
@@ -528,7 +555,8 @@ static void avx512_silu_mul_quantise(struct kacts *a, const float *x, int ld, in
 			__m512 e = exp_ps(_mm512_sub_ps(_mm512_setzero_ps(), g));
 			__m512 r = reciprocal(_mm512_add_ps(_mm512_set1_ps(1), e));
 
-			_mm512_mask_storeu_ps(dst + k, m, _mm512_mul_ps(_mm512_mul_ps(g, r), u));
+			_mm512_mask_storeu_ps(dst + k, m,
+					      _mm512_mul_ps(_mm512_mul_ps(g, r), u));
 		}
 		quantise_column(a, c);
 	}
@@ -540,13 +568,15 @@ static int avx512_argmax(const float *x, int n)
 	__m512 best = _mm512_set1_ps(-__builtin_inff());
 
 	for (int i = 0; i < n; i += 16)
-		best = _mm512_mask_max_ps(best, tail_mask(n - i), /* best, should x be NaN */
-					  _mm512_maskz_loadu_ps(tail_mask(n - i), x + i), best);
+		best = _mm512_mask_max_ps(
+			best, tail_mask(n - i), /* best, should x be NaN */
+			_mm512_maskz_loadu_ps(tail_mask(n - i), x + i), best);
 	best = _mm512_set1_ps(_mm512_reduce_max_ps(best));
 	for (int i = 0; i < n; i += 16) {
 		__mmask16 m = tail_mask(n - i);
 
-		m = _mm512_mask_cmp_ps_mask(m, best, _mm512_maskz_loadu_ps(m, x + i), _CMP_EQ_OQ);
+		m = _mm512_mask_cmp_ps_mask(m, best, _mm512_maskz_loadu_ps(m, x + i),
+					    _CMP_EQ_OQ);
 		if (m)
 			return i + __builtin_ctz(m);
 	}

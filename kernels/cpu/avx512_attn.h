@@ -1,10 +1,11 @@
-/* The AVX-512 backend's second half: rotation, key/value cache, attention.  Included by avx512.c only,
- * inside its target pragma, so that always_inline works across the two.
+/* The AVX-512 backend's second half: rotation, key/value cache, attention.  Included by
+ * avx512.c only, inside its target pragma, so that always_inline works across the two.
  *
- * Rows of attention are (token, head) pairs that share a key/value head; six are worked on together so
- * that each converted vector of keys or values is used six times.  Two passes: scores of all keys go
- * to scratch, then softmax, then the weighted sum of values in key order.  All sums of a row run in an order
- * that depends on its own position alone. */
+ * Rows of attention are (token, head) pairs that share a key/value head; six are worked
+ * on together so that each converted vector of keys or values is used six times.  Two
+ * passes: scores of all keys go to scratch, then softmax, then the weighted sum of values
+ * in key order.  All sums of a row run in an order that depends on its own position
+ * alone. */
 
 /* Pairs (2i, 2i + 1): eight in a vector. */
 INLINE int rope_interleaved(float *x, int pairs, const float *cs)
@@ -16,7 +17,8 @@ INLINE int rope_interleaved(float *x, int pairs, const float *cs)
 		__m512 swapped = _mm512_permute_ps(v, 0xb1);
 
 		swapped = _mm512_mul_ps(swapped, _mm512_movehdup_ps(c));
-		_mm512_storeu_ps(x + 2 * i, _mm512_fmaddsub_ps(v, _mm512_moveldup_ps(c), swapped));
+		_mm512_storeu_ps(x + 2 * i,
+				 _mm512_fmaddsub_ps(v, _mm512_moveldup_ps(c), swapped));
 	}
 	return i;
 }
@@ -24,34 +26,38 @@ INLINE int rope_interleaved(float *x, int pairs, const float *cs)
 /* Pairs (i, i + pairs): sixteen in two vectors. */
 INLINE int rope_halves(float *x, int pairs, const float *cs)
 {
-	const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26,
-					       28, 30);
+	const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22,
+					       24, 26, 28, 30);
 	const __m512i odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
 	int i = 0;
 
 	for (; i + 16 <= pairs; i += 16) {
-		__m512 c0 = _mm512_loadu_ps(cs + 2 * i), c1 = _mm512_loadu_ps(cs + 2 * i + 16);
+		__m512 c0 = _mm512_loadu_ps(cs + 2 * i),
+		       c1 = _mm512_loadu_ps(cs + 2 * i + 16);
 		__m512 cos = _mm512_permutex2var_ps(c0, even, c1);
 		__m512 sin = _mm512_permutex2var_ps(c0, odd, c1);
 		__m512 a = _mm512_loadu_ps(x + i), b = _mm512_loadu_ps(x + pairs + i);
 
 		_mm512_storeu_ps(x + i, _mm512_fmsub_ps(a, cos, _mm512_mul_ps(b, sin)));
-		_mm512_storeu_ps(x + pairs + i, _mm512_fmadd_ps(a, sin, _mm512_mul_ps(b, cos)));
+		_mm512_storeu_ps(x + pairs + i,
+				 _mm512_fmadd_ps(a, sin, _mm512_mul_ps(b, cos)));
 	}
 	return i;
 }
 
-static void avx512_rope(float *x, int head_dim, int rot, const float *cs, bool interleaved, int h0,
-			int h1)
+static void avx512_rope(float *x, int head_dim, int rot, const float *cs,
+			bool interleaved, int h0, int h1)
 {
 	int pairs = rot / 2, step = interleaved ? 1 : pairs;
 
 	for (int h = h0; h < h1; h++) {
 		float *head = x + (size_t)h * (size_t)head_dim;
-		int i = interleaved ? rope_interleaved(head, pairs, cs) : rope_halves(head, pairs, cs);
+		int i = interleaved ? rope_interleaved(head, pairs, cs)
+				    : rope_halves(head, pairs, cs);
 
 		for (; i < pairs; i++) {
-			float *a = head + (interleaved ? 2 * i : i), left = a[0], right = a[step];
+			float *a = head + (interleaved ? 2 * i : i), left = a[0],
+			      right = a[step];
 
 			a[0] = left * cs[2 * i] - right * cs[2 * i + 1];
 			a[step] = left * cs[2 * i + 1] + right * cs[2 * i];
@@ -59,8 +65,8 @@ static void avx512_rope(float *x, int head_dim, int rot, const float *cs, bool i
 	}
 }
 
-static void avx512_kv_store(const struct kkv *kv, int pos, const float *k, const float *v, int kvh0,
-			    int kvh1)
+static void avx512_kv_store(const struct kkv *kv, int pos, const float *k, const float *v,
+			    int kvh0, int kvh1)
 {
 	for (int h = kvh0; h < kvh1; h++) {
 		uint16_t *keys = kkv_keys(kv, h, pos) + pos % KV_KEYS;
@@ -73,10 +79,12 @@ static void avx512_kv_store(const struct kkv *kv, int pos, const float *k, const
 			__m512 vf = _mm512_maskz_loadu_ps(m, v + row + i);
 			uint16_t lane[16];
 
-			_mm256_storeu_si256((void *)lane,
-					    _mm512_cvtps_ph(kf, _MM_FROUND_TO_NEAREST_INT));
-			_mm256_storeu_si256((void *)(values + i),
-					    _mm512_cvtps_ph(vf, _MM_FROUND_TO_NEAREST_INT));
+			_mm256_storeu_si256(
+				(void *)lane,
+				_mm512_cvtps_ph(kf, _MM_FROUND_TO_NEAREST_INT));
+			_mm256_storeu_si256(
+				(void *)(values + i),
+				_mm512_cvtps_ph(vf, _MM_FROUND_TO_NEAREST_INT));
 			for (int j = 0; j < 16 && i + j < kv->head_dim; j++)
 				keys[(i + j) * KV_KEYS] = lane[j];
 		}
@@ -85,17 +93,17 @@ static void avx512_kv_store(const struct kkv *kv, int pos, const float *k, const
 
 struct attn { /* up to ATTN_ROWS rows of one key/value head */
 	const struct kkv *kv;
-	int kvh, most;		/* most: the largest of keys[] */
-	int keys[ATTN_ROWS];	/* how many each row sees */
+	int kvh, most;       /* most: the largest of keys[] */
+	int keys[ATTN_ROWS]; /* how many each row sees */
 	float *out[ATTN_ROWS];
-	float *q;		/* [row][q_step], scaled */
-	float *score;		/* [row][score_step] */
+	float *q;     /* [row][q_step], scaled */
+	float *score; /* [row][score_step] */
 	size_t q_step, score_step;
 	float inverse[ATTN_ROWS]; /* 1 / sum of exp */
 };
 
-/* Scores of rows x 64 keys at a time.  The last group may hold keys never stored: their lanes are
- * masked in the softmax. */
+/* Scores of rows x 64 keys at a time.  The last group may hold keys never stored: their
+ * lanes are masked in the softmax. */
 INLINE void scores(const struct attn *s, const int rows)
 {
 	int dim = s->kv->head_dim;
@@ -105,26 +113,34 @@ INLINE void scores(const struct attn *s, const int rows)
 		const uint16_t *k = kkv_keys(s->kv, s->kvh, t);
 		__m512 acc[ATTN_ROWS][4];
 
-		UNROLL for (int r = 0; r < rows; r++)
-			UNROLL for (int g = 0; g < 4; g++)
-				acc[r][g] = _mm512_setzero_ps();
+		UNROLL
+		for (int r = 0; r < rows; r++)
+			UNROLL
+		for (int g = 0; g < 4; g++)
+			acc[r][g] = _mm512_setzero_ps();
 		for (int i = 0; i < dim; i++, k += KV_KEYS) {
 			__m512 key[4];
 
-			UNROLL for (int g = 0; g < 4; g++)
+			UNROLL
+			for (int g = 0; g < 4; g++)
 				key[g] = load_f16(k + (size_t)g * group);
-			UNROLL for (int r = 0; r < rows; r++)
-			{
-				__m512 q = _mm512_set1_ps(s->q[(size_t)r * s->q_step + (size_t)i]);
+			UNROLL
+			for (int r = 0; r < rows; r++) {
+				__m512 q = _mm512_set1_ps(
+					s->q[(size_t)r * s->q_step + (size_t)i]);
 
-				UNROLL for (int g = 0; g < 4; g++)
+				UNROLL
+				for (int g = 0; g < 4; g++)
 					acc[r][g] = _mm512_fmadd_ps(key[g], q, acc[r][g]);
 			}
 		}
-		UNROLL for (int r = 0; r < rows; r++)
-			UNROLL for (int g = 0; g < 4; g++)
-				_mm512_storeu_ps(s->score + (size_t)r * s->score_step + t + 16 * g,
-						 acc[r][g]);
+		UNROLL
+		for (int r = 0; r < rows; r++)
+			UNROLL
+		for (int g = 0; g < 4; g++)
+			_mm512_storeu_ps(s->score + (size_t)r * s->score_step + t +
+						 16 * g,
+					 acc[r][g]);
 	}
 }
 
@@ -136,7 +152,8 @@ static void softmax(struct attn *s, int r)
 	__m512 max = _mm512_set1_ps(-__builtin_inff()), sum = _mm512_setzero_ps();
 
 	for (t = 0; t < keys; t += 16)
-		max = _mm512_mask_max_ps(max, tail_mask(keys - t), max, _mm512_loadu_ps(p + t));
+		max = _mm512_mask_max_ps(max, tail_mask(keys - t), max,
+					 _mm512_loadu_ps(p + t));
 	max = _mm512_set1_ps(_mm512_reduce_max_ps(max));
 	for (t = 0; t < keys; t += 16) {
 		__m512 e = exp_ps(_mm512_sub_ps(_mm512_loadu_ps(p + t), max));
@@ -157,28 +174,35 @@ INLINE void weigh(const struct attn *s, int dim, const int rows, const int nv)
 	size_t step = kkv_dims(s->kv->head_dim);
 	__m512 acc[ATTN_ROWS][4];
 
-	UNROLL for (int r = 0; r < rows; r++)
-		UNROLL for (int i = 0; i < nv; i++)
-			acc[r][i] = _mm512_setzero_ps();
+	UNROLL
+	for (int r = 0; r < rows; r++)
+		UNROLL
+	for (int i = 0; i < nv; i++)
+		acc[r][i] = _mm512_setzero_ps();
 	for (int t = 0; t < s->most; t++, v += step) {
 		__m512 value[4];
 
-		UNROLL for (int i = 0; i < nv; i++)
+		UNROLL
+		for (int i = 0; i < nv; i++)
 			value[i] = load_f16(v + 16 * i);
-		UNROLL for (int r = 0; r < rows; r++)
-		{
-			__m512 p = _mm512_set1_ps(s->score[(size_t)r * s->score_step + (size_t)t]);
+		UNROLL
+		for (int r = 0; r < rows; r++) {
+			__m512 p = _mm512_set1_ps(
+				s->score[(size_t)r * s->score_step + (size_t)t]);
 
-			UNROLL for (int i = 0; i < nv; i++)
+			UNROLL
+			for (int i = 0; i < nv; i++)
 				acc[r][i] = _mm512_fmadd_ps(value[i], p, acc[r][i]);
 		}
 	}
-	UNROLL for (int r = 0; r < rows; r++)
-		UNROLL for (int i = 0; i < nv; i++)
-			_mm512_mask_storeu_ps(s->out[r] + dim + 16 * i,
-					      tail_mask(s->kv->head_dim - dim - 16 * i),
-					      _mm512_mul_ps(acc[r][i],
-							    _mm512_set1_ps(s->inverse[r])));
+	UNROLL
+	for (int r = 0; r < rows; r++)
+		UNROLL
+	for (int i = 0; i < nv; i++)
+		_mm512_mask_storeu_ps(
+			s->out[r] + dim + 16 * i,
+			tail_mask(s->kv->head_dim - dim - 16 * i),
+			_mm512_mul_ps(acc[r][i], _mm512_set1_ps(s->inverse[r])));
 }
 
 INLINE void attend(struct attn *s, const int rows)
@@ -224,10 +248,11 @@ static void attend_6(struct attn *s)
 	attend(s, 6);
 }
 
-static void (*const attend_rows[ATTN_ROWS])(struct attn *) = {attend_1, attend_2, attend_3,
-							       attend_4, attend_5, attend_6};
+static void (*const attend_rows[ATTN_ROWS])(struct attn *) = {
+	attend_1, attend_2, attend_3, attend_4, attend_5, attend_6};
 
-static void set_row(struct attn *s, int r, const float *q, float *out, int keys, float scale_by)
+static void set_row(struct attn *s, int r, const float *q, float *out, int keys,
+		    float scale_by)
 {
 	int dim = s->kv->head_dim;
 
@@ -238,15 +263,16 @@ static void set_row(struct attn *s, int r, const float *q, float *out, int keys,
 	s->most = keys > s->most ? keys : s->most;
 }
 
-static void avx512_attention(const struct kkv *kv, const float *q, float *out, int ld, int nq,
-			     int pos0, int heads, int h0, int h1, float scale_by, void *scratch)
+static void avx512_attention(const struct kkv *kv, const float *q, float *out, int ld,
+			     int nq, int pos0, int heads, int h0, int h1, float scale_by,
+			     void *scratch)
 {
 	int group = heads / kv->kv_heads;
 	struct attn s = {.kv = kv, .q = scratch};
 
 	s.q_step = kkv_dims(kv->head_dim);
 	s.score = s.q + ATTN_ROWS * s.q_step;
-	s.score_step = kkv_positions(kv->capacity);
+	s.score_step = attn_score_step(kv->capacity);
 	for (int h = h0, end; h < h1; h = end) {
 		int rows = 0;
 
@@ -254,7 +280,8 @@ static void avx512_attention(const struct kkv *kv, const float *q, float *out, i
 		end = (s.kvh + 1) * group < h1 ? (s.kvh + 1) * group : h1;
 		for (int i = 0; i < nq * (end - h); i++) {
 			int token = i / (end - h), head = h + i % (end - h);
-			size_t at = (size_t)token * (size_t)ld + (size_t)head * (size_t)kv->head_dim;
+			size_t at = (size_t)token * (size_t)ld +
+				    (size_t)head * (size_t)kv->head_dim;
 
 			if (rows == 0)
 				s.most = 0;

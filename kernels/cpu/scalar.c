@@ -1,5 +1,5 @@
-/* The plain C backend: the reference that tests hold the others to, and the fallback on CPUs without
- * AVX2.  Any thread, no state.
+/* The plain C backend: the reference that tests hold the others to, and the fallback on
+ * CPUs without AVX2.  Any thread, no state.
  *
  * It reads the same packed panels as the fast backends, so that a model is packed once
  * whatever computes on it; that costs a lookup per weight here and nobody minds. */
@@ -53,8 +53,8 @@ static void scalar_quantise(struct kacts *a, const float *x, int ld, int c0, int
 	}
 }
 
-static void scalar_norm_quantise(struct kacts *a, const float *x, int ld, const float *weight,
-				 float eps, int c0, int c1)
+static void scalar_norm_quantise(struct kacts *a, const float *x, int ld,
+				 const float *weight, float eps, int c0, int c1)
 {
 	for (int c = c0; c < c1; c++) {
 		const float *src = x + (size_t)c * (size_t)ld;
@@ -71,7 +71,8 @@ static void scalar_norm_quantise(struct kacts *a, const float *x, int ld, const 
 	}
 }
 
-static void scalar_silu_mul_quantise(struct kacts *a, const float *x, int ld, int c0, int c1)
+static void scalar_silu_mul_quantise(struct kacts *a, const float *x, int ld, int c0,
+				     int c1)
 {
 	for (int c = c0; c < c1; c++) {
 		const float *gate = x + (size_t)c * (size_t)ld, *up = gate + a->cols;
@@ -85,7 +86,8 @@ static void scalar_silu_mul_quantise(struct kacts *a, const float *x, int ld, in
 
 static const uint8_t *tile_at(const struct kmat *w, const uint8_t *panel, int block)
 {
-	size_t size = w->form == FORM_U4 ? sizeof(struct tile_u4) : sizeof(struct tile_u8m);
+	size_t size =
+		w->form == FORM_U4 ? sizeof(struct tile_u4) : sizeof(struct tile_u8m);
 
 	if (w->form == FORM_U8)
 		return panel + (size_t)(block / 2) * sizeof(struct tile_u8);
@@ -113,16 +115,19 @@ static float dot_u8m(const struct tile_u8m *t, int r, const int8_t *q, float d, 
 	return f16_to_f32(t->d[r]) * d * (float)dot + f16_to_f32(t->m[r]) * sum;
 }
 
-static float dot_u8s16(const struct tile_u8m *t, int r, const int8_t *q, float d, const int *off)
+static float dot_u8s16(const struct tile_u8m *t, int r, const int8_t *q, float d,
+		       const int *off)
 {
 	int dot[2] = {off[0], off[1]};
 
 	for (int k = 0; k < BLOCK_COLS; k++)
 		dot[k / 16] += t->q[k / 4][r][k % 4] * q[k];
-	return f16_to_f32(t->d[r]) * d * (float)dot[0] + f16_to_f32(t->m[r]) * d * (float)dot[1];
+	return f16_to_f32(t->d[r]) * d * (float)dot[0] +
+	       f16_to_f32(t->m[r]) * d * (float)dot[1];
 }
 
-static float dot_u8(const struct tile_u8 *t, int half, int r, const int8_t *q, float d, int off)
+static float dot_u8(const struct tile_u8 *t, int half, int r, const int8_t *q, float d,
+		    int off)
 {
 	int dot = off;
 
@@ -154,8 +159,8 @@ static float row_quantised(const struct kmat *w, const uint8_t *panel, int r,
 	return y;
 }
 
-static float row_float(const struct kmat *w, const uint8_t *panel, int r, const struct kacts *a,
-		       int c)
+static float row_float(const struct kmat *w, const uint8_t *panel, int r,
+		       const struct kacts *a, int c)
 {
 	const float *x = a->x + (size_t)c * (size_t)w->cols, *f = (const void *)panel;
 	const uint16_t *h = (const void *)panel;
@@ -167,13 +172,15 @@ static float row_float(const struct kmat *w, const uint8_t *panel, int r, const 
 		if (w->form == FORM_F32)
 			y += f[i] * x[k];
 		else
-			y += (w->form == FORM_F16 ? f16_to_f32(h[i]) : bf16_to_f32(h[i])) * x[k];
+			y += (w->form == FORM_F16 ? f16_to_f32(h[i])
+						  : bf16_to_f32(h[i])) *
+			     x[k];
 	}
 	return y;
 }
 
-static void scalar_matmul(const struct kmat *w, const struct kacts *a, int n, float *y, int ldy,
-			  enum kmm_mode mode, int p0, int p1, void *scratch)
+static void scalar_matmul(const struct kmat *w, const struct kacts *a, int n, float *y,
+			  int ldy, enum kmm_mode mode, int p0, int p1, void *scratch)
 {
 	bool floats = w->form >= FORM_F16;
 	int end = p1 * PANEL_ROWS < w->rows ? p1 * PANEL_ROWS : w->rows;
@@ -184,8 +191,8 @@ static void scalar_matmul(const struct kmat *w, const struct kacts *a, int n, fl
 		int r = row % PANEL_ROWS;
 
 		for (int c = 0; c < n; c++) {
-			float v = floats ? row_float(w, panel, r, a, c) :
-					   row_quantised(w, panel, r, a, c);
+			float v = floats ? row_float(w, panel, r, a, c)
+					 : row_quantised(w, panel, r, a, c);
 			float *out = y + (size_t)c * (size_t)ldy + row;
 
 			*out = mode == KMM_ADD ? *out + v : v;
@@ -193,23 +200,25 @@ static void scalar_matmul(const struct kmat *w, const struct kacts *a, int n, fl
 	}
 }
 
-static void scalar_rope(float *x, int head_dim, int rot, const float *cs, bool interleaved, int h0,
-			int h1)
+static void scalar_rope(float *x, int head_dim, int rot, const float *cs,
+			bool interleaved, int h0, int h1)
 {
 	int step = interleaved ? 1 : rot / 2;
 
 	for (int h = h0; h < h1; h++)
 		for (int i = 0; i < rot / 2; i++) {
-			float *a = x + (size_t)h * (size_t)head_dim + (interleaved ? 2 * i : i);
-			float cos = cs[2 * i], sin = cs[2 * i + 1], left = a[0], right = a[step];
+			float *a = x + (size_t)h * (size_t)head_dim +
+				   (interleaved ? 2 * i : i);
+			float cos = cs[2 * i], sin = cs[2 * i + 1], left = a[0],
+			      right = a[step];
 
 			a[0] = left * cos - right * sin;
 			a[step] = left * sin + right * cos;
 		}
 }
 
-static void scalar_kv_store(const struct kkv *kv, int pos, const float *k, const float *v, int kvh0,
-			    int kvh1)
+static void scalar_kv_store(const struct kkv *kv, int pos, const float *k, const float *v,
+			    int kvh0, int kvh1)
 {
 	for (int h = kvh0; h < kvh1; h++) {
 		uint16_t *keys = kkv_keys(kv, h, pos) + pos % KV_KEYS;
@@ -223,8 +232,8 @@ static void scalar_kv_store(const struct kkv *kv, int pos, const float *k, const
 	}
 }
 
-static void attend(const struct kkv *kv, int kvh, const float *q, float *out, int keys, float scale,
-		   float *score)
+static void attend(const struct kkv *kv, int kvh, const float *q, float *out, int keys,
+		   float scale, float *score)
 {
 	int dim = kv->head_dim;
 	float max = -INFINITY, sum = 0;
@@ -251,16 +260,19 @@ static void attend(const struct kkv *kv, int kvh, const float *q, float *out, in
 		out[i] /= sum;
 }
 
-static void scalar_attention(const struct kkv *kv, const float *q, float *out, int ld, int nq,
-			     int pos0, int heads, int h0, int h1, float scale, void *scratch)
+static void scalar_attention(const struct kkv *kv, const float *q, float *out, int ld,
+			     int nq, int pos0, int heads, int h0, int h1, float scale,
+			     void *scratch)
 {
 	int group = heads / kv->kv_heads;
 
 	for (int i = 0; i < nq; i++)
 		for (int h = h0; h < h1; h++) {
-			size_t at = (size_t)i * (size_t)ld + (size_t)h * (size_t)kv->head_dim;
+			size_t at =
+				(size_t)i * (size_t)ld + (size_t)h * (size_t)kv->head_dim;
 
-			attend(kv, h / group, q + at, out + at, pos0 + i + 1, scale, scratch);
+			attend(kv, h / group, q + at, out + at, pos0 + i + 1, scale,
+			       scratch);
 		}
 }
 

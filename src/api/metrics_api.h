@@ -1,4 +1,4 @@
-/* GET /metrics: Prometheus text; the listening side's own numbers, then the daemon's. */
+/* GET /metrics: Prometheus text; the daemon's numbers and the listening side's own. */
 #ifndef HOB_METRICS_API_H
 #define HOB_METRICS_API_H
 

@@ -1,7 +1,8 @@
 /* Command lines: getopt_long behind one table for each command.
  *
- * Main thread.  A reader may ask why getopt's own messages are turned off: they say what is
- * wrong but not what was meant, and a wrong option should cost one look, not a man page. */
+ * Main thread.  A reader may ask why getopt's own messages are turned off: they say what
+ * is wrong but not what was meant, and a wrong option should cost one look, not a man
+ * page. */
 #include "cli/args.h"
 
 #include <errno.h>
@@ -31,24 +32,28 @@ int args_usage(const struct args_spec *spec, const char *fmt, ...)
 	va_start(ap, fmt);
 	vfprintf(stderr, fmt, ap);
 	va_end(ap);
-	fprintf(stderr, "\nusage: hob %s %s\nMore: hob %s --help\n", spec->command, spec->usage,
-		spec->command);
+	fprintf(stderr, "\nusage: hob %s %s\nMore: hob %s --help\n", spec->command,
+		spec->usage, spec->command);
 	return CLI_USAGE;
 }
 
-static void help_line(FILE *out, char letter, const char *name, const char *value, const char *help)
+static void help_line(FILE *out, char letter, const char *name, const char *value,
+		      const char *help)
 {
 	char left[64];
 	int n;
 
-	n = snprintf(left, sizeof left, "%c%c%s --%s%s%s", letter ? '-' : ' ', letter ? letter : ' ',
-		     letter ? "," : " ", name, value ? " " : "", value ? value : "");
-	fprintf(out, n <= 26 ? "  %-26s %s\n" : "  %s\n  %26s %s\n", left, n <= 26 ? help : "", help);
+	n = snprintf(left, sizeof left, "%c%c%s --%s%s%s", letter ? '-' : ' ',
+		     letter ? letter : ' ', letter ? "," : " ", name, value ? " " : "",
+		     value ? value : "");
+	fprintf(out, n <= 26 ? "  %-26s %s\n" : "  %s\n  %26s %s\n", left,
+		n <= 26 ? help : "", help);
 }
 
 void args_help(const struct args_spec *spec, FILE *out)
 {
-	fprintf(out, "usage: hob %s %s\n\n%s\n\n", spec->command, spec->usage, spec->summary);
+	fprintf(out, "usage: hob %s %s\n\n%s\n\n", spec->command, spec->usage,
+		spec->summary);
 	for (int i = 0; i < spec->noptions; i++)
 		help_line(out, spec->options[i].letter, spec->options[i].name,
 			  spec->options[i].value, spec->options[i].help);
@@ -68,10 +73,13 @@ static void unknown_option(struct args *a, const char *text)
 		nearest_offer(&near, a->spec->options[i].name);
 	nearest_offer(&near, "help");
 	if (near.best && !strncmp(text, "--", 2))
-		a->status = args_usage(a->spec, "no option %s; did you mean --%s?", text, near.best);
+		a->status = args_usage(a->spec, "no option %s; did you mean --%s?", text,
+				       near.best);
 	else
-		a->status = args_usage(a->spec, "no option %s; text that begins with a dash goes "
-						"after --", text);
+		a->status = args_usage(a->spec,
+				       "no option %s; text that begins with a dash goes "
+				       "after --",
+				       text);
 }
 
 /* getopt says '?' for an unknown option, ':' for one without its value. */
@@ -79,13 +87,16 @@ static void wrong_option(struct args *a, int c)
 {
 	const struct args_option *o = NULL;
 	char letter[3] = {'-', (char)optopt, '\0'};
-	const char *text = optopt > 0 && optopt < LONG_BASE ? letter : a->argv[optind - 1];
+	const char *text =
+		optopt > 0 && optopt < LONG_BASE ? letter : a->argv[optind - 1];
 
 	for (int i = 0; i < a->spec->noptions; i++)
-		if (optopt == LONG_BASE + i || (optopt && optopt == a->spec->options[i].letter))
+		if (optopt == LONG_BASE + i ||
+		    (optopt && optopt == a->spec->options[i].letter))
 			o = &a->spec->options[i];
 	if (c == ':' && o)
-		a->status = args_usage(a->spec, "--%s needs a value: %s", o->name, o->value);
+		a->status =
+			args_usage(a->spec, "--%s needs a value: %s", o->name, o->value);
 	else if (o || optopt == LONG_BASE + HELP_INDEX)
 		a->status = args_usage(a->spec, "%s takes no value", text);
 	else
@@ -102,8 +113,9 @@ int args_next(struct args *a, const char **value)
 	for (int i = 0; i < n; i++) {
 		const struct args_option *o = &a->spec->options[i];
 
-		longs[i] = (struct option){o->name, o->value ? required_argument : no_argument, NULL,
-					   LONG_BASE + i};
+		longs[i] = (struct option){o->name,
+					   o->value ? required_argument : no_argument,
+					   NULL, LONG_BASE + i};
 		if (o->letter)
 			buf_addf(&shorts, "%c%s", o->letter, o->value ? ":" : "");
 	}
@@ -129,16 +141,19 @@ int args_next(struct args *a, const char **value)
 	return ARGS_STOP;
 }
 
-bool args_int(struct args *a, int option, const char *value, int64_t min, int64_t max, int64_t *out)
+bool args_int(struct args *a, int option, const char *value, int64_t min, int64_t max,
+	      int64_t *out)
 {
 	if (str_to_i64(str_of(value), min, max, out))
 		return true;
-	a->status = args_usage(a->spec, "--%s '%s': give a whole number from %lld to %lld",
-			       a->spec->options[option].name, value, (long long)min, (long long)max);
+	a->status = args_usage(
+		a->spec, "--%s '%s': give a whole number from %lld to %lld",
+		a->spec->options[option].name, value, (long long)min, (long long)max);
 	return false;
 }
 
-bool args_double(struct args *a, int option, const char *value, double min, double max, double *out)
+bool args_double(struct args *a, int option, const char *value, double min, double max,
+		 double *out)
 {
 	char *end = NULL;
 	double x;

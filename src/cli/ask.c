@@ -1,9 +1,9 @@
 /* The chat completions API as one call.  Main thread.
  *
- * Errors come in two ways: as an HTTP status before the answer begins, and as a chunk with
- * "error" after it has; both end up in *e, and a reader may ask why a stream that just ends
- * is an error too: without finish_reason or [DONE] the answer was cut, and half an answer must
- * not look like a whole one to a script. */
+ * Errors come in two ways: as an HTTP status before the answer begins, and as a chunk
+ * with "error" after it has; both end up in *e, and a reader may ask why a stream that
+ * just ends is an error too: without finish_reason or [DONE] the answer was cut, and half
+ * an answer must not look like a whole one to a script. */
 #include "cli/ask.h"
 
 #include <errno.h>
@@ -75,7 +75,8 @@ static void take_error(struct stream *s, const cJSON *error)
 	json_string(error, "message", &message, NULL);
 	json_string(error, "code", &code, NULL);
 	s->failed = true;
-	err_set(s->e, err_code_by_name(code), "%s", message ? message : "the answer failed");
+	err_set(s->e, err_code_by_name(code), "%s",
+		message ? message : "the answer failed");
 }
 
 static void pass_on(struct stream *s, const char *text, bool is_reasoning)
@@ -114,7 +115,8 @@ static void take_extras(struct ask_answer *a, const cJSON *usage, const cJSON *h
 	take_string(hob, "model", &a->model);
 	take_string(hob, "reason", &a->reason);
 	take_string(hob, "conversation", &a->conversation);
-	a->prompt_tokens = a->completion_tokens = -1; /* unknown is 0 in usage, null here */
+	a->prompt_tokens = a->completion_tokens =
+		-1; /* unknown is 0 in usage, null here */
 	take_int(hob, "prompt_tokens", &a->prompt_tokens);
 	take_int(hob, "completion_tokens", &a->completion_tokens);
 	take_int(hob, "cached_tokens", &a->cached_tokens);
@@ -133,7 +135,8 @@ static void take_chunk(struct stream *s, const cJSON *chunk)
 		return;
 	}
 	take_string(chunk, "model", &s->answer->model);
-	if (json_array(chunk, "choices", &choices, NULL) == 1 && cJSON_GetArraySize(choices))
+	if (json_array(chunk, "choices", &choices, NULL) == 1 &&
+	    cJSON_GetArraySize(choices))
 		take_delta(s, cJSON_GetArrayItem(choices, 0));
 	json_object(chunk, "usage", &usage, NULL);
 	json_object(chunk, "hob", &hob, NULL);
@@ -149,12 +152,14 @@ static bool on_event(void *arg, struct str type, struct str data)
 	UNUSED(type);
 	if (str_eq(data, "[DONE]")) {
 		s->done = true;
-		return true; /* go on to the end of the reply: the connection stays usable */
+		return true; /* go on to the end of the reply: the connection stays usable
+			      */
 	}
 	chunk = json_parse(data, &why);
 	if (!chunk) {
 		s->failed = true;
-		err_set(s->e, ERR_INTERNAL, "the daemon sent what is no JSON: %.200s", why.text);
+		err_set(s->e, ERR_INTERNAL, "the daemon sent what is no JSON: %.200s",
+			why.text);
 		return false;
 	}
 	take_chunk(s, chunk);
@@ -176,14 +181,17 @@ static void take_headers(struct ask_answer *a, const struct client_reply *r)
 		a->conversation = xstrdup(r->conversation);
 }
 
-static int ask_result(int rc, const struct stream *s, const struct client_reply *r, struct err *e)
+static int ask_result(int rc, const struct stream *s, const struct client_reply *r,
+		      struct err *e)
 {
 	if (rc < 0)
 		return -1;
 	if (r->status != 200)
 		return client_error(r, e);
 	if (!s->done && !s->answer->finish)
-		return err_set(e, ERR_IO, "the answer was cut off: the daemon closed the connection");
+		return err_set(
+			e, ERR_IO,
+			"the answer was cut off: the daemon closed the connection");
 	return 0;
 }
 
@@ -191,14 +199,22 @@ int ask(struct client *c, const struct ask *a, ask_text_cb *on_text, void *arg,
 	struct ask_answer *out, struct err *e)
 {
 	struct stream s = {.answer = out, .on_text = on_text, .arg = arg, .e = e};
-	struct client_request r = {.method = "POST", .path = "/v1/chat/completions",
-				   .conversation = a->conversation, .data = on_data, .arg = &s};
+	struct client_request r = {.method = "POST",
+				   .path = "/v1/chat/completions",
+				   .conversation = a->conversation,
+				   .data = on_data,
+				   .arg = &s};
 	struct client_reply reply;
 	struct buf body = {0};
 	int rc;
 
-	*out = (struct ask_answer){.prompt_tokens = -1, .completion_tokens = -1, .cached_tokens = -1,
-				   .prefill_ms = -1, .decode_ms = -1, .kept = -1, .dropped = -1};
+	*out = (struct ask_answer){.prompt_tokens = -1,
+				   .completion_tokens = -1,
+				   .cached_tokens = -1,
+				   .prefill_ms = -1,
+				   .decode_ms = -1,
+				   .kept = -1,
+				   .dropped = -1};
 	request_body(a, &body);
 	r.body = buf_str(&body);
 	sse_init(&s.sse);

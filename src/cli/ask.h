@@ -9,33 +9,34 @@
 
 struct ask_message {
 	const char *role; /* "system", "user", "assistant" */
-	char *text;	  /* owned by whoever owns the array */
+	char *text;       /* owned by whoever owns the array */
 };
 
 struct ask {
-	const char *model;	  /* NULL: the default one */
+	const char *model;        /* NULL: the default one */
 	const char *conversation; /* an id, "new" or "last"; NULL: without memory */
 	const struct ask_message *messages;
 	int nmessages;
 	double temperature; /* < 0: not given */
 	int64_t max_tokens; /* 0: not given */
-	int64_t seed;	    /* < 0: not given */
+	int64_t seed;       /* < 0: not given */
 };
 
 /* Zero it to start; ask_answer_fini() in any case.  Filled as far as the answer got. */
 struct ask_answer {
-	struct buf text;					  /* as the model wrote it */
+	struct buf text; /* as the model wrote it */
 	char *model, *provider, *reason, *conversation, *finish; /* owned, or NULL */
-	int64_t prompt_tokens, completion_tokens, cached_tokens;  /* -1: unknown */
-	double prefill_ms, decode_ms;				  /* < 0: unknown */
+	int64_t prompt_tokens, completion_tokens, cached_tokens; /* -1: unknown */
+	double prefill_ms, decode_ms;                            /* < 0: unknown */
 	int64_t kept, dropped; /* messages of the history; -1: no memory was used */
 };
 
-/* Bytes of the answer as they come, not filtered.  is_reasoning: the model thinks aloud.  False:
- * nobody reads any more (writing failed); the answer is stopped, ERR_IO. */
+/* Bytes of the answer as they come, not filtered.  is_reasoning: the model thinks aloud.
+ * False: nobody reads any more (writing failed); the answer is stopped, ERR_IO. */
 typedef bool ask_text_cb(void *arg, const char *p, size_t n, bool is_reasoning);
 
-/* 0 when the answer is whole; -1 with the daemon's error or ours (ERR_CANCELLED: Ctrl-C). */
+/* 0 when the answer is whole; -1 with the daemon's error or ours (ERR_CANCELLED: Ctrl-C).
+ */
 int ask(struct client *c, const struct ask *a, ask_text_cb *on_text, void *arg,
 	struct ask_answer *out, struct err *e);
 void ask_answer_fini(struct ask_answer *a);

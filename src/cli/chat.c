@@ -1,8 +1,9 @@
 /* hob chat: a conversation on the terminal.  Main thread.
  *
- * The daemon keeps the conversation; each prompt sends only what is new and the conversation's
- * id.  A reader may ask why the messages are kept here as well: a daemon whose memory is off or
- * broken names no conversation, and then the chat goes on with what this program remembers. */
+ * The daemon keeps the conversation; each prompt sends only what is new and the
+ * conversation's id.  A reader may ask why the messages are kept here as well: a daemon
+ * whose memory is off or broken names no conversation, and then the chat goes on with
+ * what this program remembers. */
 #include "cli/commands.h"
 
 #include <errno.h>
@@ -21,31 +22,42 @@
 enum { MAX_TOKENS_LIMIT = 1 << 24, ID_MAX_BYTES = 63 };
 
 struct chat {
-	struct lines *lines;	/* owned */
-	struct client *client;	/* owned */
-	char *model;		/* owned; NULL: the default one */
-	char *conversation;	/* owned; NULL: a new one */
+	struct lines *lines;          /* owned */
+	struct client *client;        /* owned */
+	char *model;                  /* owned; NULL: the default one */
+	char *conversation;           /* owned; NULL: a new one */
 	struct ask_message *messages; /* owned, with their texts */
 	int nmessages, cap;
 	const char *system; /* borrowed, or NULL */
 	double temperature; /* < 0: not given */
 	int64_t max_tokens; /* 0: not given */
 	bool no_start, quit;
-	int status; /* the exit status: of the first failure, when lines come from a pipe */
+	int status; /* the exit status: of the first failure, when lines come from a pipe
+		     */
 	cJSON *models; /* owned: for Tab; NULL until asked for */
 };
 
-enum { OPT_CONTINUE, OPT_CONVERSATION, OPT_MODEL, OPT_SYSTEM, OPT_TEMPERATURE, OPT_MAX_TOKENS,
-       OPT_NO_START, OPT_NR };
+enum {
+	OPT_CONTINUE,
+	OPT_CONVERSATION,
+	OPT_MODEL,
+	OPT_SYSTEM,
+	OPT_TEMPERATURE,
+	OPT_MAX_TOKENS,
+	OPT_NO_START,
+	OPT_NR
+};
 
 static const struct args_option options[OPT_NR] = {
 	[OPT_CONTINUE] = {"continue", 'c', NULL, "go on with the last conversation"},
-	[OPT_CONVERSATION] = {"conversation", 0, "ID", "go on with this one (see: hob history)"},
+	[OPT_CONVERSATION] = {"conversation", 0, "ID",
+			      "go on with this one (see: hob history)"},
 	[OPT_MODEL] = {"model", 'm', "MODEL", "the same as the argument MODEL"},
 	[OPT_SYSTEM] = {"system", 's', "TEXT", "instructions for a new conversation"},
 	[OPT_TEMPERATURE] = {"temperature", 't', "T", "0 (always the same) to 2"},
 	[OPT_MAX_TOKENS] = {"max-tokens", 'n', "N", "stop each answer after N tokens"},
-	[OPT_NO_START] = {"no-start", 0, NULL, "fail (status 4) when the daemon is not running"},
+	[OPT_NO_START] = {"no-start", 0, NULL,
+			  "fail (status 4) when the daemon is not running"},
 };
 
 static const struct args_spec spec = {
@@ -54,8 +66,10 @@ static const struct args_spec spec = {
 	.summary = "Talks with a model.",
 	.options = options,
 	.noptions = OPT_NR,
-	.notes = "At the prompt: /help lists the commands; a line that ends in a backslash goes on;\n"
-		 "Ctrl-C stops the answer, Ctrl-D leaves. Without a terminal each line of standard\n"
+	.notes = "At the prompt: /help lists the commands; a line that ends in a "
+		 "backslash goes on;\n"
+		 "Ctrl-C stops the answer, Ctrl-D leaves. Without a terminal each line "
+		 "of standard\n"
 		 "input is one prompt, and answers go to standard output.",
 };
 
@@ -103,7 +117,8 @@ static void add_message(struct chat *ch, const char *role, struct str text)
 {
 	if (ch->nmessages == ch->cap) {
 		ch->cap = ch->cap ? ch->cap * 2 : 16;
-		ch->messages = xrealloc(ch->messages, (size_t)ch->cap * sizeof *ch->messages);
+		ch->messages =
+			xrealloc(ch->messages, (size_t)ch->cap * sizeof *ch->messages);
 	}
 	ch->messages[ch->nmessages++] = (struct ask_message){role, str_dup(text)};
 }
@@ -147,11 +162,13 @@ static void show_status(const struct chat *ch, const struct ask_answer *a)
 	if (a->finish && !strcmp(a->finish, "length"))
 		buf_adds(&b, "; cut off at its limit of tokens");
 	if (a->dropped > 0)
-		buf_addf(&b, "; the oldest %lld messages were left out", (long long)a->dropped);
+		buf_addf(&b, "; the oldest %lld messages were left out",
+			 (long long)a->dropped);
 	buf_addc(&b, ']');
 	say(ch, "%s", b.data);
 	if (a->dropped > 0 && !lines_interactive(ch->lines))
-		complain(ch, "the oldest %lld messages were left out", (long long)a->dropped);
+		complain(ch, "the oldest %lld messages were left out",
+			 (long long)a->dropped);
 	buf_free(&b);
 	free(speed);
 }
@@ -181,8 +198,10 @@ static void answer_failed(struct chat *ch, const struct err *e)
 /* One prompt, one answer on the screen. */
 static void chat_ask(struct chat *ch, struct str prompt)
 {
-	struct ask a = {.model = ch->model, .temperature = ch->temperature,
-			.max_tokens = ch->max_tokens, .seed = -1};
+	struct ask a = {.model = ch->model,
+			.temperature = ch->temperature,
+			.max_tokens = ch->max_tokens,
+			.seed = -1};
 	struct render_answer view;
 	struct ask_answer answer = {0};
 	struct err e;
@@ -256,13 +275,15 @@ static void do_model(struct chat *ch, const char *name)
 	if (!*name) {
 		show_models(ch, list);
 	} else if (models_list_has(list, name) || strchr(name, '/')) {
-		free(ch->model); /* with a slash: a remote one, which need not be in the list */
+		free(ch->model); /* with a slash: a remote one, which need not be in the
+				    list */
 		ch->model = xstrdup(name);
 		say(ch, "(now: %s)", name);
 	} else {
 		near = nearest_model(list, name);
 		complain(ch, "no model '%s'%s%s%s; /model lists them", name,
-			 near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+			 near ? "; did you mean '" : "", near ? near : "",
+			 near ? "'?" : "");
 	}
 	cJSON_Delete(list);
 }
@@ -279,7 +300,8 @@ static void print_message(const char *role, const char *text)
 	bool colour = render_colour(STDOUT_FILENO);
 	char *who = render_line(role), *what = render_text(text);
 
-	printf("%s%s:%s %s\n", colour ? "\033[1m" : "", who, colour ? "\033[0m" : "", what);
+	printf("%s%s:%s %s\n", colour ? "\033[1m" : "", who, colour ? "\033[0m" : "",
+	       what);
 	free(who);
 	free(what);
 }
@@ -356,7 +378,8 @@ static void do_help(struct chat *ch, const char *arg)
 	UNUSED(ch);
 	UNUSED(arg);
 	for (size_t i = 0; i < ARRAY_LEN(commands); i++)
-		printf("%-8s %-7s %s\n", commands[i].name, commands[i].arg, commands[i].help);
+		printf("%-8s %-7s %s\n", commands[i].name, commands[i].arg,
+		       commands[i].help);
 	printf("A line that ends in a backslash goes on in the next one.\n"
 	       "Ctrl-C stops the answer.  A space before the slash sends it as text.\n");
 }
@@ -407,7 +430,8 @@ static const char *completion(void *arg, int i)
 		ch->models = models_list(ch->client, &e);
 	if (!ch->models || i - ncommands >= models_list_count(ch->models))
 		return NULL;
-	snprintf(word, sizeof word, "/model %s", models_list_name(ch->models, i - ncommands));
+	snprintf(word, sizeof word, "/model %s",
+		 models_list_name(ch->models, i - ncommands));
 	return word;
 }
 
@@ -421,7 +445,8 @@ static enum lines_result read_prompt(struct chat *ch, struct buf *prompt, struct
 	buf_clear(prompt);
 	do {
 		rc = lines_read(ch->lines, more ? ". " : "> ", &line, e);
-		if (rc == LINES_END && more) { /* ended in the middle: what there is counts */
+		if (rc == LINES_END &&
+		    more) { /* ended in the middle: what there is counts */
 			rc = LINES_LINE;
 			break;
 		}
@@ -485,7 +510,8 @@ static int find_last(struct chat *ch)
 {
 	struct err e;
 	cJSON *tree = models_list_get(ch->client, "/v1/hob/conversations", &e);
-	const cJSON *first = tree ? cJSON_GetArrayItem(array_of(tree, "conversations"), 0) : NULL;
+	const cJSON *first =
+		tree ? cJSON_GetArrayItem(array_of(tree, "conversations"), 0) : NULL;
 	const char *id = NULL, *model = NULL, *title = "";
 	int status = CLI_OK;
 
@@ -497,7 +523,8 @@ static int find_last(struct chat *ch)
 	} else {
 		ch->conversation = xstrdup(id);
 		json_string(first, "title", &title, NULL);
-		if (!ch->model && json_string(first, "model", &model, NULL) == 1 && *model)
+		if (!ch->model && json_string(first, "model", &model, NULL) == 1 &&
+		    *model)
 			ch->model = xstrdup(model);
 		say(ch, "(going on with: %s)", *title ? title : id);
 	}
@@ -510,16 +537,19 @@ static int find_named(struct chat *ch, const char *id)
 	const char *model = NULL;
 	cJSON *tree;
 
-	if (id[strspn(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")] ||
+	if (id[strspn(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+			  "-_")] ||
 	    !*id || strlen(id) > ID_MAX_BYTES)
-		return args_usage(&spec, "'%s' is no conversation's ID; see: hob history", id);
+		return args_usage(&spec, "'%s' is no conversation's ID; see: hob history",
+				  id);
 	tree = fetch_conversation(ch, id);
 	if (!tree)
 		return CLI_FAIL;
 	ch->conversation = xstrdup(id);
 	if (!ch->model && json_string(tree, "model", &model, NULL) == 1 && *model)
 		ch->model = xstrdup(model);
-	say(ch, "(going on after %d messages)", cJSON_GetArraySize(array_of(tree, "messages")));
+	say(ch, "(going on after %d messages)",
+	    cJSON_GetArraySize(array_of(tree, "messages")));
 	cJSON_Delete(tree);
 	return CLI_OK;
 }

@@ -1,8 +1,8 @@
 /* One connection to the daemon, by libcurl.  Main thread.
  *
- * A reader may ask why a blocking client uses curl's multi interface: it is the only one whose
- * wait takes a descriptor of ours, so that Ctrl-C ends a wait at once and not at curl's next tick
- * a second later. */
+ * A reader may ask why a blocking client uses curl's multi interface: it is the only one
+ * whose wait takes a descriptor of ours, so that Ctrl-C ends a wait at once and not at
+ * curl's next tick a second later. */
 #include "cli/client.h"
 
 #include <curl/curl.h>
@@ -17,16 +17,16 @@
 
 struct client {
 	char *socket_path; /* owned */
-	CURLM *multi;	   /* owned; keeps the connection between requests */
+	CURLM *multi;      /* owned; keeps the connection between requests */
 };
 
 /* A request under way. */
 struct call {
 	const struct client_request *request; /* borrowed */
-	struct client_reply *reply;	      /* borrowed */
-	struct err *e;			      /* borrowed */
-	CURL *easy;			      /* owned */
-	struct curl_slist *headers;	      /* owned */
+	struct client_reply *reply;           /* borrowed */
+	struct err *e;                        /* borrowed */
+	CURL *easy;                           /* owned */
+	struct curl_slist *headers;           /* owned */
 	uint64_t last_byte_ms, started_ms;
 	bool refused; /* data() said stop, or the reply was too large: *e is set */
 };
@@ -36,7 +36,8 @@ struct client *client_new(const char *socket_path)
 	struct client *c = xcalloc(1, sizeof *c);
 
 	c->socket_path = xstrdup(socket_path);
-	ASSERT(curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK); /* counted: once a client */
+	ASSERT(curl_global_init(CURL_GLOBAL_DEFAULT) ==
+	       CURLE_OK); /* counted: once a client */
 	c->multi = curl_multi_init();
 	ASSERT(c->multi);
 	return c;
@@ -66,8 +67,10 @@ static int check_peer(int fd, const char *path, pid_t *pid, struct err *e)
 		return err_sys(e, errno, "ask who listens on '%s'", path);
 	if (peer.uid != geteuid())
 		return err_set(e, ERR_FORBIDDEN,
-			       "'%s' is served by another user (uid %u); set HOB_SOCKET to a path "
-			       "of your own", path, (unsigned)peer.uid);
+			       "'%s' is served by another user (uid %u); set HOB_SOCKET "
+			       "to a path "
+			       "of your own",
+			       path, (unsigned)peer.uid);
 	if (pid)
 		*pid = peer.pid;
 	return 0;
@@ -79,8 +82,10 @@ int client_probe(const char *path, pid_t *pid, struct err *e)
 	int rc, fd;
 
 	if (strlen(path) >= sizeof sa.sun_path)
-		return err_set(e, ERR_INVALID, "socket path '%s' is longer than %zu bytes; set "
-			       "HOB_SOCKET to a shorter one", path, sizeof sa.sun_path - 1);
+		return err_set(e, ERR_INVALID,
+			       "socket path '%s' is longer than %zu bytes; set "
+			       "HOB_SOCKET to a shorter one",
+			       path, sizeof sa.sun_path - 1);
 	memcpy(sa.sun_path, path, strlen(path) + 1);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
@@ -88,11 +93,13 @@ int client_probe(const char *path, pid_t *pid, struct err *e)
 	if (!connect(fd, (struct sockaddr *)&sa, sizeof sa))
 		rc = check_peer(fd, path, pid, e);
 	else if (errno == ENOENT || errno == ECONNREFUSED)
-		rc = err_set(e, ERR_UNAVAILABLE, "the daemon is not running (nobody listens on '%s')",
-			     path);
+		rc = err_set(e, ERR_UNAVAILABLE,
+			     "the daemon is not running (nobody listens on '%s')", path);
 	else if (errno == EAGAIN)
-		rc = err_set(e, ERR_BUSY, "the daemon does not accept connections on '%s' (its "
-			     "queue is full)", path);
+		rc = err_set(e, ERR_BUSY,
+			     "the daemon does not accept connections on '%s' (its "
+			     "queue is full)",
+			     path);
 	else
 		rc = err_sys(e, errno, "connect to '%s'", path);
 	close(fd);
@@ -128,10 +135,12 @@ static void take_header(struct str line, const char *name, char *out, size_t siz
 	if (line.len < n || !str_eq_nocase((struct str){line.ptr, n}, name))
 		return;
 	value = (struct str){line.ptr + n, line.len - n};
-	while (value.len && (value.ptr[value.len - 1] == '\n' || value.ptr[value.len - 1] == '\r'))
+	while (value.len &&
+	       (value.ptr[value.len - 1] == '\n' || value.ptr[value.len - 1] == '\r'))
 		value.len--;
 	value = str_trim(value);
-	snprintf(out, size, "%.*s", (int)(value.len < size ? value.len : size), value.ptr);
+	snprintf(out, size, "%.*s", (int)(value.len < size ? value.len : size),
+		 value.ptr);
 }
 
 static size_t on_header(char *p, size_t size, size_t n, void *arg)
@@ -140,7 +149,8 @@ static size_t on_header(char *p, size_t size, size_t n, void *arg)
 	struct str line = {p, n * size};
 
 	c->last_byte_ms = clock_mono_ms();
-	take_header(line, "x-hob-conversation:", c->reply->conversation, sizeof c->reply->conversation);
+	take_header(line, "x-hob-conversation:", c->reply->conversation,
+		    sizeof c->reply->conversation);
 	take_header(line, "x-hob-context:", c->reply->context, sizeof c->reply->context);
 	return line.len;
 }
@@ -155,7 +165,8 @@ static void call_init(struct call *c, const struct client *client)
 	ASSERT(c->easy);
 	curl_easy_setopt(c->easy, CURLOPT_URL, url);
 	curl_easy_setopt(c->easy, CURLOPT_UNIX_SOCKET_PATH, client->socket_path);
-	curl_easy_setopt(c->easy, CURLOPT_PROXY, ""); /* http_proxy is not for this socket */
+	curl_easy_setopt(c->easy, CURLOPT_PROXY,
+			 ""); /* http_proxy is not for this socket */
 	curl_easy_setopt(c->easy, CURLOPT_PROTOCOLS_STR, "http");
 	curl_easy_setopt(c->easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
 	curl_easy_setopt(c->easy, CURLOPT_NOSIGNAL, 1L);
@@ -165,9 +176,11 @@ static void call_init(struct call *c, const struct client *client)
 	curl_easy_setopt(c->easy, CURLOPT_HEADERFUNCTION, on_header);
 	curl_easy_setopt(c->easy, CURLOPT_HEADERDATA, c);
 	if (r->body.len) {
-		curl_easy_setopt(c->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)r->body.len);
+		curl_easy_setopt(c->easy, CURLOPT_POSTFIELDSIZE_LARGE,
+				 (curl_off_t)r->body.len);
 		curl_easy_setopt(c->easy, CURLOPT_POSTFIELDS, r->body.ptr);
-		c->headers = curl_slist_append(c->headers, "content-type: application/json");
+		c->headers =
+			curl_slist_append(c->headers, "content-type: application/json");
 		/* A body over 1 MiB would else wait for "100 Continue". */
 		c->headers = curl_slist_append(c->headers, "expect:");
 	}
@@ -188,7 +201,8 @@ static int64_t call_left_ms(const struct call *c)
 	int64_t left = (int64_t)c->last_byte_ms + CLIENT_SILENCE_TIMEOUT_MS - now;
 
 	if (c->request->total_timeout_ms) {
-		int64_t total = (int64_t)c->started_ms + c->request->total_timeout_ms - now;
+		int64_t total =
+			(int64_t)c->started_ms + c->request->total_timeout_ms - now;
 
 		left = total < left ? total : left;
 	}
@@ -212,13 +226,16 @@ static int call_wait(struct call *c, CURLM *multi, struct err *e)
 			return err_set(e, ERR_CANCELLED, "interrupted");
 		left = call_left_ms(c);
 		if (left <= 0)
-			return err_set(e, ERR_TIMEOUT, "the daemon said nothing for %llu s",
-				       (unsigned long long)(clock_mono_ms() - c->last_byte_ms) / 1000);
+			return err_set(
+				e, ERR_TIMEOUT, "the daemon said nothing for %llu s",
+				(unsigned long long)(clock_mono_ms() - c->last_byte_ms) /
+					1000);
 		curl_multi_poll(multi, &wake, wake.fd >= 0, (int)left, NULL);
 	}
 }
 
-static int call_result(struct call *c, CURLM *multi, const char *socket_path, struct err *e)
+static int call_result(struct call *c, CURLM *multi, const char *socket_path,
+		       struct err *e)
 {
 	CURLcode code = CURLE_RECV_ERROR;
 	CURLMsg *m;
@@ -233,17 +250,21 @@ static int call_result(struct call *c, CURLM *multi, const char *socket_path, st
 	if (c->refused)
 		return -1;
 	if (code == CURLE_COULDNT_CONNECT)
-		return err_set(e, ERR_UNAVAILABLE, "the daemon is not running (nobody listens on '%s')",
+		return err_set(e, ERR_UNAVAILABLE,
+			       "the daemon is not running (nobody listens on '%s')",
 			       socket_path);
-	if (code == CURLE_PARTIAL_FILE || code == CURLE_GOT_NOTHING || code == CURLE_RECV_ERROR)
-		return err_set(e, ERR_IO, "the daemon went away in the middle of the reply");
+	if (code == CURLE_PARTIAL_FILE || code == CURLE_GOT_NOTHING ||
+	    code == CURLE_RECV_ERROR)
+		return err_set(e, ERR_IO,
+			       "the daemon went away in the middle of the reply");
 	if (code != CURLE_OK)
-		return err_set(e, ERR_IO, "talk to the daemon: %s", curl_easy_strerror(code));
+		return err_set(e, ERR_IO, "talk to the daemon: %s",
+			       curl_easy_strerror(code));
 	return 0;
 }
 
-int client_do(struct client *client, const struct client_request *r, struct client_reply *out,
-	      struct err *e)
+int client_do(struct client *client, const struct client_request *r,
+	      struct client_reply *out, struct err *e)
 {
 	struct call c = {.request = r, .reply = out, .e = e};
 	int rc;
@@ -254,7 +275,8 @@ int client_do(struct client *client, const struct client_request *r, struct clie
 	rc = call_wait(&c, client->multi, e);
 	if (!rc)
 		rc = call_result(&c, client->multi, client->socket_path, e);
-	curl_multi_remove_handle(client->multi, c.easy); /* under way: closes its connection */
+	curl_multi_remove_handle(client->multi,
+				 c.easy); /* under way: closes its connection */
 	curl_easy_cleanup(c.easy);
 	curl_slist_free_all(c.headers);
 	return rc;
@@ -278,7 +300,8 @@ int client_error(const struct client_reply *r, struct err *e)
 	if (message)
 		err_set(e, err_code_by_name(code), "%s", message);
 	else
-		err_set(e, ERR_INTERNAL, "the daemon answered with HTTP status %d", r->status);
+		err_set(e, ERR_INTERNAL, "the daemon answered with HTTP status %d",
+			r->status);
 	cJSON_Delete(tree);
 	return -1;
 }

@@ -1,7 +1,8 @@
 /* Starts `hob serve` on demand.  Main thread.
  *
- * A reader may ask why readiness is found out by asking again and again and not by a pipe to the
- * child: the daemon that ends up serving may be another command's child, or systemd's. */
+ * A reader may ask why readiness is found out by asking again and again and not by a pipe
+ * to the child: the daemon that ends up serving may be another command's child, or
+ * systemd's. */
 #include "cli/daemon_start.h"
 
 #include <errno.h>
@@ -18,8 +19,9 @@
 #include "config.h"
 
 enum {
-	LOG_MAX_BYTES = 1 << 20, /* a log longer than this is set aside at the next start */
-	LOG_TAIL_BYTES = 300,	 /* of the log in an error: struct err holds 512 */
+	LOG_MAX_BYTES =
+		1 << 20,      /* a log longer than this is set aside at the next start */
+	LOG_TAIL_BYTES = 300, /* of the log in an error: struct err holds 512 */
 	POLL_FIRST_MS = 5,
 	POLL_MAX_MS = 100,
 	OTHER_TIMEOUT_MS = 3000, /* for the daemon that ours said was there before it */
@@ -28,10 +30,11 @@ enum {
 /* The child and its log, while it starts. */
 struct starting {
 	pid_t pid;
-	char *log;	/* owned */
+	char *log;      /* owned */
 	off_t log_from; /* where this start's lines begin */
 	uint64_t deadline_ms;
-	bool left; /* to another daemon, or because its TCP port was taken: the log knows */
+	bool left; /* to another daemon, or because its TCP port was taken: the log knows
+		    */
 };
 
 char *daemon_socket(void)
@@ -53,7 +56,8 @@ char *daemon_log_path(void)
 	return path;
 }
 
-/* Opens the log for appending and notes where it ends; an overlong one becomes serve.log.1. */
+/* Opens the log for appending and notes where it ends; an overlong one becomes
+ * serve.log.1. */
 static int open_log(struct starting *s, struct err *e)
 {
 	char *dir = paths_state_dir(), *old;
@@ -84,7 +88,8 @@ static bool is_relative(const char *variable)
 	return v && *v && *v != '/';
 }
 
-/* In the child: a session of its own, so that no Ctrl-C and no hangup of our terminal reach it. */
+/* In the child: a session of its own, so that no Ctrl-C and no hangup of our terminal
+ * reach it. */
 static _Noreturn void become_daemon(const char *exe, int log_fd)
 {
 	char *argv[] = {(char *)"hob", (char *)"serve", NULL};
@@ -167,14 +172,15 @@ static int start_failed(const struct starting *s, const char *what, struct err *
 	if (*tail)
 		err_set(e, ERR_UNAVAILABLE, "the daemon %s; it said:\n%s", what, tail);
 	else
-		err_set(e, ERR_UNAVAILABLE, "the daemon %s and said nothing in '%.200s'", what, s->log);
+		err_set(e, ERR_UNAVAILABLE, "the daemon %s and said nothing in '%.200s'",
+			what, s->log);
 	free(tail);
 	return -1;
 }
 
-/* 0 while the child lives or left the field to another daemon, -1 when it failed.  The status
- * for "another one is here" also means a port that some other program has; which one it was is
- * seen by whether our socket answers soon. */
+/* 0 while the child lives or left the field to another daemon, -1 when it failed.  The
+ * status for "another one is here" also means a port that some other program has; which
+ * one it was is seen by whether our socket answers soon. */
 static int check_child(struct starting *s, struct err *e)
 {
 	char what[64];
@@ -192,15 +198,18 @@ static int check_child(struct starting *s, struct err *e)
 		return 0;
 	}
 	if (WIFSIGNALED(status))
-		snprintf(what, sizeof what, "was killed by signal %d at start", WTERMSIG(status));
+		snprintf(what, sizeof what, "was killed by signal %d at start",
+			 WTERMSIG(status));
 	else
-		snprintf(what, sizeof what, "ended at start with status %d", WEXITSTATUS(status));
+		snprintf(what, sizeof what, "ended at start with status %d",
+			 WEXITSTATUS(status));
 	return start_failed(s, what, e);
 }
 
 static bool healthy(struct client *c)
 {
-	struct client_request r = {.method = "GET", .path = "/healthz", .total_timeout_ms = 2000};
+	struct client_request r = {
+		.method = "GET", .path = "/healthz", .total_timeout_ms = 2000};
 	struct client_reply reply;
 	struct err e;
 	bool ok = !client_do(c, &r, &reply, &e) && reply.status == 200;
@@ -225,7 +234,10 @@ static int wait_healthy(struct starting *s, struct client *c, struct err *e)
 		if (check_child(s, e))
 			return -1;
 		if (clock_mono_ms() >= s->deadline_ms)
-			return start_failed(s, s->left ? "did not start" : "did not get ready in time", e);
+			return start_failed(s,
+					    s->left ? "did not start"
+						    : "did not get ready in time",
+					    e);
 		interrupt_sleep(pause_ms);
 		pause_ms = pause_ms * 2 < POLL_MAX_MS ? pause_ms * 2 : POLL_MAX_MS;
 	}

@@ -1,7 +1,7 @@
 /* The self-pipe behind Ctrl-C.  Main thread; the handler only writes one byte.
  *
- * Installed without SA_RESTART, so that a blocking read of the terminal or of standard input
- * comes back with EINTR and its caller can look at the flag. */
+ * Installed without SA_RESTART, so that a blocking read of the terminal or of standard
+ * input comes back with EINTR and its caller can look at the flag. */
 #include "cli/interrupt.h"
 
 #include <errno.h>

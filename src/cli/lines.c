@@ -1,9 +1,10 @@
-/* The prompt: libedit at a terminal, plain reading for pipes and dumb terminals.  Main thread.
+/* The prompt: libedit at a terminal, plain reading for pipes and dumb terminals.  Main
+ * thread.
  *
- * A reader may ask why libedit's own signal handling is off: it passes Ctrl-C on to the whole
- * process group, which would hit the script that called us.  Instead libedit reads through
- * read_key(), which waits for the terminal and for Ctrl-C together, and the few handlers below
- * only put the terminal back and note what happened. */
+ * A reader may ask why libedit's own signal handling is off: it passes Ctrl-C on to the
+ * whole process group, which would hit the script that called us.  Instead libedit reads
+ * through read_key(), which waits for the terminal and for Ctrl-C together, and the few
+ * handlers below only put the terminal back and note what happened. */
 #include "cli/lines.h"
 
 #include <errno.h>
@@ -20,11 +21,11 @@
 #include "cli/interrupt.h"
 
 struct lines {
-	EditLine *edit;	      /* owned; NULL: plain reading */
-	History *history;     /* owned, with edit */
-	char *history_path;   /* owned, or NULL */
-	const char *prompt;   /* borrowed, while reading */
-	struct buf pending;   /* read but not delivered yet (plain) */
+	EditLine *edit;     /* owned; NULL: plain reading */
+	History *history;   /* owned, with edit */
+	char *history_path; /* owned, or NULL */
+	const char *prompt; /* borrowed, while reading */
+	struct buf pending; /* read but not delivered yet (plain) */
 	bool is_tty, ended;
 	lines_word_fn *word; /* for Tab, or NULL */
 	void *word_arg;
@@ -77,7 +78,8 @@ static void take_signals(void)
 	if (tcgetattr(STDIN_FILENO, &found))
 		return;
 	for (size_t i = 0; i < ARRAY_LEN(table); i++) {
-		struct sigaction sa = {.sa_handler = table[i].handler, .sa_flags = table[i].flags};
+		struct sigaction sa = {.sa_handler = table[i].handler,
+				       .sa_flags = table[i].flags};
 
 		sigemptyset(&sa.sa_mask);
 		sigaction(table[i].signo, &sa, NULL);
@@ -94,7 +96,8 @@ static int wait_byte(struct lines *l)
 		if (interrupt_pending())
 			return 0;
 		if (poll(p, 2, -1) > 0 && p[0].revents && !interrupt_pending())
-			return 1; /* a person may think as long as they like: no deadline here */
+			return 1; /* a person may think as long as they like: no deadline
+				     here */
 		if (l->edit && resumed)
 			el_set(l->edit, EL_PREP_TERM, 1);
 		if (l->edit && resized)
@@ -105,7 +108,8 @@ static int wait_byte(struct lines *l)
 	}
 }
 
-/* libedit's getc: one character; 0 at the end; -1 for Ctrl-C.  Broken UTF-8 is skipped. */
+/* libedit's getc: one character; 0 at the end; -1 for Ctrl-C.  Broken UTF-8 is skipped.
+ */
 static int read_key(EditLine *edit, wchar_t *out)
 {
 	utf8proc_uint8_t bytes[4];
@@ -186,7 +190,8 @@ static void open_history(struct lines *l)
 	history(l->history, &ev, H_SETUNIQUE, 1);
 	el_set(l->edit, EL_HIST, history, l->history);
 	if (l->history_path)
-		fd = open(l->history_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+		fd = open(l->history_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW,
+			  0600);
 	if (fd < 0) {
 		free(l->history_path);
 		l->history_path = NULL;
@@ -216,7 +221,8 @@ static void open_edit(struct lines *l)
 	el_set(l->edit, EL_SIGNAL, 0);
 	el_set(l->edit, EL_GETCFN, read_key);
 	/* The wide form, because the other one copies the names and never frees them. */
-	el_wset(l->edit, EL_ADDFN, L"hob-complete", L"complete a command or model", on_tab);
+	el_wset(l->edit, EL_ADDFN, L"hob-complete", L"complete a command or model",
+		on_tab);
 	el_set(l->edit, EL_BIND, "^I", "hob-complete", NULL);
 	el_set(l->edit, EL_BIND, "^R", "em-inc-search-prev", NULL);
 	open_history(l);
@@ -315,9 +321,11 @@ static enum lines_result read_plain(struct lines *l, struct buf *out, struct err
 			err_sys(e, errno, "read standard input");
 			return LINES_ERROR;
 		}
-		l->ended = n == 0 || (n < 0 && errno == EIO); /* EIO: the terminal is gone */
+		l->ended =
+			n == 0 || (n < 0 && errno == EIO); /* EIO: the terminal is gone */
 		if (n > 0 && l->pending.len + (size_t)n > LINES_MAX_BYTES) {
-			err_set(e, ERR_TOO_LARGE, "a line on standard input is longer than %d MiB",
+			err_set(e, ERR_TOO_LARGE,
+				"a line on standard input is longer than %d MiB",
 				LINES_MAX_BYTES >> 20);
 			return LINES_ERROR;
 		}
@@ -327,7 +335,8 @@ static enum lines_result read_plain(struct lines *l, struct buf *out, struct err
 	return LINES_LINE;
 }
 
-enum lines_result lines_read(struct lines *l, const char *prompt, struct buf *out, struct err *e)
+enum lines_result lines_read(struct lines *l, const char *prompt, struct buf *out,
+			     struct err *e)
 {
 	FILE *tty = isatty(STDOUT_FILENO) ? stdout : stderr;
 

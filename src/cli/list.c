@@ -1,7 +1,8 @@
 /* The commands that show what the daemon has: ls, ps, history; and stop, which ends it.
  *
- * Main thread.  ls starts a daemon, for a list of models is what a newcomer asks first; ps, history
- * and stop do not: without a daemon nothing is resident and there is nothing to stop. */
+ * Main thread.  ls starts a daemon, for a list of models is what a newcomer asks first;
+ * ps, history and stop do not: without a daemon nothing is resident and there is nothing
+ * to stop. */
 #include "cli/commands.h"
 
 #include <errno.h>
@@ -34,7 +35,8 @@ enum { OPT_JSON, OPT_NO_START };
 
 static const struct args_option options[] = {
 	[OPT_JSON] = {"json", 0, NULL, "print the daemon's JSON"},
-	[OPT_NO_START] = {"no-start", 0, NULL, "fail (status 4) when the daemon is not running"},
+	[OPT_NO_START] = {"no-start", 0, NULL,
+			  "fail (status 4) when the daemon is not running"},
 };
 
 static const struct args_spec ls_spec = {
@@ -92,7 +94,8 @@ static bool list_args(struct list *l, int argc, char **argv, const char **operan
 	if (o == ARGS_STOP)
 		l->status = a.status;
 	else if (n > (operand ? 1 : 0))
-		l->status = args_usage(l->spec, "'%s' is one argument too many", argv[argc - 1]);
+		l->status = args_usage(l->spec, "'%s' is one argument too many",
+				       argv[argc - 1]);
 	else if (operand)
 		*operand = n ? argv[a.first] : NULL;
 	return o == ARGS_END && !l->status;
@@ -103,7 +106,8 @@ static bool list_connect(struct list *l, bool may_start)
 	interrupt_enable();
 	l->client = daemon_connect(may_start && !l->no_start, &l->e);
 	if (!l->client)
-		list_fail(l, l->e.code == ERR_CANCELLED ? CLI_INTERRUPTED : CLI_NO_DAEMON);
+		list_fail(l,
+			  l->e.code == ERR_CANCELLED ? CLI_INTERRUPTED : CLI_NO_DAEMON);
 	return l->client != NULL;
 }
 
@@ -158,7 +162,8 @@ static void table_head(struct table *t, const char *const *names, int n)
 
 static void table_print(struct table *t, int ncols, const bool *right)
 {
-	render_table(stdout, (const char *const *)t->cells, t->ncells / ncols, ncols, right);
+	render_table(stdout, (const char *const *)t->cells, t->ncells / ncols, ncols,
+		     right);
 	for (int i = 0; i < t->ncells; i++)
 		free(t->cells[i]);
 	free(t->cells);
@@ -272,17 +277,22 @@ int cmd_ls(int argc, char **argv)
 
 static void print_ps(const cJSON *ps)
 {
-	static const char *const head[] = {"NAME", "STATE", "MEMORY", "IN USE", "CTX", "SLOTS", "LAST USED"};
+	static const char *const head[] = {"NAME", "STATE", "MEMORY",   "IN USE",
+					   "CTX",  "SLOTS", "LAST USED"};
 	static const bool right[] = {false, false, true, true, true, true, false};
 	char used[RENDER_SIZE_BYTES], budget[RENDER_SIZE_BYTES];
 	const cJSON *m, *models = array_of(ps, "models");
-	char *engine = cell_string(ps, "engine");
+	const cJSON *worker = cJSON_GetObjectItemCaseSensitive(ps, "engine");
+	char *state = cell_string(worker, "state"),
+	     *kernels = cell_string(worker, "kernels");
 	int64_t u = get_int(ps, "used_bytes", 0), b = get_int(ps, "budget_bytes", 0);
 	struct table t = {0};
 
-	printf("engine %s, %s of %s used\n", engine, render_size(u > 0 ? (uint64_t)u : 0, used),
+	printf("engine %s, kernels %s, %s of %s used\n", state, kernels,
+	       render_size(u > 0 ? (uint64_t)u : 0, used),
 	       render_size(b > 0 ? (uint64_t)b : 0, budget));
-	free(engine);
+	free(state);
+	free(kernels);
 	if (!cJSON_GetArraySize(models)) {
 		printf("no model is in memory\n");
 		return;
@@ -290,6 +300,8 @@ static void print_ps(const cJSON *ps)
 	table_head(&t, head, 7);
 	cJSON_ArrayForEach(m, models)
 	{
+		int64_t idle_ms = get_int(m, "idle_ms", -1);
+
 		if (t.ncells >= MAX_CELLS)
 			break;
 		table_add(&t, cell_string(m, "name"));
@@ -298,7 +310,7 @@ static void print_ps(const cJSON *ps)
 		table_add(&t, cell_int(m, "leases"));
 		table_add(&t, cell_int(m, "ctx"));
 		table_add(&t, cell_int(m, "slots"));
-		table_add(&t, cell_age(get_int(m, "last_used_s", -1)));
+		table_add(&t, cell_age(idle_ms < 0 ? -1 : idle_ms / 1000));
 	}
 	table_print(&t, 7, right);
 }
@@ -340,7 +352,9 @@ static void print_conversations(const cJSON *tree)
 		table_add(&t, cell_string(c, "id"));
 		table_add(&t, cell_int(c, "message_count"));
 		table_add(&t, cell_string(c, "model"));
-		table_add(&t, cell_age(updated_ms < 0 ? -1 : (clock_unix_ms() - updated_ms) / 1000));
+		table_add(&t, cell_age(updated_ms < 0
+					       ? -1
+					       : (clock_unix_ms() - updated_ms) / 1000));
 		table_add(&t, cell_string(c, "title"));
 	}
 	table_print(&t, 5, right);
@@ -358,17 +372,21 @@ static void print_messages(const cJSON *tree)
 
 		json_string(m, "content", &content, NULL);
 		text = render_text(content);
-		printf("%s%s:%s\n%s\n\n", colour ? "\033[1m" : "", role, colour ? "\033[0m" : "", text);
+		printf("%s%s:%s\n%s\n\n", colour ? "\033[1m" : "", role,
+		       colour ? "\033[0m" : "", text);
 		free(role);
 		free(text);
 	}
 }
 
-/* An id goes into a path: only letters and digits and the like, so that none escapes it. */
+/* An id goes into a path: only letters and digits and the like, so that none escapes it.
+ */
 static bool is_id(const char *id)
 {
 	for (const char *p = id; *p; p++)
-		if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_", *p))
+		if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567"
+			    "89-_",
+			    *p))
 			return false;
 	return *id && strlen(id) < 64;
 }
@@ -383,10 +401,12 @@ int cmd_history(int argc, char **argv)
 	if (!list_args(&l, argc, argv, &id))
 		return l.status;
 	if (id && !is_id(id))
-		return args_usage(&history_spec, "'%s' is no conversation's ID; see: hob history", id);
+		return args_usage(&history_spec,
+				  "'%s' is no conversation's ID; see: hob history", id);
 	if (!list_connect(&l, true))
 		return l.status;
-	path = id ? xasprintf("/v1/hob/conversations/%s", id) : xstrdup("/v1/hob/conversations");
+	path = id ? xasprintf("/v1/hob/conversations/%s", id)
+		  : xstrdup("/v1/hob/conversations");
 	tree = list_get(&l, path);
 	free(path);
 	if (tree && l.json)
@@ -399,8 +419,8 @@ int cmd_history(int argc, char **argv)
 	return list_end(&l);
 }
 
-/* The peer of a socket that systemd listens on is systemd, and /healthz says what it likes:
- * whatever is to get a signal must be ours and a hob. */
+/* The peer of a socket that systemd listens on is systemd, and /healthz says what it
+ * likes: whatever is to get a signal must be ours and a hob. */
 static bool is_our_hob(pid_t pid)
 {
 	char path[64], name[32] = "";
@@ -412,7 +432,8 @@ static bool is_our_hob(pid_t pid)
 	f = fopen(path, "re");
 	if (!f)
 		return false;
-	if (!fstat(fileno(f), &st) && st.st_uid == geteuid() && fgets(name, sizeof name, f))
+	if (!fstat(fileno(f), &st) && st.st_uid == geteuid() &&
+	    fgets(name, sizeof name, f))
 		ours = !strncmp(name, "hob", 3);
 	fclose(f);
 	return ours;
@@ -436,13 +457,14 @@ static int end_process(struct list *l, pid_t pid, int pidfd)
 		return l->status = CLI_INTERRUPTED;
 	if (p[0].revents)
 		return CLI_OK;
-	err_set(&l->e, ERR_TIMEOUT, "process %d still finishes answers after %d s; wait or kill it",
-		(int)pid, STOP_TIMEOUT_MS / 1000);
+	err_set(&l->e, ERR_TIMEOUT,
+		"process %d still finishes answers after %d s; wait or kill it", (int)pid,
+		STOP_TIMEOUT_MS / 1000);
 	return list_fail(l, CLI_FAIL);
 }
 
-/* A pidfd is taken before the checks: were the number given to another process in between, the
- * signal would not reach that one. */
+/* A pidfd is taken before the checks: were the number given to another process in
+ * between, the signal would not reach that one. */
 static int stop_daemon(struct list *l, pid_t peer)
 {
 	cJSON *health = list_get(l, "/healthz");
@@ -454,9 +476,10 @@ static int stop_daemon(struct list *l, pid_t peer)
 		return l->status;
 	pidfd = pid > 1 ? pidfd_open(pid, 0) : -1;
 	if (pidfd < 0 || !is_our_hob(pid)) {
-		err_set(&l->e, ERR_FORBIDDEN, "process %d, which serves '%s', is no hob of ours: not "
-			"stopped (one that systemd started: systemctl --user stop hob)", (int)pid,
-			client_socket(l->client));
+		err_set(&l->e, ERR_FORBIDDEN,
+			"process %d, which serves '%s', is no hob of ours: not "
+			"stopped (one that systemd started: systemctl --user stop hob)",
+			(int)pid, client_socket(l->client));
 		status = list_fail(l, CLI_FAIL);
 	} else {
 		status = end_process(l, pid, pidfd);

@@ -1,10 +1,12 @@
 /* Reads GET /v1/models.  Main thread.  hob's own fields are in an object "hob"; a name
- * that is not a string is shown as "?", so that one odd entry does not hide the others. */
+ * that is not a string is shown as "?", so that one odd entry does not hide the others.
+ */
 #include "cli/models_list.h"
 
 cJSON *models_list_get(struct client *c, const char *path, struct err *e)
 {
-	struct client_request r = {.method = "GET", .path = path,
+	struct client_request r = {.method = "GET",
+				   .path = path,
 				   .total_timeout_ms = CLIENT_CALL_TIMEOUT_MS};
 	struct client_reply reply;
 	cJSON *tree = NULL;
@@ -61,7 +63,8 @@ int64_t models_list_bytes(const cJSON *list, int i)
 {
 	int64_t bytes = -1;
 
-	json_int(cJSON_GetObjectItemCaseSensitive(item(list, i), "hob"), "bytes", 0, (int64_t)1 << 53, &bytes, NULL);
+	json_int(cJSON_GetObjectItemCaseSensitive(item(list, i), "hob"), "bytes", 0,
+		 (int64_t)1 << 53, &bytes, NULL);
 	return bytes;
 }
 

@@ -1,7 +1,7 @@
 /* Text on its way to the terminal.  Main thread, no state but the caller's filter.
  *
- * A reader may ask why the filter applies when output goes to a file as well: a file is read
- * with cat one day, and a sequence that hides there does no less harm then. */
+ * A reader may ask why the filter applies when output goes to a file as well: a file is
+ * read with cat one day, and a sequence that hides there does no less harm then. */
 #include "cli/render.h"
 
 #include <sys/ioctl.h>
@@ -110,7 +110,8 @@ void render_json(FILE *out, struct str json)
 
 void render_answer_init(struct render_answer *a, FILE *out, bool thoughts)
 {
-	*a = (struct render_answer){.out = out, .thoughts = thoughts, .at_line_start = true};
+	*a = (struct render_answer){
+		.out = out, .thoughts = thoughts, .at_line_start = true};
 	a->colour = render_colour(fileno(out));
 }
 
@@ -222,7 +223,8 @@ const char *render_size(uint64_t bytes, char out[RENDER_SIZE_BYTES])
 		x /= 1000;
 		u++;
 	}
-	snprintf(out, RENDER_SIZE_BYTES, u && x < 99.95 ? "%.1f %s" : "%.0f %s", x, units[u]);
+	snprintf(out, RENDER_SIZE_BYTES, u && x < 99.95 ? "%.1f %s" : "%.0f %s", x,
+		 units[u]);
 	return out;
 }
 
@@ -231,7 +233,10 @@ const char *render_age(int64_t s, char out[RENDER_AGE_BYTES])
 	static const struct {
 		int64_t below, unit;
 		const char *name;
-	} steps[] = {{120, 1, "s"}, {7200, 60, "min"}, {172800, 3600, "h"}, {INT64_MAX, 86400, "days"}};
+	} steps[] = {{120, 1, "s"},
+		     {7200, 60, "min"},
+		     {172800, 3600, "h"},
+		     {INT64_MAX, 86400, "days"}};
 	size_t i = 0;
 
 	if (s < 0) {
@@ -240,11 +245,13 @@ const char *render_age(int64_t s, char out[RENDER_AGE_BYTES])
 	}
 	while (s >= steps[i].below && i + 1 < ARRAY_LEN(steps))
 		i++;
-	snprintf(out, RENDER_AGE_BYTES, "%lld %s ago", (long long)(s / steps[i].unit), steps[i].name);
+	snprintf(out, RENDER_AGE_BYTES, "%lld %s ago", (long long)(s / steps[i].unit),
+		 steps[i].name);
 	return out;
 }
 
-static void table_row(FILE *out, const char *const *row, const int *widths, int ncols, const bool *right)
+static void table_row(FILE *out, const char *const *row, const int *widths, int ncols,
+		      const bool *right)
 {
 	for (int c = 0; c < ncols; c++) {
 		int pad = widths[c] - render_width(row[c]);
@@ -258,7 +265,8 @@ static void table_row(FILE *out, const char *const *row, const int *widths, int 
 	}
 }
 
-void render_table(FILE *out, const char *const *cells, int nrows, int ncols, const bool *right)
+void render_table(FILE *out, const char *const *cells, int nrows, int ncols,
+		  const bool *right)
 {
 	int *widths = xcalloc((size_t)ncols, sizeof *widths);
 

@@ -1,8 +1,10 @@
-/* What reaches the terminal: text made harmless, colours only where they are wanted, tables.
+/* What reaches the terminal: text made harmless, colours only where they are wanted,
+ * tables.
  *
- * Models and servers write what they like; a terminal obeys escape sequences.  Everything that
- * hob did not write itself goes through a filter: control characters other than newline and tab
- * (C0, DEL, C1, and with them every escape sequence) are dropped, broken UTF-8 becomes U+FFFD. */
+ * Models and servers write what they like; a terminal obeys escape sequences.  Everything
+ * that hob did not write itself goes through a filter: control characters other than
+ * newline and tab (C0, DEL, C1, and with them every escape sequence) are dropped, broken
+ * UTF-8 becomes U+FFFD. */
 #ifndef HOB_RENDER_H
 #define HOB_RENDER_H
 
@@ -16,7 +18,8 @@ struct render_filter {
 
 /* Appends the harmless form of p[0..n) to out. */
 void render_filter(struct render_filter *f, struct buf *out, const char *p, size_t n);
-void render_filter_end(struct render_filter *f, struct buf *out); /* a cut character: U+FFFD */
+void render_filter_end(struct render_filter *f,
+		       struct buf *out); /* a cut character: U+FFFD */
 /* All of a text at once; owned.  render_line: newlines and tabs become spaces. */
 char *render_text(const char *text);
 char *render_line(const char *text);
@@ -26,9 +29,9 @@ void render_json(FILE *out, struct str json);
 /* An answer as it streams in: filtered, thoughts dim and apart from the text. */
 struct render_answer {
 	struct render_filter filter;
-	FILE *out;		 /* borrowed; flushed at each piece */
-	bool colour;		 /* may use escape sequences */
-	bool thoughts;		 /* show reasoning too */
+	FILE *out;     /* borrowed; flushed at each piece */
+	bool colour;   /* may use escape sequences */
+	bool thoughts; /* show reasoning too */
 	bool in_thought, at_line_start, any;
 };
 void render_answer_init(struct render_answer *a, FILE *out, bool thoughts);
@@ -53,8 +56,9 @@ const char *render_age(int64_t seconds, char out[RENDER_AGE_BYTES]);
 /* One line in faint type where colour is allowed, plain elsewhere; text is filtered. */
 void render_dim(FILE *out, const char *text);
 
-/* Rows of ncols cells each, cells[row * ncols + col]; row 0 is the heading.  Columns are as
- * wide as their widest cell, two spaces apart; cells are filtered by the caller. */
-void render_table(FILE *out, const char *const *cells, int nrows, int ncols, const bool *right);
+/* Rows of ncols cells each, cells[row * ncols + col]; row 0 is the heading.  Columns are
+ * as wide as their widest cell, two spaces apart; cells are filtered by the caller. */
+void render_table(FILE *out, const char *const *cells, int nrows, int ncols,
+		  const bool *right);
 
 #endif

@@ -1,8 +1,9 @@
 /* hob run: one prompt, one answer.  Main thread.
  *
- * Is the first word a model?  With two or more words it is, as in `hob run MODEL PROMPT`.  A
- * single word is the prompt for the default model, unless text comes on standard input and the
- * word names a model: then standard input is the prompt.  -m settles it for scripts. */
+ * Is the first word a model?  With two or more words it is, as in `hob run MODEL PROMPT`.
+ * A single word is the prompt for the default model, unless text comes on standard input
+ * and the word names a model: then standard input is the prompt.  -m settles it for
+ * scripts. */
 #include "cli/commands.h"
 
 #include <errno.h>
@@ -18,18 +19,30 @@
 #include "cli/render.h"
 
 enum {
-	STDIN_MAX_BYTES = 8 << 20,   /* more than any context; the daemon's body limit is 32 MiB */
-	STDIN_NOTICE_MS = 3000,	     /* then say what we wait for */
+	STDIN_MAX_BYTES =
+		8 << 20, /* more than any context; the daemon's body limit is 32 MiB */
+	STDIN_NOTICE_MS = 3000,        /* then say what we wait for */
 	STDIN_SILENCE_MS = 300 * 1000, /* then give up */
 	MAX_TOKENS_LIMIT = 1 << 24,
 };
 
-enum { OPT_MODEL, OPT_SYSTEM, OPT_CONVERSATION, OPT_TEMPERATURE, OPT_MAX_TOKENS, OPT_SEED, OPT_JSON,
-       OPT_STATS, OPT_NO_START, OPT_NR };
+enum {
+	OPT_MODEL,
+	OPT_SYSTEM,
+	OPT_CONVERSATION,
+	OPT_TEMPERATURE,
+	OPT_MAX_TOKENS,
+	OPT_SEED,
+	OPT_JSON,
+	OPT_STATS,
+	OPT_NO_START,
+	OPT_NR
+};
 
 static const struct args_option options[OPT_NR] = {
 	[OPT_MODEL] = {"model", 'm', "MODEL", "the model; all words are the prompt then"},
-	[OPT_SYSTEM] = {"system", 's', "TEXT", "instructions that come before the prompt"},
+	[OPT_SYSTEM] = {"system", 's', "TEXT",
+			"instructions that come before the prompt"},
 	[OPT_CONVERSATION] = {"conversation", 'c', "ID",
 			      "go on with this conversation (or: last, new)"},
 	[OPT_TEMPERATURE] = {"temperature", 't', "T", "0 (always the same) to 2"},
@@ -37,7 +50,8 @@ static const struct args_option options[OPT_NR] = {
 	[OPT_SEED] = {"seed", 0, "N", "make a random answer repeatable"},
 	[OPT_JSON] = {"json", 0, NULL, "print one JSON object when the answer is whole"},
 	[OPT_STATS] = {"stats", 0, NULL, "print tokens and tokens/s on standard error"},
-	[OPT_NO_START] = {"no-start", 0, NULL, "fail (status 4) when the daemon is not running"},
+	[OPT_NO_START] = {"no-start", 0, NULL,
+			  "fail (status 4) when the daemon is not running"},
 };
 
 static const struct args_spec spec = {
@@ -46,13 +60,16 @@ static const struct args_spec spec = {
 	.summary = "Prints a model's answer to one prompt.",
 	.options = options,
 	.noptions = OPT_NR,
-	.notes = "With two or more words the first one is the model. A single word (or quoted text)\n"
-		 "is the prompt for the default model. Text on standard input goes after the prompt:\n"
+	.notes = "With two or more words the first one is the model. A single word (or "
+		 "quoted text)\n"
+		 "is the prompt for the default model. Text on standard input goes after "
+		 "the prompt:\n"
 		 "  git diff | hob run smollm2:135m \"Review this change.\"\n"
 		 "  hob run smollm2:135m < question.txt\n"
 		 "Text that begins with a dash goes after --.\n"
 		 "\n"
-		 "Exit status: 0 ok, 1 failed, 2 wrong usage, 3 no such model, 4 no daemon,\n"
+		 "Exit status: 0 ok, 1 failed, 2 wrong usage, 3 no such model, 4 no "
+		 "daemon,\n"
 		 "130 interrupted.",
 };
 
@@ -74,17 +91,20 @@ static int wait_input(bool *noticed, struct err *e)
 
 	for (;;) {
 		uint64_t waited = clock_mono_ms() - start;
-		int left = (*noticed || waited > STDIN_NOTICE_MS ? STDIN_SILENCE_MS : STDIN_NOTICE_MS)
-			   - (int)waited;
+		int left = (*noticed || waited > STDIN_NOTICE_MS ? STDIN_SILENCE_MS
+								 : STDIN_NOTICE_MS) -
+			   (int)waited;
 
 		if (interrupt_pending())
 			return err_set(e, ERR_CANCELLED, "interrupted");
 		if (waited >= STDIN_SILENCE_MS)
-			return err_set(e, ERR_TIMEOUT, "nothing came on standard input for %d s; "
+			return err_set(e, ERR_TIMEOUT,
+				       "nothing came on standard input for %d s; "
 				       "use </dev/null when nothing is to come",
 				       STDIN_SILENCE_MS / 1000);
 		if (waited >= STDIN_NOTICE_MS && !*noticed) {
-			fprintf(stderr, "hob run: reading standard input (</dev/null: none)\n");
+			fprintf(stderr,
+				"hob run: reading standard input (</dev/null: none)\n");
 			*noticed = true;
 		}
 		if (poll(p, 2, left > 0 ? left : 0) > 0 && p[0].revents)
@@ -111,13 +131,15 @@ static int read_input(struct buf *b, struct err *e)
 		if (n < 0 && errno != EINTR && errno != EAGAIN)
 			return err_sys(e, errno, "read standard input");
 		if (n > 0 && b->len + (size_t)n > STDIN_MAX_BYTES)
-			return err_set(e, ERR_TOO_LARGE, "standard input is larger than %d MiB",
+			return err_set(e, ERR_TOO_LARGE,
+				       "standard input is larger than %d MiB",
 				       STDIN_MAX_BYTES >> 20);
 		if (n > 0)
 			buf_add(b, bytes, (size_t)n);
 	}
 	if (b->len && memchr(b->data, 0, b->len))
-		return err_set(e, ERR_INVALID, "standard input is not text (it holds NUL bytes)");
+		return err_set(e, ERR_INVALID,
+			       "standard input is not text (it holds NUL bytes)");
 	return 0;
 }
 
@@ -162,7 +184,8 @@ static int read_options(struct run *r, struct args *a)
 	return ok ? o : ARGS_STOP;
 }
 
-/* Does a single word name a model?  Only asked when standard input could be the prompt. */
+/* Does a single word name a model?  Only asked when standard input could be the prompt.
+ */
 static bool is_model(struct client *c, const char *word)
 {
 	struct err e;
@@ -181,7 +204,8 @@ static void make_prompt(struct run *r, struct client *c, char **words, int n)
 {
 	int first = 0;
 
-	if (!r->ask.model && (n >= 2 || (n == 1 && r->input.len && is_model(c, words[0]))))
+	if (!r->ask.model &&
+	    (n >= 2 || (n == 1 && r->input.len && is_model(c, words[0]))))
 		r->ask.model = words[first++];
 	for (int i = first; i < n; i++)
 		buf_addf(&r->prompt, "%s%s", i > first ? " " : "", words[i]);
@@ -242,7 +266,8 @@ static int run_answer(struct run *r, struct client *c, bool guessed_model)
 	int status = CLI_OK, rc;
 
 	render_answer_init(&view, stdout, isatty(STDOUT_FILENO));
-	rc = ask(c, &r->ask, r->json ? ignore_text : render_answer_text, &view, &answer, &r->e);
+	rc = ask(c, &r->ask, r->json ? ignore_text : render_answer_text, &view, &answer,
+		 &r->e);
 	if (r->json && !rc)
 		print_json(&answer);
 	if (view.any || view.in_thought)
@@ -250,8 +275,9 @@ static int run_answer(struct run *r, struct client *c, bool guessed_model)
 	if (rc)
 		status = fail(&r->e, ask_exit_status(&r->e));
 	if (status == CLI_NO_MODEL && guessed_model)
-		fprintf(stderr, "The first of several words names the model; to ask the default "
-				"one, put the prompt in quotes.\n");
+		fprintf(stderr,
+			"The first of several words names the model; to ask the default "
+			"one, put the prompt in quotes.\n");
 	if (r->stats && !rc) {
 		char *speed = ask_answer_speed(&answer);
 
@@ -279,11 +305,13 @@ static int run_all(struct run *r, char **words, int nwords)
 		return args_usage(&spec, "no prompt");
 	c = daemon_connect(!r->no_start, &r->e);
 	if (!c)
-		return fail(&r->e, r->e.code == ERR_CANCELLED ? CLI_INTERRUPTED : CLI_NO_DAEMON);
+		return fail(&r->e,
+			    r->e.code == ERR_CANCELLED ? CLI_INTERRUPTED : CLI_NO_DAEMON);
 	make_prompt(r, c, words, nwords);
 	if (r->system)
 		messages[n++] = (struct ask_message){"system", (char *)r->system};
-	messages[n++] = (struct ask_message){"user", r->prompt.data ? r->prompt.data : (char *)""};
+	messages[n++] = (struct ask_message){"user", r->prompt.data ? r->prompt.data
+								    : (char *)""};
 	r->ask.messages = messages;
 	r->ask.nmessages = n;
 	status = run_answer(r, c, guessed && r->ask.model);

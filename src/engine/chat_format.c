@@ -1,29 +1,32 @@
 /* Chat templates: recognising them and rendering the families we know.  Any thread.
  *
- * Recognition compares the template's whole text: as a frame around a default system prompt, or
- * by its hash.  A template that is nearly one we know is not taken for it: the model would be
- * asked in a dialect it was not trained on, and nobody would notice. */
+ * Recognition compares the template's whole text: as a frame around a default system
+ * prompt, or by its hash.  A template that is nearly one we know is not taken for it: the
+ * model would be asked in a dialect it was not trained on, and nobody would notice. */
 #include "engine/chat_format.h"
 
 #include <sha256.h>
 
 #define MARK_START "<|im_start|>"
-#define MARK_END "<|im_end|>"
+#define MARK_END   "<|im_end|>"
 
-#define MESSAGES                                                                               \
-	"{{'" MARK_START "' + message['role'] + '\n' + message['content'] + '" MARK_END      \
+#define MESSAGES                                                                        \
+	"{{'" MARK_START "' + message['role'] + '\n' + message['content'] + '" MARK_END \
 	"' + '\n'}}{% endfor %}"
-#define OPENING "{% if add_generation_prompt %}{{ '" MARK_START "assistant\n' }}{% endif %}"
-#define WANTS_OPENING                                                                          \
-	"{% if not add_generation_prompt is defined %}{% set add_generation_prompt = false %}" \
+#define OPENING \
+	"{% if add_generation_prompt %}{{ '" MARK_START "assistant\n' }}{% endif %}"
+#define WANTS_OPENING                                                                  \
+	"{% if not add_generation_prompt is defined %}{% set add_generation_prompt = " \
+	"false %}"                                                                     \
 	"{% endif %}"
 #define LOOP "{% for message in messages %}"
-#define ADD_SYSTEM                                                                             \
-	"{% if loop.first and messages[0]['role'] != 'system' %}{{ '" MARK_START "system\n"
+#define ADD_SYSTEM                                                               \
+	"{% if loop.first and messages[0]['role'] != 'system' %}{{ '" MARK_START \
+	"system\n"
 #define END_SYSTEM MARK_END "\n' }}{% endif %}"
 
-/* Templates by text, with \n written out as a newline.  after NULL: the whole text; otherwise the
- * default system prompt stands between the two. */
+/* Templates by text, with \n written out as a newline.  after NULL: the whole text;
+ * otherwise the default system prompt stands between the two. */
 static const struct {
 	enum chat_family family;
 	const char *before, *after;
@@ -33,13 +36,14 @@ static const struct {
 	{CHAT_SMOLLM2, LOOP ADD_SYSTEM, END_SYSTEM MESSAGES OPENING},
 };
 
-/* Templates by SHA-256 of the same form of the text: those with branches for tools, of which
- * only the one without tools is rendered here. */
+/* Templates by SHA-256 of the same form of the text: those with branches for tools, of
+ * which only the one without tools is rendered here. */
 static const struct {
 	enum chat_family family;
 	const char *sha256, *default_system;
 } hashes[] = {
-	/* Qwen/Qwen2.5-7B-Instruct, tokenizer_config.json; the whole Instruct series has it */
+	/* Qwen/Qwen2.5-7B-Instruct, tokenizer_config.json; the whole Instruct series has
+	   it */
 	{CHAT_QWEN25, "a18cc698dd45623eb707279d08e66f7bb8d76afc89ead84016b88487b395b5cc",
 	 "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."},
 };
@@ -73,7 +77,8 @@ bool chat_role_by_name(struct str name, enum chat_role *out)
 	return false;
 }
 
-/* Files hold the newline of a string as itself or as \n; white space at the end means nothing. */
+/* Files hold the newline of a string as itself or as \n; white space at the end means
+ * nothing. */
 static void normalise(struct str text, struct buf *out)
 {
 	for (size_t i = 0; i < text.len; i++) {
@@ -99,7 +104,8 @@ static bool is_plain(struct str s)
 }
 
 /* Puts what stands between before and after into middle. */
-static bool match_frame(struct str text, const char *before, const char *after, char *middle)
+static bool match_frame(struct str text, const char *before, const char *after,
+			char *middle)
 {
 	size_t b = strlen(before), a = after ? strlen(after) : 0;
 
@@ -126,7 +132,8 @@ static enum chat_family match_hash(struct str text, char *default_system)
 	for (size_t i = 0; i < ARRAY_LEN(hashes); i++) {
 		if (strcmp(hex, hashes[i].sha256))
 			continue;
-		snprintf(default_system, CHAT_MAX_SYSTEM_BYTES, "%s", hashes[i].default_system);
+		snprintf(default_system, CHAT_MAX_SYSTEM_BYTES, "%s",
+			 hashes[i].default_system);
 		return hashes[i].family;
 	}
 	return CHAT_NONE;
@@ -141,7 +148,8 @@ enum chat_family chat_family_of(struct str template_text,
 	default_system[0] = 0;
 	normalise(template_text, &text);
 	for (size_t i = 0; i < ARRAY_LEN(frames) && family == CHAT_NONE; i++)
-		if (match_frame(buf_str(&text), frames[i].before, frames[i].after, default_system))
+		if (match_frame(buf_str(&text), frames[i].before, frames[i].after,
+				default_system))
 			family = frames[i].family;
 	if (family == CHAT_NONE)
 		family = match_hash(buf_str(&text), default_system);
@@ -169,7 +177,8 @@ void chat_format_init(struct chat_format *f, const struct gguf *g, const struct 
 	case GGUF_FOUND:
 		f->family = chat_family_of(template, f->default_system);
 		if (f->family == CHAT_NONE)
-			refuse(f, model, "its chat template is none of those this build knows");
+			refuse(f, model,
+			       "its chat template is none of those this build knows");
 		break;
 	case GGUF_ABSENT:
 		f->family = CHAT_CHATML;
@@ -180,11 +189,13 @@ void chat_format_init(struct chat_format *f, const struct gguf *g, const struct 
 	}
 	if (f->family != CHAT_NONE &&
 	    !(vocab_is_control(v, f->im_start) && vocab_is_control(v, f->im_end)))
-		refuse(f, model, "its vocabulary lacks the markers " MARK_START " and " MARK_END);
+		refuse(f, model,
+		       "its vocabulary lacks the markers " MARK_START " and " MARK_END);
 }
 
-/* <|im_start|>role\ntext<|im_end|>\n.  Role and text are one stretch for the tokenizer, as they are
- * between two markers of a rendered template: "\n" may merge with what follows. */
+/* <|im_start|>role\ntext<|im_end|>\n.  Role and text are one stretch for the tokenizer,
+ * as they are between two markers of a rendered template: "\n" may merge with what
+ * follows. */
 static void render_one(const struct chat_format *f, enum chat_role role, struct str text,
 		       struct tokens *out)
 {
@@ -224,7 +235,8 @@ static int check(const struct chat_format *f, const struct chat_message *message
 		return err_set(e, ERR_INVALID, "a chat needs at least one message");
 	for (int i = 0; i < n; i++)
 		if ((unsigned)messages[i].role >= CHAT_ROLE_NR)
-			return err_set(e, ERR_INVALID, "message %d has an unknown role", i);
+			return err_set(e, ERR_INVALID, "message %d has an unknown role",
+				       i);
 	return 0;
 }
 

@@ -30,7 +30,8 @@ static void settle(struct detok *d, struct buf *out)
 
 void detok_push_bytes(struct detok *d, struct str bytes, struct buf *out)
 {
-	/* A byte at a time: held never holds more than one character, and pieces are short. */
+	/* A byte at a time: held never holds more than one character, and pieces are
+	 * short. */
 	for (size_t i = 0; i < bytes.len; i++) {
 		d->held[d->nheld++] = (uint8_t)bytes.ptr[i];
 		settle(d, out);

@@ -1,8 +1,8 @@
 /* Tokens of one answer to UTF-8 text, one at a time.
  *
- * A token may end inside a character; those bytes are held back until the rest arrives.  What
- * can never become a character is replaced by U+FFFD, so that everything handed out is valid
- * UTF-8.  One per answer; no lock. */
+ * A token may end inside a character; those bytes are held back until the rest arrives.
+ * What can never become a character is replaced by U+FFFD, so that everything handed out
+ * is valid UTF-8.  One per answer; no lock. */
 #ifndef HOB_DETOK_H
 #define HOB_DETOK_H
 
@@ -17,6 +17,7 @@ struct detok {
 void detok_init(struct detok *d); /* zeroes; nothing to free */
 void detok_push(struct detok *d, const struct vocab *v, int32_t id, struct buf *out);
 void detok_push_bytes(struct detok *d, struct str bytes, struct buf *out);
-void detok_flush(struct detok *d, struct buf *out); /* an unfinished character becomes U+FFFD */
+void detok_flush(struct detok *d,
+		 struct buf *out); /* an unfinished character becomes U+FFFD */
 
 #endif

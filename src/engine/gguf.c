@@ -1,8 +1,9 @@
-/* Reading GGUF: maps the file and walks its head once.  Runs on the thread that loads a model.
+/* Reading GGUF: maps the file and walks its head once.  Runs on the thread that loads a
+ * model.
  *
- * Every number in the file is taken through `struct cursor`, which knows the end; nothing is
- * allocated by a count before the count was compared with the bytes that are left, so a forged
- * file costs at most a few times its own size in memory. */
+ * Every number in the file is taken through `struct cursor`, which knows the end; nothing
+ * is allocated by a count before the count was compared with the bytes that are left, so
+ * a forged file costs at most a few times its own size in memory. */
 #include "engine/gguf.h"
 
 #include <errno.h>
@@ -12,34 +13,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "engine/strmap.h"
+#include "engine/gguf_file.h"
 
 #define KEY_ALIGNMENT "general.alignment"
 
 enum { DEFAULT_ALIGNMENT = 32 /* GGUF specification, general.alignment */ };
-/* The least a pair and a tensor take in the file: an empty name, the smallest value, one dimension. */
+/* The least a pair and a tensor take in the file: an empty name, the smallest value, one
+ * dimension. */
 enum { PAIR_MIN_BYTES = 8 + 4 + 1, TENSOR_MIN_BYTES = 8 + 4 + 8 + 4 + 8 };
-
-struct pair {
-	struct str key;
-	enum gguf_type type;
-	const uint8_t *value; /* numbers and bools */
-	struct str string;
-	struct gguf_array array;
-	struct str *strings; /* owned; what array.strings shows */
-};
-
-struct gguf {
-	char *path; /* owned */
-	const uint8_t *base;
-	size_t bytes;
-	bool mapped;
-	struct pair *pairs; /* owned, npairs */
-	struct gguf_tensor *tensors; /* owned, ntensors */
-	int npairs, ntensors;
-	struct strmap by_key, by_name;
-	size_t data_offset, tensor_bytes;
-};
 
 struct cursor {
 	const uint8_t *base;
@@ -48,24 +29,15 @@ struct cursor {
 	struct err *err;
 };
 
-static const struct {
-	const char *name;
-	size_t bytes; /* 0: not a number */
-} types[GGUF_TYPE_NR] = {
-	[GGUF_U8] = {"u8", 1},	 [GGUF_I8] = {"i8", 1},	      [GGUF_U16] = {"u16", 2},
-	[GGUF_I16] = {"i16", 2}, [GGUF_U32] = {"u32", 4},     [GGUF_I32] = {"i32", 4},
-	[GGUF_F32] = {"f32", 4}, [GGUF_BOOL] = {"bool", 1},   [GGUF_STRING] = {"string", 0},
-	[GGUF_ARRAY] = {"array", 0}, [GGUF_U64] = {"u64", 8}, [GGUF_I64] = {"i64", 8},
-	[GGUF_F64] = {"f64", 8},
-};
-
-/* Names of the tensor types we cannot read, for the message (ggml_type in the specification). */
+/* Names of the tensor types we cannot read, for the message (ggml_type in the
+ * specification). */
 static const char *const foreign_types[] = {
-	[4] = "Q4_2",	 [5] = "Q4_3",	  [7] = "Q5_1",	   [9] = "Q8_1",    [10] = "Q2_K",
-	[11] = "Q3_K",	 [15] = "Q8_K",	  [16] = "IQ2_XXS", [17] = "IQ2_XS", [18] = "IQ3_XXS",
-	[19] = "IQ1_S",	 [20] = "IQ4_NL", [21] = "IQ3_S",  [22] = "IQ2_S",  [23] = "IQ4_XS",
-	[24] = "I8",	 [25] = "I16",	  [26] = "I32",	   [27] = "I64",    [28] = "F64",
-	[29] = "IQ1_M",	 [34] = "TQ1_0",  [35] = "TQ2_0",  [39] = "MXFP4",
+	[4] = "Q4_2",    [5] = "Q4_3",     [7] = "Q5_1",    [9] = "Q8_1",
+	[10] = "Q2_K",   [11] = "Q3_K",    [15] = "Q8_K",   [16] = "IQ2_XXS",
+	[17] = "IQ2_XS", [18] = "IQ3_XXS", [19] = "IQ1_S",  [20] = "IQ4_NL",
+	[21] = "IQ3_S",  [22] = "IQ2_S",   [23] = "IQ4_XS", [24] = "I8",
+	[25] = "I16",    [26] = "I32",     [27] = "I64",    [28] = "F64",
+	[29] = "IQ1_M",  [34] = "TQ1_0",   [35] = "TQ2_0",  [39] = "MXFP4",
 };
 
 static int corrupt(struct cursor *c, const char *fmt, ...) PRINTF(2, 3);
@@ -78,23 +50,15 @@ static int corrupt(struct cursor *c, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	return err_set(c->err, ERR_CORRUPT, "%s: at offset %zu: %s", c->path, c->pos, text);
-}
-
-static uint64_t load(const uint8_t *p, size_t bytes)
-{
-	uint64_t v = 0;
-
-	for (size_t i = bytes; i-- > 0;)
-		v = v << 8 | p[i];
-	return v;
+	return err_set(c->err, ERR_CORRUPT, "%s: at offset %zu: %s", c->path, c->pos,
+		       text);
 }
 
 static int take(struct cursor *c, size_t bytes, const char *what, const uint8_t **p)
 {
 	if (bytes > c->end - c->pos)
-		return corrupt(c, "the file ends inside %s (%zu bytes needed, %zu left)", what,
-			       bytes, c->end - c->pos);
+		return corrupt(c, "the file ends inside %s (%zu bytes needed, %zu left)",
+			       what, bytes, c->end - c->pos);
 	*p = c->base + c->pos;
 	c->pos += bytes;
 	return 0;
@@ -106,7 +70,7 @@ static int take_u32(struct cursor *c, const char *what, uint32_t *v)
 
 	if (take(c, 4, what, &p))
 		return -1;
-	*v = (uint32_t)load(p, 4);
+	*v = (uint32_t)gguf_load(p, 4);
 	return 0;
 }
 
@@ -116,7 +80,7 @@ static int take_u64(struct cursor *c, const char *what, uint64_t *v)
 
 	if (take(c, 8, what, &p))
 		return -1;
-	*v = load(p, 8);
+	*v = gguf_load(p, 8);
 	return 0;
 }
 
@@ -128,8 +92,8 @@ static int take_string(struct cursor *c, const char *what, uint64_t cap, struct 
 	if (take_u64(c, what, &len))
 		return -1;
 	if (len > cap)
-		return corrupt(c, "%s is %" PRIu64 " bytes long, the limit is %" PRIu64, what, len,
-			       cap);
+		return corrupt(c, "%s is %" PRIu64 " bytes long, the limit is %" PRIu64,
+			       what, len, cap);
 	if (take(c, (size_t)len, what, &p))
 		return -1;
 	*s = (struct str){(const char *)p, (size_t)len};
@@ -178,12 +142,14 @@ static int check_bools(struct cursor *c, const uint8_t *p, size_t n)
 static int take_strings(struct cursor *c, struct pair *p, size_t n)
 {
 	if (n > (c->end - c->pos) / 8) /* each has its length in front */
-		return corrupt(c, "key '%.*s' claims %zu strings, more than the file can hold",
-			       (int)p->key.len, p->key.ptr, n);
+		return corrupt(
+			c, "key '%.*s' claims %zu strings, more than the file can hold",
+			(int)p->key.len, p->key.ptr, n);
 	p->strings = xcalloc(n ? n : 1, sizeof(*p->strings));
 	p->array.strings = p->strings;
 	for (size_t i = 0; i < n; i++)
-		if (take_string(c, "a string of an array", GGUF_MAX_STRING_BYTES, &p->strings[i]))
+		if (take_string(c, "a string of an array", GGUF_MAX_STRING_BYTES,
+				&p->strings[i]))
 			return -1;
 	return 0;
 }
@@ -197,14 +163,16 @@ static int take_array(struct cursor *c, struct pair *p)
 	if (take_type(c, p->key, &p->array.type) || take_u64(c, "an array's length", &n))
 		return -1;
 	if (p->array.type == GGUF_ARRAY)
-		return corrupt(c, "key '%.*s' is an array of arrays", (int)p->key.len, p->key.ptr);
+		return corrupt(c, "key '%.*s' is an array of arrays", (int)p->key.len,
+			       p->key.ptr);
 	if (n > GGUF_MAX_ARRAY)
-		return corrupt(c, "key '%.*s' claims %" PRIu64 " elements, the limit is %d",
+		return corrupt(c,
+			       "key '%.*s' claims %" PRIu64 " elements, the limit is %d",
 			       (int)p->key.len, p->key.ptr, n, GGUF_MAX_ARRAY);
 	p->array.n = (size_t)n;
 	if (p->array.type == GGUF_STRING)
 		return take_strings(c, p, (size_t)n);
-	if (!size_mul((size_t)n, types[p->array.type].bytes, &bytes))
+	if (!size_mul((size_t)n, gguf_type_bytes(p->array.type), &bytes))
 		return corrupt(c, "an array's size overflows");
 	if (take(c, bytes, "an array", &data))
 		return -1;
@@ -214,13 +182,14 @@ static int take_array(struct cursor *c, struct pair *p)
 
 static int take_pair(struct cursor *c, struct pair *p)
 {
-	if (take_name(c, "a key", GGUF_MAX_KEY_BYTES, &p->key) || take_type(c, p->key, &p->type))
+	if (take_name(c, "a key", GGUF_MAX_KEY_BYTES, &p->key) ||
+	    take_type(c, p->key, &p->type))
 		return -1;
 	if (p->type == GGUF_STRING)
 		return take_string(c, "a string", GGUF_MAX_STRING_BYTES, &p->string);
 	if (p->type == GGUF_ARRAY)
 		return take_array(c, p);
-	if (take(c, types[p->type].bytes, "a value", &p->value))
+	if (take(c, gguf_type_bytes(p->type), "a value", &p->value))
 		return -1;
 	return p->type == GGUF_BOOL ? check_bools(c, p->value, 1) : 0;
 }
@@ -228,8 +197,11 @@ static int take_pair(struct cursor *c, struct pair *p)
 static int take_pairs(struct gguf *g, struct cursor *c, uint64_t n)
 {
 	if (n > GGUF_MAX_PAIRS || n > (c->end - c->pos) / PAIR_MIN_BYTES)
-		return corrupt(c, "%" PRIu64 " metadata pairs: over the limit of %d or longer than the file",
-			       n, GGUF_MAX_PAIRS);
+		return corrupt(
+			c,
+			"%" PRIu64
+			" metadata pairs: over the limit of %d or longer than the file",
+			n, GGUF_MAX_PAIRS);
 	g->pairs = xcalloc(n ? n : 1, sizeof(*g->pairs));
 	strmap_init(&g->by_key, (size_t)n);
 	for (int i = 0; i < (int)n; i++) {
@@ -238,7 +210,8 @@ static int take_pairs(struct gguf *g, struct cursor *c, uint64_t n)
 		if (take_pair(c, p))
 			return -1;
 		if (strmap_set(&g->by_key, p->key, i) >= 0)
-			return corrupt(c, "key '%.*s' is there twice", (int)p->key.len, p->key.ptr);
+			return corrupt(c, "key '%.*s' is there twice", (int)p->key.len,
+				       p->key.ptr);
 	}
 	return 0;
 }
@@ -248,10 +221,12 @@ static int unknown_type(struct cursor *c, const struct gguf_tensor *t)
 	size_t n = (size_t)t->type;
 	const char *name = n < ARRAY_LEN(foreign_types) ? foreign_types[n] : NULL;
 
-	return err_set(c->err, ERR_UNSUPPORTED,
-		       "%s: tensor '%.*s' has type %s (%zu), which this build cannot read; "
-		       "use a file in Q4_0, Q4_1, Q5_0, Q8_0, Q4_K, Q5_K, Q6_K, F16, BF16 or F32",
-		       c->path, (int)t->name.len, t->name.ptr, name ? name : "unknown", n);
+	return err_set(
+		c->err, ERR_UNSUPPORTED,
+		"%s: tensor '%.*s' has type %s (%zu), which this build cannot read; "
+		"use a file in Q4_0, Q4_1, Q5_0, Q8_0, Q4_K, Q5_K, Q6_K, F16, BF16 or "
+		"F32",
+		c->path, (int)t->name.len, t->name.ptr, name ? name : "unknown", n);
 }
 
 static int take_dims(struct cursor *c, struct gguf_tensor *t)
@@ -261,7 +236,9 @@ static int take_dims(struct cursor *c, struct gguf_tensor *t)
 	if (take_u32(c, "a tensor's dimensions", &n))
 		return -1;
 	if (n < 1 || n > GGUF_MAX_DIMS)
-		return corrupt(c, "tensor '%.*s' has %" PRIu32 " dimensions (1 to %d are possible)",
+		return corrupt(c,
+			       "tensor '%.*s' has %" PRIu32
+			       " dimensions (1 to %d are possible)",
 			       (int)t->name.len, t->name.ptr, n, GGUF_MAX_DIMS);
 	t->n_dims = (int)n;
 	for (int i = 0; i < GGUF_MAX_DIMS; i++) {
@@ -285,12 +262,15 @@ static int tensor_size(struct cursor *c, struct gguf_tensor *t)
 		return unknown_type(c, t);
 	bytes = quant_row_bytes(t->type, (int)t->dims[0]);
 	if (bytes == 0)
-		return corrupt(c, "tensor '%.*s': %" PRId64 " columns do not divide into blocks of %s",
-			       (int)t->name.len, t->name.ptr, t->dims[0], quant_name(t->type));
+		return corrupt(c,
+			       "tensor '%.*s': %" PRId64
+			       " columns do not divide into blocks of %s",
+			       (int)t->name.len, t->name.ptr, t->dims[0],
+			       quant_name(t->type));
 	for (int i = 1; i < GGUF_MAX_DIMS; i++)
 		if (!size_mul(bytes, (size_t)t->dims[i], &bytes))
-			return corrupt(c, "tensor '%.*s': its size overflows", (int)t->name.len,
-				       t->name.ptr);
+			return corrupt(c, "tensor '%.*s': its size overflows",
+				       (int)t->name.len, t->name.ptr);
 	t->bytes = bytes;
 	return 0;
 }
@@ -300,11 +280,13 @@ static int take_tensor(struct cursor *c, struct gguf_tensor *t, uint64_t *offset
 {
 	uint32_t type;
 
-	if (take_name(c, "a tensor's name", GGUF_MAX_NAME_BYTES, &t->name) || take_dims(c, t) ||
-	    take_u32(c, "a tensor's type", &type) || take_u64(c, "a tensor's offset", offset))
+	if (take_name(c, "a tensor's name", GGUF_MAX_NAME_BYTES, &t->name) ||
+	    take_dims(c, t) || take_u32(c, "a tensor's type", &type) ||
+	    take_u64(c, "a tensor's offset", offset))
 		return -1;
 	if (type > 1000) /* far beyond any: keeps the enum in range */
-		return corrupt(c, "tensor '%.*s' has type %" PRIu32 ", which does not exist",
+		return corrupt(c,
+			       "tensor '%.*s' has type %" PRIu32 ", which does not exist",
 			       (int)t->name.len, t->name.ptr, type);
 	t->type = (enum quant_type)type;
 	return tensor_size(c, t);
@@ -317,11 +299,14 @@ static int place(struct gguf *g, struct cursor *c, struct gguf_tensor *t, uint64
 	size_t space = g->bytes - g->data_offset;
 
 	if (offset % alignment)
-		return corrupt(c, "tensor '%.*s': offset %" PRIu64 " is not a multiple of %" PRIu32,
+		return corrupt(c,
+			       "tensor '%.*s': offset %" PRIu64
+			       " is not a multiple of %" PRIu32,
 			       (int)t->name.len, t->name.ptr, offset, alignment);
 	if (offset > space || t->bytes > space - offset)
 		return corrupt(c,
-			       "tensor '%.*s' (%zu bytes at %" PRIu64 " of the data) reaches beyond "
+			       "tensor '%.*s' (%zu bytes at %" PRIu64
+			       " of the data) reaches beyond "
 			       "the file's end; is the file complete?",
 			       (int)t->name.len, t->name.ptr, t->bytes, offset);
 	t->data = g->base + g->data_offset + offset;
@@ -335,9 +320,11 @@ static int read_alignment(struct gguf *g, struct cursor *c, uint32_t *alignment)
 	*alignment = DEFAULT_ALIGNMENT;
 	if (gguf_u32(g, KEY_ALIGNMENT, alignment) == GGUF_WRONG_TYPE)
 		return corrupt(c, KEY_ALIGNMENT " is no number");
-	if (*alignment < 8 || *alignment > GGUF_MAX_ALIGNMENT || (*alignment & (*alignment - 1)))
-		return corrupt(c, KEY_ALIGNMENT " is %" PRIu32 ", no power of two from 8 to %d",
-			       *alignment, GGUF_MAX_ALIGNMENT);
+	if (*alignment < 8 || *alignment > GGUF_MAX_ALIGNMENT ||
+	    (*alignment & (*alignment - 1)))
+		return corrupt(
+			c, KEY_ALIGNMENT " is %" PRIu32 ", no power of two from 8 to %d",
+			*alignment, GGUF_MAX_ALIGNMENT);
 	return 0;
 }
 
@@ -348,7 +335,9 @@ static int take_tensors(struct gguf *g, struct cursor *c, uint64_t n)
 	int rc = -1;
 
 	if (n > GGUF_MAX_TENSORS || n > (c->end - c->pos) / TENSOR_MIN_BYTES)
-		return corrupt(c, "%" PRIu64 " tensors: over the limit of %d or longer than the file",
+		return corrupt(c,
+			       "%" PRIu64
+			       " tensors: over the limit of %d or longer than the file",
 			       n, GGUF_MAX_TENSORS);
 	if (read_alignment(g, c, &alignment))
 		return -1;
@@ -361,7 +350,8 @@ static int take_tensors(struct gguf *g, struct cursor *c, uint64_t n)
 		if (take_tensor(c, t, &offsets[i]))
 			goto out;
 		if (strmap_set(&g->by_name, t->name, i) >= 0) {
-			corrupt(c, "tensor '%.*s' is there twice", (int)t->name.len, t->name.ptr);
+			corrupt(c, "tensor '%.*s' is there twice", (int)t->name.len,
+				t->name.ptr);
 			goto out;
 		}
 	}
@@ -389,16 +379,20 @@ static int parse(struct gguf *g, struct err *e)
 		return -1;
 	if (memcmp(magic, "GGUF", 4)) {
 		c.pos = 0;
-		return corrupt(&c, "this is no GGUF file (it does not begin with \"GGUF\")");
+		return corrupt(&c,
+			       "this is no GGUF file (it does not begin with \"GGUF\")");
 	}
 	if (take_u32(&c, "the version", &version))
 		return -1;
 	if (version != 2 && version != 3)
-		return err_set(e, ERR_UNSUPPORTED, "%s: GGUF %s; versions 2 and 3, little endian, can be read",
-			       g->path,
-			       version && !(version & 0xffff) ? "in big-endian byte order"
-							      : "of an unknown version");
-	if (take_u64(&c, "the tensor count", &ntensors) || take_u64(&c, "the pair count", &npairs))
+		return err_set(
+			e, ERR_UNSUPPORTED,
+			"%s: GGUF %s; versions 2 and 3, little endian, can be read",
+			g->path,
+			version && !(version & 0xffff) ? "in big-endian byte order"
+						       : "of an unknown version");
+	if (take_u64(&c, "the tensor count", &ntensors) ||
+	    take_u64(&c, "the pair count", &npairs))
 		return -1;
 	return take_pairs(g, &c, npairs) || take_tensors(g, &c, ntensors) ? -1 : 0;
 }
@@ -411,7 +405,8 @@ static struct gguf *parse_or_close(struct gguf *g, struct err *e)
 	return NULL;
 }
 
-struct gguf *gguf_from_memory(const void *data, size_t bytes, const char *name, struct err *e)
+struct gguf *gguf_from_memory(const void *data, size_t bytes, const char *name,
+			      struct err *e)
 {
 	struct gguf *g = xcalloc(1, sizeof(*g));
 
@@ -450,8 +445,10 @@ struct gguf *gguf_open(const char *path, struct err *e)
 			err_sys(e, errno, "mmap %s", path);
 		} else {
 			g = xcalloc(1, sizeof(*g));
-			*g = (struct gguf){.path = xstrdup(path), .base = p,
-					   .bytes = (size_t)st.st_size, .mapped = true};
+			*g = (struct gguf){.path = xstrdup(path),
+					   .base = p,
+					   .bytes = (size_t)st.st_size,
+					   .mapped = true};
 		}
 	}
 	close(fd);
@@ -472,225 +469,4 @@ void gguf_close(struct gguf *g)
 		munmap((void *)g->base, g->bytes);
 	free(g->path);
 	free(g);
-}
-
-const char *gguf_path(const struct gguf *g)
-{
-	return g->path;
-}
-
-size_t gguf_file_bytes(const struct gguf *g)
-{
-	return g->bytes;
-}
-
-static const struct pair *find_pair(const struct gguf *g, const char *key)
-{
-	int32_t i = strmap_get(&g->by_key, str_of(key));
-
-	return i < 0 ? NULL : &g->pairs[i];
-}
-
-/* A number of any integer type; false for negative ones and other types. */
-static bool as_u64(enum gguf_type type, const uint8_t *p, uint64_t *out)
-{
-	size_t bytes = types[type].bytes;
-	uint64_t v;
-
-	switch (type) {
-	case GGUF_I8:
-	case GGUF_I16:
-	case GGUF_I32:
-	case GGUF_I64:
-		v = load(p, bytes);
-		if (v >> (8 * bytes - 1))
-			return false;
-		*out = v;
-		return true;
-	case GGUF_U8:
-	case GGUF_U16:
-	case GGUF_U32:
-	case GGUF_U64:
-		*out = load(p, bytes);
-		return true;
-	default:
-		return false;
-	}
-}
-
-static float load_f32(const uint8_t *p)
-{
-	uint32_t bits = (uint32_t)load(p, 4);
-	float f;
-
-	memcpy(&f, &bits, 4);
-	return f;
-}
-
-static float load_f64(const uint8_t *p)
-{
-	uint64_t bits = load(p, 8);
-	double d;
-
-	memcpy(&d, &bits, 8);
-	if (d > 3.4028234e38 || d < -3.4028234e38) /* the conversion would be undefined */
-		return d > 0 ? __builtin_inff() : -__builtin_inff();
-	return (float)d;
-}
-
-enum gguf_found gguf_u64(const struct gguf *g, const char *key, uint64_t *out)
-{
-	const struct pair *p = find_pair(g, key);
-
-	if (!p)
-		return GGUF_ABSENT;
-	return as_u64(p->type, p->value, out) ? GGUF_FOUND : GGUF_WRONG_TYPE;
-}
-
-enum gguf_found gguf_u32(const struct gguf *g, const char *key, uint32_t *out)
-{
-	uint64_t v;
-	enum gguf_found found = gguf_u64(g, key, &v);
-
-	if (found != GGUF_FOUND)
-		return found;
-	if (v > UINT32_MAX)
-		return GGUF_WRONG_TYPE;
-	*out = (uint32_t)v;
-	return GGUF_FOUND;
-}
-
-enum gguf_found gguf_f32(const struct gguf *g, const char *key, float *out)
-{
-	const struct pair *p = find_pair(g, key);
-
-	if (!p)
-		return GGUF_ABSENT;
-	if (p->type != GGUF_F32 && p->type != GGUF_F64)
-		return GGUF_WRONG_TYPE;
-	*out = p->type == GGUF_F32 ? load_f32(p->value) : load_f64(p->value);
-	return GGUF_FOUND;
-}
-
-enum gguf_found gguf_bool(const struct gguf *g, const char *key, bool *out)
-{
-	const struct pair *p = find_pair(g, key);
-
-	if (!p)
-		return GGUF_ABSENT;
-	if (p->type != GGUF_BOOL)
-		return GGUF_WRONG_TYPE;
-	*out = p->value[0] == 1;
-	return GGUF_FOUND;
-}
-
-enum gguf_found gguf_str(const struct gguf *g, const char *key, struct str *out)
-{
-	const struct pair *p = find_pair(g, key);
-
-	if (!p)
-		return GGUF_ABSENT;
-	if (p->type != GGUF_STRING)
-		return GGUF_WRONG_TYPE;
-	*out = p->string;
-	return GGUF_FOUND;
-}
-
-enum gguf_found gguf_array(const struct gguf *g, const char *key, struct gguf_array *out)
-{
-	const struct pair *p = find_pair(g, key);
-
-	if (!p)
-		return GGUF_ABSENT;
-	if (p->type != GGUF_ARRAY)
-		return GGUF_WRONG_TYPE;
-	*out = p->array;
-	return GGUF_FOUND;
-}
-
-int64_t gguf_array_int(const struct gguf_array *a, size_t i)
-{
-	size_t bytes = types[a->type].bytes;
-	uint64_t v;
-
-	if (!a->data || i >= a->n || a->type == GGUF_F32 || a->type == GGUF_F64)
-		return 0;
-	v = load((const uint8_t *)a->data + i * bytes, bytes);
-	switch (a->type) {
-	case GGUF_I8:
-		return (int8_t)v;
-	case GGUF_I16:
-		return (int16_t)v;
-	case GGUF_I32:
-		return (int32_t)v;
-	default:
-		return (int64_t)v;
-	}
-}
-
-float gguf_array_f32(const struct gguf_array *a, size_t i)
-{
-	const uint8_t *p = a->data;
-
-	if (!p || i >= a->n)
-		return 0;
-	if (a->type == GGUF_F32)
-		return load_f32(p + 4 * i);
-	return a->type == GGUF_F64 ? load_f64(p + 8 * i) : 0;
-}
-
-static int needed(const struct gguf *g, const char *key, enum gguf_found found, struct err *e)
-{
-	if (found == GGUF_FOUND)
-		return 0;
-	return err_set(e, ERR_CORRUPT, "%s: key '%s' %s", g->path, key,
-		       found == GGUF_ABSENT ? "is missing" : "is of another type than expected");
-}
-
-int gguf_need_u32(const struct gguf *g, const char *key, uint32_t *out, struct err *e)
-{
-	return needed(g, key, gguf_u32(g, key, out), e);
-}
-
-int gguf_need_f32(const struct gguf *g, const char *key, float *out, struct err *e)
-{
-	return needed(g, key, gguf_f32(g, key, out), e);
-}
-
-int gguf_need_str(const struct gguf *g, const char *key, struct str *out, struct err *e)
-{
-	return needed(g, key, gguf_str(g, key, out), e);
-}
-
-const struct gguf_tensor *gguf_tensor(const struct gguf *g, const char *name)
-{
-	int32_t i = strmap_get(&g->by_name, str_of(name));
-
-	return i < 0 ? NULL : &g->tensors[i];
-}
-
-int gguf_tensor_count(const struct gguf *g)
-{
-	return g->ntensors;
-}
-
-const struct gguf_tensor *gguf_tensor_at(const struct gguf *g, int i)
-{
-	ASSERT(i >= 0 && i < g->ntensors);
-	return &g->tensors[i];
-}
-
-size_t gguf_tensor_bytes(const struct gguf *g)
-{
-	return g->tensor_bytes;
-}
-
-size_t gguf_data_offset(const struct gguf *g)
-{
-	return g->data_offset;
-}
-
-const uint8_t *gguf_mapping(const struct gguf *g)
-{
-	return g->base;
 }

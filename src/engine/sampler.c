@@ -1,8 +1,8 @@
 /* The sampler.  One per answer, on the engine's thread.
  *
- * Filters need the candidates in order, but only the first few of them: all go into a heap,
- * which costs one pass, and as many are taken out as a filter keeps.  Nothing sorts the whole
- * vocabulary. */
+ * Filters need the candidates in order, but only the first few of them: all go into a
+ * heap, which costs one pass, and as many are taken out as a filter keeps.  Nothing sorts
+ * the whole vocabulary. */
 #include "engine/sampler.h"
 
 #include <errno.h>
@@ -19,7 +19,7 @@ struct candidate {
 struct sampler {
 	struct sampler_params p;
 	int n;
-	uint64_t state[4];	/* xoshiro256** */
+	uint64_t state[4];      /* xoshiro256** */
 	struct candidate *heap; /* owned, n; the most likely first when it is a heap */
 	struct candidate *kept; /* owned, n */
 };
@@ -182,8 +182,8 @@ static double mass(const struct candidate *c, int n, float top)
 	return sum;
 }
 
-/* The most likely ones until they weigh top_p, at least one.  Takes them from the heap when there
- * was no top-k, else kept is in order already. */
+/* The most likely ones until they weigh top_p, at least one.  Takes them from the heap
+ * when there was no top-k, else kept is in order already. */
 static int keep_top_p(struct sampler *s, int nheap, int nkept)
 {
 	const bool ordered = nkept > 0;
@@ -208,7 +208,8 @@ static int filter(struct sampler *s, const float *logits)
 	float least;
 
 	for (int i = 0; i < s->n; i++)
-		s->heap[i] = (struct candidate){clamp(logits[i], -LOGIT_MAX, LOGIT_MAX), i};
+		s->heap[i] =
+			(struct candidate){clamp(logits[i], -LOGIT_MAX, LOGIT_MAX), i};
 	heapify(s->heap, nheap);
 	while (nkept < s->p.top_k)
 		s->kept[nkept++] = pop(s->heap, &nheap);

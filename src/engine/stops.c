@@ -1,7 +1,7 @@
 /* Stop strings over a stream.  One per answer, on the engine's thread.
  *
- * Held bytes plus new text are searched by plain comparison at each position: stop strings are
- * few and short, text comes a word at a time. */
+ * Held bytes plus new text are searched by plain comparison at each position: stop
+ * strings are few and short, text comes a word at a time. */
 #include "engine/stops.h"
 
 bool stops_init(struct stops *s, const struct str *strings, int n)
@@ -68,7 +68,8 @@ bool stops_feed(struct stops *s, struct str text, struct buf *out)
 	for (; at < s->held.len; at++) {
 		fit = begins(s, (struct str){s->held.data + at, s->held.len - at});
 		if (fit != NO)
-			break; /* later text waits even if it cannot stop: order is kept */
+			break; /* later text waits even if it cannot stop: order is kept
+				*/
 	}
 	buf_add(out, s->held.data, at);
 	buf_drop(&s->held, at);

@@ -1,5 +1,5 @@
-/* A hash table of borrowed strings: open addressing, at most half full, never shrinks or grows.
- * No thread of its own. */
+/* A hash table of borrowed strings: open addressing, at most half full, never shrinks or
+ * grows. No thread of its own. */
 #include "engine/strmap.h"
 
 #include <xxhash.h>

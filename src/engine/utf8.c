@@ -4,7 +4,8 @@
 enum utf8_kind utf8_next(const void *p, size_t n, size_t *len)
 {
 	const uint8_t *s = p;
-	uint8_t lo = 0x80, hi = 0xbf; /* of the second byte: excludes overlong, surrogates */
+	uint8_t lo = 0x80,
+		hi = 0xbf; /* of the second byte: excludes overlong, surrogates */
 	size_t need;
 
 	*len = 1;

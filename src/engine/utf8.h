@@ -1,5 +1,5 @@
-/* UTF-8, one character at a time, as Unicode 15 table 3-7 defines it (no surrogates, nothing
- * overlong, nothing above U+10FFFF). */
+/* UTF-8, one character at a time, as Unicode 15 table 3-7 defines it (no surrogates,
+ * nothing overlong, nothing above U+10FFFF). */
 #ifndef HOB_UTF8_H
 #define HOB_UTF8_H
 

@@ -1,13 +1,13 @@
-/* The vocabulary and byte-pair merging.  Any thread, once built.
+/* The vocabulary: its tokens, its special ones, and text to ids.  Any thread, once built.
  *
- * GGUF stores the bytes of a normal token as printable characters (GPT-2's byte alphabet); here
- * they are turned back once, so that everything works on bytes and ids.  Merging keeps the
- * pieces of a word in a linked list and the possible merges in a heap: O(n log n). */
+ * GGUF stores the bytes of a normal token as printable characters (GPT-2's byte
+ * alphabet); here they are turned back once, so that everything works on bytes and ids.
+ */
 #include "engine/vocab.h"
 
+#include "engine/bpe.h"
 #include "engine/pretok.h"
 #include "engine/strmap.h"
-#include "engine/utf8.h"
 
 /* Kinds of tokens in tokenizer.ggml.token_type (GGUF specification). */
 enum {
@@ -21,22 +21,15 @@ enum {
 
 enum token_kind { KIND_NORMAL, KIND_USER, KIND_CONTROL };
 
-struct merge {
-	int32_t left, right; /* left < 0: a free slot */
-	int32_t rank, result;
-};
-
 struct vocab {
 	struct pretok *pretok; /* owned */
 	struct str *texts;     /* owned; the bytes of each token, in `bytes` */
-	uint8_t *kinds;	       /* owned; enum token_kind */
-	bool *eog;	       /* owned */
+	uint8_t *kinds;        /* owned; enum token_kind */
+	bool *eog;             /* owned */
 	int n;
 	struct buf bytes;
 	struct strmap by_text;
-	int32_t byte_ids[256]; /* VOCAB_NO_TOKEN: none */
-	struct merge *merges;  /* owned; open addressing, at most half full */
-	size_t merge_mask;
+	struct bpe bpe;
 	/* Ids of user-defined and control tokens by first byte, longest text first. */
 	int32_t *specials; /* owned */
 	int special_start[257];
@@ -62,7 +55,8 @@ void tokens_free(struct tokens *t)
 	*t = (struct tokens){0};
 }
 
-/* GPT-2's alphabet: printable bytes stand for themselves, the others, in order, for U+0100 on. */
+/* GPT-2's alphabet: printable bytes stand for themselves, the others, in order, for
+ * U+0100 on. */
 static bool printable_byte(int b)
 {
 	return (b >= 0x21 && b <= 0x7e) || (b >= 0xa1 && b <= 0xac) || b >= 0xae;
@@ -115,15 +109,16 @@ static enum token_kind kind_of_type(int64_t type)
 	}
 }
 
-/* <|name|>: the shape of markers, which some converters file as user-defined, or without types. */
+/* <|name|>: the shape of markers, which some converters file as user-defined, or without
+ * types. */
 static bool looks_like_marker(struct str s)
 {
 	return s.len > 4 && str_starts(s, "<|") && !memcmp(s.ptr + s.len - 2, "|>", 2) &&
 	       !memchr(s.ptr, ' ', s.len);
 }
 
-static int check_keys(const struct gguf *g, struct gguf_array *tokens, struct gguf_array *types,
-		      struct gguf_array *merges, struct err *e)
+static int check_keys(const struct gguf *g, struct gguf_array *tokens,
+		      struct gguf_array *types, struct gguf_array *merges, struct err *e)
 {
 	struct str model;
 
@@ -131,19 +126,24 @@ static int check_keys(const struct gguf *g, struct gguf_array *tokens, struct gg
 		return -1;
 	if (!str_eq(model, "gpt2"))
 		return err_set(e, ERR_UNSUPPORTED,
-			       "%s: its tokenizer is of kind '%.*s'; this build knows only 'gpt2' "
+			       "%s: its tokenizer is of kind '%.*s'; this build knows "
+			       "only 'gpt2' "
 			       "(byte-pair encoding)",
-			       gguf_path(g), (int)(model.len < 64 ? model.len : 64), model.ptr);
-	if (gguf_array(g, "tokenizer.ggml.tokens", tokens) != GGUF_FOUND || !tokens->strings ||
-	    tokens->n == 0 || tokens->n > VOCAB_MAX_TOKENS)
+			       gguf_path(g), (int)(model.len < 64 ? model.len : 64),
+			       model.ptr);
+	if (gguf_array(g, "tokenizer.ggml.tokens", tokens) != GGUF_FOUND ||
+	    !tokens->strings || tokens->n == 0 || tokens->n > VOCAB_MAX_TOKENS)
 		return err_set(e, ERR_CORRUPT,
-			       "%s: tokenizer.ggml.tokens is missing, empty, no list of strings or "
+			       "%s: tokenizer.ggml.tokens is missing, empty, no list of "
+			       "strings or "
 			       "longer than %d",
 			       gguf_path(g), VOCAB_MAX_TOKENS);
-	if (gguf_array(g, "tokenizer.ggml.merges", merges) != GGUF_FOUND || !merges->strings)
-		return err_set(e, ERR_CORRUPT,
-			       "%s: tokenizer.ggml.merges is missing or no list of strings",
-			       gguf_path(g));
+	if (gguf_array(g, "tokenizer.ggml.merges", merges) != GGUF_FOUND ||
+	    !merges->strings)
+		return err_set(
+			e, ERR_CORRUPT,
+			"%s: tokenizer.ggml.merges is missing or no list of strings",
+			gguf_path(g));
 	switch (gguf_array(g, "tokenizer.ggml.token_type", types)) {
 	case GGUF_ABSENT: /* all normal */
 		*types = (struct gguf_array){.type = GGUF_I32};
@@ -155,13 +155,15 @@ static int check_keys(const struct gguf *g, struct gguf_array *tokens, struct gg
 	default:
 		break;
 	}
-	return err_set(e, ERR_CORRUPT, "%s: tokenizer.ggml.token_type does not match the tokens",
+	return err_set(e, ERR_CORRUPT,
+		       "%s: tokenizer.ggml.token_type does not match the tokens",
 		       gguf_path(g));
 }
 
 /* Copies the texts, decoded; the slices are made once the buffer no longer moves. */
-static int read_tokens(struct vocab *v, const struct gguf *g, const struct gguf_array *tokens,
-		       const struct gguf_array *types, struct strmap *spelled, struct err *e)
+static int read_tokens(struct vocab *v, const struct gguf *g,
+		       const struct gguf_array *tokens, const struct gguf_array *types,
+		       struct strmap *spelled, struct err *e)
 {
 	struct alphabet alphabet;
 	size_t at = 0;
@@ -176,14 +178,16 @@ static int read_tokens(struct vocab *v, const struct gguf *g, const struct gguf_
 		size_t start = v->bytes.len;
 
 		if (s.len > VOCAB_MAX_TOKEN_BYTES)
-			return err_set(e, ERR_CORRUPT, "%s: token %d has %zu bytes, the limit is %d",
+			return err_set(e, ERR_CORRUPT,
+				       "%s: token %d has %zu bytes, the limit is %d",
 				       gguf_path(g), i, s.len, VOCAB_MAX_TOKEN_BYTES);
 		v->kinds[i] = KIND_NORMAL;
 		if (types->n)
 			v->kinds[i] = kind_of_type(gguf_array_int(types, (size_t)i));
 		if ((v->kinds[i] == KIND_USER || !types->n) && looks_like_marker(s))
 			v->kinds[i] = KIND_CONTROL;
-		if (v->kinds[i] != KIND_NORMAL || !alphabet_decode(&alphabet, s, &v->bytes)) {
+		if (v->kinds[i] != KIND_NORMAL ||
+		    !alphabet_decode(&alphabet, s, &v->bytes)) {
 			v->bytes.len = start;
 			buf_add(&v->bytes, s.ptr, s.len);
 		}
@@ -196,41 +200,29 @@ static int read_tokens(struct vocab *v, const struct gguf *g, const struct gguf_
 	return 0;
 }
 
-/* Markers win over normal tokens of the same bytes: the list that vocab_find() answers from. */
+/* Markers win over normal tokens of the same bytes: the list that vocab_find() answers
+ * from. */
 static void index_texts(struct vocab *v)
 {
 	strmap_init(&v->by_text, (size_t)v->n);
 	for (int pass = 0; pass < 2; pass++)
 		for (int i = 0; i < v->n; i++)
-			if (v->texts[i].len && (v->kinds[i] != KIND_NORMAL) == (pass == 1))
+			if (v->texts[i].len &&
+			    (v->kinds[i] != KIND_NORMAL) == (pass == 1))
 				strmap_set(&v->by_text, v->texts[i], i);
-	for (int b = 0; b < 256; b++)
-		v->byte_ids[b] = VOCAB_NO_TOKEN;
 	for (int i = 0; i < v->n; i++)
 		if (v->kinds[i] == KIND_NORMAL && v->texts[i].len == 1)
-			v->byte_ids[(uint8_t)v->texts[i].ptr[0]] = i;
+			v->bpe.byte_ids[(uint8_t)v->texts[i].ptr[0]] = i;
 }
 
-static struct merge *find_merge(const struct vocab *v, int32_t left, int32_t right)
-{
-	uint64_t key = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
-	/* The high half of a product with 2^64 / golden ratio: Fibonacci hashing. */
-	size_t i = (size_t)((key * UINT64_C(0x9e3779b97f4a7c15)) >> 32) & v->merge_mask;
-
-	while (v->merges[i].left >= 0 &&
-	       (v->merges[i].left != left || v->merges[i].right != right))
-		i = (i + 1) & v->merge_mask;
-	return &v->merges[i];
-}
-
-static int add_merge(struct vocab *v, const struct strmap *spelled, struct str text, int rank)
+static int add_merge(struct vocab *v, const struct strmap *spelled, struct str text,
+		     int rank)
 {
 	char joined[2 * VOCAB_MAX_TOKEN_BYTES];
 	/* From the second byte: a token is never empty. */
 	const char *space = text.len > 2 ? memchr(text.ptr + 1, ' ', text.len - 1) : NULL;
 	struct str left, right;
 	int32_t l, r, result;
-	struct merge *m;
 
 	if (!space || text.len > sizeof(joined))
 		return -1;
@@ -243,26 +235,19 @@ static int add_merge(struct vocab *v, const struct strmap *spelled, struct str t
 	result = strmap_get(spelled, (struct str){joined, left.len + right.len});
 	if (l < 0 || r < 0 || result < 0)
 		return -1;
-	m = find_merge(v, l, r);
-	if (m->left < 0) /* the first rank of a pair counts */
-		*m = (struct merge){l, r, rank, result};
+	bpe_add(&v->bpe, l, r, rank, result);
 	return 0;
 }
 
-static int read_merges(struct vocab *v, const struct gguf *g, const struct gguf_array *merges,
-		       const struct strmap *spelled, struct err *e)
+static int read_merges(struct vocab *v, const struct gguf *g,
+		       const struct gguf_array *merges, const struct strmap *spelled,
+		       struct err *e)
 {
-	size_t slots = 16;
-
-	while (slots < 2 * merges->n)
-		slots *= 2;
-	v->merges = xmalloc(slots * sizeof(*v->merges));
-	memset(v->merges, 0xff, slots * sizeof(*v->merges));
-	v->merge_mask = slots - 1;
 	for (size_t i = 0; i < merges->n; i++)
 		if (add_merge(v, spelled, merges->strings[i], (int)i))
 			return err_set(e, ERR_CORRUPT,
-				       "%s: merge %zu is malformed or names tokens that are not in "
+				       "%s: merge %zu is malformed or names tokens that "
+				       "are not in "
 				       "the vocabulary",
 				       gguf_path(g), i);
 	return 0;
@@ -297,8 +282,8 @@ static void index_specials(struct vocab *v)
 	v->special_start[256] = at;
 }
 
-static int read_id(const struct vocab *v, const struct gguf *g, const char *key, int32_t *out,
-		   struct err *e)
+static int read_id(const struct vocab *v, const struct gguf *g, const char *key,
+		   int32_t *out, struct err *e)
 {
 	uint32_t id;
 
@@ -317,20 +302,22 @@ static int read_id(const struct vocab *v, const struct gguf *g, const char *key,
 	case GGUF_WRONG_TYPE:
 		break;
 	}
-	return err_set(e, ERR_CORRUPT, "%s: %s is no id of the vocabulary", gguf_path(g), key);
+	return err_set(e, ERR_CORRUPT, "%s: %s is no id of the vocabulary", gguf_path(g),
+		       key);
 }
 
-/* What ends a generation: by id, and by the spellings that models are known to use (the list of
- * llama.cpp, as files often name only one). */
+/* What ends a generation: by id, and by the spellings that models are known to use (the
+ * list of llama.cpp, as files often name only one). */
 static int read_ends(struct vocab *v, const struct gguf *g, struct err *e)
 {
 	static const char *const keys[] = {"tokenizer.ggml.eos_token_id",
 					   "tokenizer.ggml.eot_token_id",
 					   "tokenizer.ggml.eom_token_id"};
 	static const char *const names[] = {
-		"<|eot_id|>",  "<|im_end|>",	"<|end|>",	   "<end_of_turn>", "<|endoftext|>",
-		"<|eom_id|>",  "<EOT>",		"_<EOT>",	   "<|end_of_text|>",
-		"<|return|>",  "<|call|>",	"<|calls|>",	   "<|endofturn|>", "<|fim_pad|>",
+		"<|eot_id|>",      "<|im_end|>",  "<|end|>",  "<end_of_turn>",
+		"<|endoftext|>",   "<|eom_id|>",  "<EOT>",    "_<EOT>",
+		"<|end_of_text|>", "<|return|>",  "<|call|>", "<|calls|>",
+		"<|endofturn|>",   "<|fim_pad|>",
 	};
 	int32_t id;
 
@@ -356,17 +343,20 @@ static int read_settings(struct vocab *v, const struct gguf *g, struct err *e)
 	struct str pre = STR("default");
 
 	if (gguf_str(g, "tokenizer.ggml.pre", &pre) == GGUF_WRONG_TYPE)
-		return err_set(e, ERR_CORRUPT, "%s: tokenizer.ggml.pre is no string", gguf_path(g));
+		return err_set(e, ERR_CORRUPT, "%s: tokenizer.ggml.pre is no string",
+			       gguf_path(g));
 	v->pretok = pretok_new(pre, e);
 	if (!v->pretok)
 		return err_wrap(e, "%s", gguf_path(g));
-	if (read_id(v, g, "tokenizer.ggml.bos_token_id", &v->bos, e) || read_ends(v, g, e))
+	if (read_id(v, g, "tokenizer.ggml.bos_token_id", &v->bos, e) ||
+	    read_ends(v, g, e))
 		return -1;
 	if (v->bos >= 0)
 		v->kinds[v->bos] = KIND_CONTROL;
 	v->add_bos = pretok_adds_bos(v->pretok);
 	if (gguf_bool(g, "tokenizer.ggml.add_bos_token", &v->add_bos) == GGUF_WRONG_TYPE)
-		return err_set(e, ERR_CORRUPT, "%s: tokenizer.ggml.add_bos_token is no bool",
+		return err_set(e, ERR_CORRUPT,
+			       "%s: tokenizer.ggml.add_bos_token is no bool",
 			       gguf_path(g));
 	v->add_bos = v->add_bos && v->bos >= 0;
 	return 0;
@@ -384,6 +374,7 @@ struct vocab *vocab_new(const struct gguf *g, struct err *e)
 	strmap_init(&spelled, tokens.n);
 	if (read_tokens(v, g, &tokens, &types, &spelled, e))
 		goto out;
+	bpe_init(&v->bpe, merges.n);
 	index_texts(v);
 	if (read_merges(v, g, &merges, &spelled, e) || read_settings(v, g, e))
 		goto out;
@@ -408,7 +399,7 @@ void vocab_free(struct vocab *v)
 	free(v->eog);
 	buf_free(&v->bytes);
 	strmap_fini(&v->by_text);
-	free(v->merges);
+	bpe_fini(&v->bpe);
 	free(v->specials);
 	free(v);
 }
@@ -455,153 +446,30 @@ int32_t vocab_find(const struct vocab *v, struct str text)
 	return strmap_get(&v->by_text, text);
 }
 
-/* ---- merging ---- */
-
-struct symbol {
-	int32_t id;
-	int prev, next; /* -1: none */
-	bool dead;	/* merged into the one before it */
-};
-
-/* A merge that was possible when it was pushed; stale when the ids have changed since. */
-struct candidate {
-	int32_t rank;
-	int at; /* the left symbol */
-	int32_t left, right, result;
-};
-
-struct merger {
+/* One call of vocab_encode(). */
+struct encoder {
 	const struct vocab *v;
-	struct tokens *out;
-	struct symbol *symbols;	    /* owned; room for `cap` */
-	struct candidate *heap;	    /* owned; room for 3 * cap: each merge pushes two at most */
-	size_t cap;
-	int nheap;
+	struct bpe_merger merger;
 };
-
-static bool sooner(const struct candidate *a, const struct candidate *b)
-{
-	return a->rank != b->rank ? a->rank < b->rank : a->at < b->at;
-}
-
-static void heap_push(struct merger *m, struct candidate c)
-{
-	int i = m->nheap++;
-
-	while (i > 0 && sooner(&c, &m->heap[(i - 1) / 2])) {
-		m->heap[i] = m->heap[(i - 1) / 2];
-		i = (i - 1) / 2;
-	}
-	m->heap[i] = c;
-}
-
-static struct candidate heap_pop(struct merger *m)
-{
-	struct candidate top = m->heap[0], last = m->heap[--m->nheap];
-	int i = 0;
-
-	for (;;) {
-		int child = 2 * i + 1;
-
-		if (child >= m->nheap)
-			break;
-		if (child + 1 < m->nheap && sooner(&m->heap[child + 1], &m->heap[child]))
-			child++;
-		if (!sooner(&m->heap[child], &last))
-			break;
-		m->heap[i] = m->heap[child];
-		i = child;
-	}
-	m->heap[i] = last;
-	return top;
-}
-
-/* Pushes the merge of symbol `at` with the next one, if there is such a merge. */
-static void consider(struct merger *m, int at)
-{
-	const struct symbol *s = &m->symbols[at];
-	const struct merge *found;
-	int32_t right;
-
-	if (s->next < 0)
-		return;
-	right = m->symbols[s->next].id;
-	found = find_merge(m->v, s->id, right);
-	if (found->left >= 0)
-		heap_push(m, (struct candidate){found->rank, at, s->id, right, found->result});
-}
-
-static void apply(struct merger *m, const struct candidate *c)
-{
-	struct symbol *s = &m->symbols[c->at], *next;
-
-	if (s->dead || s->id != c->left || s->next < 0 || m->symbols[s->next].id != c->right)
-		return;
-	next = &m->symbols[s->next];
-	next->dead = true;
-	s->id = c->result;
-	s->next = next->next;
-	if (s->next >= 0)
-		m->symbols[s->next].prev = c->at;
-	consider(m, c->at);
-	if (s->prev >= 0)
-		consider(m, s->prev);
-}
-
-static void reserve(struct merger *m, size_t n)
-{
-	if (n <= m->cap)
-		return;
-	m->cap = n < 256 ? 256 : 2 * n;
-	m->symbols = xrealloc(m->symbols, m->cap * sizeof(*m->symbols));
-	m->heap = xrealloc(m->heap, 3 * m->cap * sizeof(*m->heap));
-}
-
-static void merge_word(struct merger *m, struct str word)
-{
-	int n = 0;
-
-	reserve(m, word.len);
-	for (size_t i = 0; i < word.len; i++) {
-		int32_t id = m->v->byte_ids[(uint8_t)word.ptr[i]];
-
-		if (id >= 0) { /* else its neighbours meet, as in transformers */
-			m->symbols[n] = (struct symbol){id, n - 1, n + 1, false};
-			n++;
-		}
-	}
-	if (n == 0)
-		return;
-	m->symbols[n - 1].next = -1;
-	m->nheap = 0;
-	for (int i = 0; i < n; i++)
-		consider(m, i);
-	while (m->nheap) {
-		struct candidate c = heap_pop(m);
-
-		apply(m, &c);
-	}
-	for (int i = 0; i >= 0; i = m->symbols[i].next)
-		tokens_add(m->out, m->symbols[i].id);
-}
 
 static void encode_word(void *arg, struct str word)
 {
-	struct merger *m = arg;
-	const struct vocab *v = m->v;
+	struct encoder *e = arg;
+	const struct vocab *v = e->v;
 
 	if (pretok_ignores_merges(v->pretok)) {
 		int32_t id = strmap_get(&v->by_text, word);
 
 		if (id >= 0 && v->kinds[id] == KIND_NORMAL) {
-			tokens_add(m->out, id);
+			tokens_add(e->merger.out, id);
 			return;
 		}
 	}
 	while (word.len) {
-		size_t n = word.len < VOCAB_MAX_WORD_BYTES ? word.len : VOCAB_MAX_WORD_BYTES;
+		size_t n =
+			word.len < VOCAB_MAX_WORD_BYTES ? word.len : VOCAB_MAX_WORD_BYTES;
 
-		merge_word(m, (struct str){word.ptr, n});
+		bpe_merge_word(&e->merger, (struct str){word.ptr, n});
 		word.ptr += n;
 		word.len -= n;
 	}
@@ -624,10 +492,10 @@ static int32_t special_at(const struct vocab *v, struct str text, bool control)
 	return VOCAB_NO_TOKEN;
 }
 
-void vocab_encode(const struct vocab *v, struct str text, bool parse_special, bool add_bos,
-		  struct tokens *out)
+void vocab_encode(const struct vocab *v, struct str text, bool parse_special,
+		  bool add_bos, struct tokens *out)
 {
-	struct merger m = {.v = v, .out = out};
+	struct encoder e = {v, {.bpe = &v->bpe, .out = out}};
 	size_t start = 0, at = 0;
 
 	if (add_bos && v->bos >= 0)
@@ -640,12 +508,13 @@ void vocab_encode(const struct vocab *v, struct str text, bool parse_special, bo
 			at++;
 			continue;
 		}
-		pretok_split(v->pretok, (struct str){text.ptr + start, at - start}, encode_word, &m);
+		pretok_split(v->pretok, (struct str){text.ptr + start, at - start},
+			     encode_word, &e);
 		tokens_add(out, id);
 		at += v->texts[id].len;
 		start = at;
 	}
-	pretok_split(v->pretok, (struct str){text.ptr + start, at - start}, encode_word, &m);
-	free(m.symbols);
-	free(m.heap);
+	pretok_split(v->pretok, (struct str){text.ptr + start, at - start}, encode_word,
+		     &e);
+	bpe_merger_fini(&e.merger);
 }

@@ -9,6 +9,7 @@
 #include "route/dispatch_impl.h"
 
 #include <inttypes.h>
+#include <sys/stat.h>
 #include "base/clock.h"
 #include "base/log.h"
 
@@ -209,10 +210,25 @@ static void on_lease(void *arg, struct cache_lease *lease, const struct err *e)
 		job_run(j);
 }
 
+/* A file that was replaced since the folder was read is another model to the cache.  One
+ * that was removed stays what it was: it may be loaded still. */
+static struct model as_of_now(const struct model *m)
+{
+	struct model now = *m;
+	struct stat st;
+
+	if (stat(m->path, &st) == 0) {
+		now.bytes = (uint64_t)st.st_size;
+		now.mtime_ms = (int64_t)st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000;
+	}
+	return now;
+}
+
 void job_lease(struct dispatch_job *j)
 {
 	/* by name, since the folder may have been read again meanwhile */
 	const struct model *m = models_find(j->d->parts.models, j->model);
+	struct model now;
 	struct err e;
 
 	if (!m || !m->path) {
@@ -220,8 +236,9 @@ void job_lease(struct dispatch_job *j)
 		job_fail(j, &e);
 		return;
 	}
+	now = as_of_now(m);
 	job_move(j, JOB_LEASE);
-	j->waiter = cache_acquire(j->d->parts.cache, m, j->deadline_ms, on_lease, j);
+	j->waiter = cache_acquire(j->d->parts.cache, &now, j->deadline_ms, on_lease, j);
 	job_wait(j, PROGRESS_FIRST_MS);
 }
 

@@ -1,9 +1,10 @@
-/* How near the matrix kernels come to the machine: one column against a plain read of the same bytes,
- * many against the int8 peak of the cores.  usage: kernels [backend [threads]]
+/* How near the matrix kernels come to the machine: one column against a plain read of the
+ * same bytes, many against the int8 peak of the cores.  usage: kernels [backend
+ * [threads]]
  *
- * Limits are measured just before and after each kernel, because a shared host swings within minutes;
- * "steady" says whether the two agreed within 15 %, and a share without it is worth nothing.
- * Prints a table, and JSON in the last line. */
+ * Limits are measured just before and after each kernel, because a shared host swings
+ * within minutes; "steady" says whether the two agreed within 15 %, and a share without
+ * it is worth nothing. Prints a table, and JSON in the last line. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,8 +55,9 @@ static void run_matmul(void *arg, int ith, int nth)
 	struct bench *b = arg;
 	int pairs = b->w.panels / 2;
 
-	b->be->matmul(&b->w, &b->a, b->n, b->y, b->w.rows, KMM_STORE, pairs * ith / nth * 2,
-		      pairs * (ith + 1) / nth * 2, b->scratch[ith]);
+	b->be->matmul(&b->w, &b->a, b->n, b->y, b->w.rows, KMM_STORE,
+		      pairs * ith / nth * 2, pairs * (ith + 1) / nth * 2,
+		      b->scratch[ith]);
 }
 
 #if defined(__x86_64__)
@@ -90,10 +92,11 @@ static void run_peak(void *arg, int ith, int nth)
 	(void)arg, (void)ith, (void)nth;
 #define DOT(n) "vpdpbusd %%zmm0, %%zmm0, %%zmm" #n "\n\t"
 	for (int r = 0; r < PEAK_ROUNDS; r++)
-		__asm__ volatile(DOT(1) DOT(2) DOT(3) DOT(4) DOT(5) DOT(6) DOT(7) DOT(8) DOT(9)
-					 DOT(10)::
-					 : "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",
-					   "xmm8", "xmm9", "xmm10");
+		__asm__ volatile(DOT(1) DOT(2) DOT(3) DOT(4) DOT(5) DOT(6) DOT(7) DOT(8)
+					 DOT(9) DOT(10)::
+						 : "xmm1", "xmm2", "xmm3", "xmm4", "xmm5",
+						   "xmm6", "xmm7", "xmm8", "xmm9",
+						   "xmm10");
 }
 #else
 static void run_read(void *arg, int ith, int nth)
@@ -141,7 +144,8 @@ static uint32_t random_u32(uint64_t *s)
 	return (uint32_t)(*s >> 24);
 }
 
-/* Random bytes are weights; the exponents of the f16 are tamed so that no NaN slows anything. */
+/* Random bytes are weights; the exponents of the f16 are tamed so that no NaN slows
+ * anything. */
 static void fill(struct bench *b, enum quant_type type, int rows, int cols)
 {
 	uint64_t seed = 88172645463325252u;
@@ -159,8 +163,8 @@ static void fill(struct bench *b, enum quant_type type, int rows, int cols)
 	free(file);
 }
 
-static void one(const struct kernels *be, struct pool *pool, enum quant_type type, int rows,
-		int cols, int n, bool first)
+static void one(const struct kernels *be, struct pool *pool, enum quant_type type,
+		int rows, int cols, int n, bool first)
 {
 	struct bench b = {.be = be, .pool = pool, .n = n};
 	void (*limit)(void *, int, int) = n == 1 ? run_read : run_peak;
@@ -185,13 +189,15 @@ static void one(const struct kernels *be, struct pool *pool, enum quant_type typ
 	peak = limit_work * 2 / (before + after);
 	if (peak > 0)
 		share = work / seconds / peak;
-	fprintf(stderr, "%-5s %6d x %4d x %4d %8.1f %-6s %4.0f%% of %6.1f %s\n", quant_name(type),
-		rows, cols, n, work / seconds * 1e-9, n == 1 ? "GB/s" : "GMAC/s", share * 100,
-		peak * 1e-9, before < after * 1.15 && after < before * 1.15 ? "steady" : "UNSTEADY");
-	printf("%s{\"type\":\"%s\",\"rows\":%d,\"cols\":%d,\"n\":%d,\"%s\":%.2f,\"share\":%.3f,"
+	fprintf(stderr, "%-5s %6d x %4d x %4d %8.1f %-6s %4.0f%% of %6.1f %s\n",
+		quant_name(type), rows, cols, n, work / seconds * 1e-9,
+		n == 1 ? "GB/s" : "GMAC/s", share * 100, peak * 1e-9,
+		before < after * 1.15 && after < before * 1.15 ? "steady" : "UNSTEADY");
+	printf("%s{\"type\":\"%s\",\"rows\":%d,\"cols\":%d,\"n\":%d,\"%s\":%.2f,"
+	       "\"share\":%.3f,"
 	       "\"steady\":%s}",
-	       first ? "" : ",", quant_name(type), rows, cols, n, n == 1 ? "gb_s" : "gmac_s",
-	       work / seconds * 1e-9, share,
+	       first ? "" : ",", quant_name(type), rows, cols, n,
+	       n == 1 ? "gb_s" : "gmac_s", work / seconds * 1e-9, share,
 	       before < after * 1.15 && after < before * 1.15 ? "true" : "false");
 	for (int i = 0; i < pool_threads(pool); i++)
 		free(b.scratch[i]);
@@ -204,15 +210,18 @@ int main(int argc, char **argv)
 		enum quant_type type;
 		int rows, cols, n;
 	} jobs[] = {
-		{QT_Q4_1, 409600, 1024, 1}, {QT_Q8_0, 204800, 1024, 1}, {QT_Q6_K, 204800, 1024, 1},
-		{QT_F16, 102400, 1024, 1},  {QT_Q4_1, 1536, 576, 1},	{QT_Q4_1, 1536, 576, 4},
-		{QT_Q4_1, 1536, 576, 60},   {QT_Q4_1, 1536, 576, 256},	{QT_Q4_1, 576, 1536, 256},
-		{QT_Q4_1, 4096, 4096, 252}, {QT_Q8_0, 1536, 576, 256},	{QT_Q8_0, 4096, 4096, 252},
-		{QT_Q5_K, 4096, 4096, 252}, {QT_Q6_K, 4096, 4096, 252}, {QT_F16, 1536, 576, 256},
+		{QT_Q4_1, 409600, 1024, 1}, {QT_Q8_0, 204800, 1024, 1},
+		{QT_Q6_K, 204800, 1024, 1}, {QT_F16, 102400, 1024, 1},
+		{QT_Q4_1, 1536, 576, 1},    {QT_Q4_1, 1536, 576, 4},
+		{QT_Q4_1, 1536, 576, 60},   {QT_Q4_1, 1536, 576, 256},
+		{QT_Q4_1, 576, 1536, 256},  {QT_Q4_1, 4096, 4096, 252},
+		{QT_Q8_0, 1536, 576, 256},  {QT_Q8_0, 4096, 4096, 252},
+		{QT_Q5_K, 4096, 4096, 252}, {QT_Q6_K, 4096, 4096, 252},
+		{QT_F16, 1536, 576, 256},
 	};
 	const struct kernels *be = kernels_by_name(argc > 1 ? argv[1] : "auto");
-	int threads = argc > 2 ? (int)strtol(argv[2], NULL, 10) :
-				 (int)sysconf(_SC_NPROCESSORS_ONLN);
+	int threads = argc > 2 ? (int)strtol(argv[2], NULL, 10)
+			       : (int)sysconf(_SC_NPROCESSORS_ONLN);
 	struct pool *pool = pool_new(threads);
 
 	if (!be) {
@@ -220,10 +229,11 @@ int main(int argc, char **argv)
 		return 77;
 	}
 	fprintf(stderr, "%s, %d threads\n", be->name, pool_threads(pool));
-	printf("{\"bench\":\"kernels\",\"backend\":\"%s\",\"threads\":%d,\"results\":[", be->name,
-	       pool_threads(pool));
+	printf("{\"bench\":\"kernels\",\"backend\":\"%s\",\"threads\":%d,\"results\":[",
+	       be->name, pool_threads(pool));
 	for (size_t i = 0; i < sizeof(jobs) / sizeof(jobs[0]); i++)
-		one(be, pool, jobs[i].type, jobs[i].rows, jobs[i].cols, jobs[i].n, i == 0);
+		one(be, pool, jobs[i].type, jobs[i].rows, jobs[i].cols, jobs[i].n,
+		    i == 0);
 	printf("]}\n");
 	pool_free(pool);
 	return 0;

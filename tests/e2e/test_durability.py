@@ -32,7 +32,7 @@ def test_a_killed_turn_is_marked_and_the_conversation_goes_on(make_daemon):
     stream = d.stream(story, {"x-hob-conversation": "new"})
     for _ in range(8):
         next(stream)
-    conversation = d.last_response.headers["x-hob-conversation"]
+    conversation = d.request("GET", "/v1/hob/conversations/last")[2]["id"]
     d.kill()
     d.start()
     assert all(m["role"] in ("user", "assistant") for m in messages(d, conversation))
@@ -60,6 +60,6 @@ def test_a_conversation_is_remembered_and_an_own_history_is_not_touched(daemon):
     first = daemon.chat("What is my name?", {"x-hob-conversation": conversation}, max_tokens=16)[2]
     alone = daemon.chat("What is my name?", max_tokens=16)[2]
     assert first["usage"]["prompt_tokens"] > alone["usage"]["prompt_tokens"] + 8
-    count = len(daemon.request("GET", "/v1/hob/conversations")[2]["data"])
+    count = len(daemon.request("GET", "/v1/hob/conversations")[2]["conversations"])
     daemon.chat("Nobody stores this.", max_tokens=2)
-    assert len(daemon.request("GET", "/v1/hob/conversations")[2]["data"]) == count
+    assert len(daemon.request("GET", "/v1/hob/conversations")[2]["conversations"]) == count

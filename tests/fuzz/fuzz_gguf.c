@@ -1,5 +1,6 @@
-/* libFuzzer: any bytes as a GGUF file, its tensors touched, its vocabulary built and used.
- * Build: clang -fsanitize=fuzzer,address,undefined with the engine's and base's sources. */
+/* libFuzzer: any bytes as a GGUF file, its tensors touched, its vocabulary built and
+ * used. Build: clang -fsanitize=fuzzer,address,undefined with the engine's and base's
+ * sources. */
 #include "engine/vocab.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -20,8 +21,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	v = vocab_new(g, NULL);
 	if (v) {
-		vocab_encode(v, (struct str){(const char *)data, size < 512 ? size : 512}, true,
-			     true, &t);
+		vocab_encode(v, (struct str){(const char *)data, size < 512 ? size : 512},
+			     true, true, &t);
 		for (size_t i = 0; i < t.n; i++)
 			sink = sink + (uint8_t)vocab_piece(v, t.ids[i], true).len;
 		vocab_free(v);

@@ -1,7 +1,7 @@
 /* An engine without a model: speaks engine/wire.h on its standard input and output and does
  * what the prompt says.  The test program starts itself as `argv[0] --fake-engine FLAGFILE`.
  *
- * Load path: "bad" = corrupt, "die" = the process kills itself, else 1 MiB.
+ * Name of the file: "bad*" = corrupt, "die*" = the process kills itself, else 1 MiB.
  * Last message (or prompt): "die", "die-once" (until FLAGFILE is there), "die-late" (after a
  * text), "hang", "fail", "garbage", "sampling" (answers with the line itself), else an echo in
  * two pieces.  count: tokens = bytes of each text, extra = cancels seen so far. */
@@ -79,12 +79,13 @@ static void fake_start(const cJSON *o, const char *line, const char *flag_file)
 
 static void fake_load(const cJSON *o)
 {
-	const char *path = fake_string(o, "path");
+	const char *path = fake_string(o, "path"), *slash = strrchr(path, '/');
 	int model = fake_number(o, "model");
 
-	if (!strcmp(path, "die"))
+	path = slash ? slash + 1 : path;
+	if (!strncmp(path, "die", 3))
 		fake_die();
-	if (!strcmp(path, "bad"))
+	if (!strncmp(path, "bad", 3))
 		printf("{\"ev\":\"load_failed\",\"model\":%d,\"code\":\"corrupt\","
 		       "\"message\":\"no GGUF\"}\n", model);
 	else

@@ -1,4 +1,5 @@
-/* Makes GGUF files in memory for tests: right ones, and, by the raw writers, wrong ones. */
+/* Makes GGUF files in memory for tests: right ones, and, by the raw writers, wrong ones.
+ */
 #ifndef HOB_TESTS_GGUF_BUILD_H
 #define HOB_TESTS_GGUF_BUILD_H
 
@@ -55,7 +56,8 @@ static inline void put_pair_bool(struct buf *b, const char *key, bool v)
 	buf_addc(b, v);
 }
 
-static inline void put_array(struct buf *b, const char *key, enum gguf_type type, uint64_t n)
+static inline void put_array(struct buf *b, const char *key, enum gguf_type type,
+			     uint64_t n)
 {
 	put_key(b, key, GGUF_ARRAY);
 	put_u32(b, type);
@@ -63,8 +65,8 @@ static inline void put_array(struct buf *b, const char *key, enum gguf_type type
 }
 
 /* dims: n of them. */
-static inline void put_tensor(struct buf *b, const char *name, const uint64_t *dims, int n,
-			      uint32_t type, uint64_t offset)
+static inline void put_tensor(struct buf *b, const char *name, const uint64_t *dims,
+			      int n, uint32_t type, uint64_t offset)
 {
 	put_str(b, name, strlen(name));
 	put_u32(b, (uint32_t)n);
@@ -86,7 +88,8 @@ static inline void put_spelled(struct buf *b, int byte)
 	int c = 0x100;
 
 	for (int i = 0; i < 256; i++) {
-		bool plain = (i >= 0x21 && i <= 0x7e) || (i >= 0xa1 && i <= 0xac) || i >= 0xae;
+		bool plain =
+			(i >= 0x21 && i <= 0x7e) || (i >= 0xa1 && i <= 0xac) || i >= 0xae;
 
 		if (i == byte) {
 			c = plain ? i : c;
@@ -102,8 +105,8 @@ static inline void put_spelled(struct buf *b, int byte)
 	}
 }
 
-/* A small vocabulary: ids 0..255 the bytes, then the merges "h e", "l l", "he ll", "hell o"
- * (256..259: "he", "ll", "hell", "hello"), then the specials. */
+/* A small vocabulary: ids 0..255 the bytes, then the merges "h e", "l l", "he ll", "hell
+ * o" (256..259: "he", "ll", "hell", "hello"), then the specials. */
 enum {
 	TV_HE = 256,
 	TV_LL,
@@ -111,7 +114,7 @@ enum {
 	TV_HELLO,
 	TV_IM_START, /* control */
 	TV_IM_END,   /* control */
-	TV_BOS,	     /* control, "<s>" */
+	TV_BOS,      /* control, "<s>" */
 	TV_TOOL,     /* user-defined, "<tool>" */
 	TV_SNEAKY,   /* user-defined in the file, "<|sneaky|>" */
 	TV_SIZE
@@ -119,8 +122,9 @@ enum {
 
 static inline void put_vocab_pairs(struct buf *b, const char *model, const char *pre)
 {
-	static const char *const names[] = {"he",	  "ll",	 "hell",   "hello",	"<|im_start|>",
-					    "<|im_end|>", "<s>", "<tool>", "<|sneaky|>"};
+	static const char *const names[] = {"he",    "ll",           "hell",
+					    "hello", "<|im_start|>", "<|im_end|>",
+					    "<s>",   "<tool>",       "<|sneaky|>"};
 	static const char *const merges[] = {"h e", "l l", "he ll", "hell o"};
 	static const uint32_t kinds[] = {1, 1, 1, 1, 3, 3, 3, 4, 4};
 

@@ -17,7 +17,10 @@ static const struct args_option options[] = {
 };
 
 static const struct args_spec spec = {
-	.command = "test", .usage = "[OPTIONS] WORD...", .summary = "Tests.", .options = options,
+	.command = "test",
+	.usage = "[OPTIONS] WORD...",
+	.summary = "Tests.",
+	.options = options,
 	.noptions = 2,
 };
 
@@ -60,7 +63,7 @@ static struct result parse(char **argv)
 }
 
 #define PARSE(...) parse((char *[]){(char *)"test", __VA_ARGS__, NULL})
-#define W(s) ((char *)(s))
+#define W(s)       ((char *)(s))
 
 static void options_may_stand_anywhere(void **state)
 {

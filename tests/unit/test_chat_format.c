@@ -1,7 +1,8 @@
-/* Chat formats: recognised or refused, rendered as Jinja renders the template, safe to inject.
+/* Chat formats: recognised or refused, rendered as Jinja renders the template, safe to
+ * inject.
  *
- * The expected strings are jinja2's (3.1, trim_blocks and lstrip_blocks as transformers sets
- * them), the ids those of the `tokenizers` library over SmolLM2's vocabulary. */
+ * The expected strings are jinja2's (3.1, trim_blocks and lstrip_blocks as transformers
+ * sets them), the ids those of the `tokenizers` library over SmolLM2's vocabulary. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,38 +13,57 @@
 #include "engine/chat_format.h"
 #include "tests/unit/gguf_build.h"
 
-#define SMOLLM2                                                                                  \
-	"{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}" \
-	"{{ '<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by "     \
-	"Hugging Face<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + message['role'] + '\n' + "  \
-	"message['content'] + '<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}" \
+#define SMOLLM2                                                                         \
+	"{% for message in messages %}{% if loop.first and messages[0]['role'] != "     \
+	"'system' %}"                                                                   \
+	"{{ '<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained " \
+	"by "                                                                           \
+	"Hugging Face<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + message['role'] + "  \
+	"'\n' + "                                                                       \
+	"message['content'] + '<|im_end|>' + '\n'}}{% endfor %}{% if "                  \
+	"add_generation_prompt %}"                                                      \
 	"{{ '<|im_start|>assistant\n' }}{% endif %}"
-#define SMOLLM2_SYSTEM "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
-#define PLAIN                                                                                    \
-	"{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + "           \
-	"message['content'] + '<|im_end|>' + '\\n'}}{% endfor %}{% if add_generation_prompt %}" \
+#define SMOLLM2_SYSTEM \
+	"You are a helpful AI assistant named SmolLM, trained by Hugging Face"
+#define PLAIN                                                                        \
+	"{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + " \
+	"message['content'] + '<|im_end|>' + '\\n'}}{% endfor %}{% if "              \
+	"add_generation_prompt %}"                                                   \
 	"{{ '<|im_start|>assistant\\n' }}{% endif %}"
 
 struct conversation {
 	struct chat_message messages[4];
 	int n;
-	const char *after_default; /* rendered, behind the default system prompt's message */
+	const char
+		*after_default; /* rendered, behind the default system prompt's message */
 	bool adds_default;
 };
 
 static const struct conversation conversations[] = {
-	{{{CHAT_USER, {"Hi", 2}}}, 1,
-	 "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n", true},
-	{{{CHAT_SYSTEM, {"Be brief.", 9}}, {CHAT_USER, {"What is 2+2?", 12}},
-	  {CHAT_ASSISTANT, {"4", 1}}, {CHAT_USER, {"\n\nand  3+3?\n", 12}}}, 4,
-	 "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nWhat is 2+2?<|im_end|>\n"
-	 "<|im_start|>assistant\n4<|im_end|>\n<|im_start|>user\n\n\nand  3+3?\n<|im_end|>\n"
-	 "<|im_start|>assistant\n", false},
-	{{{CHAT_USER, {"a", 1}}, {CHAT_SYSTEM, {"late", 4}}, {CHAT_ASSISTANT, {"", 0}},
-	  {CHAT_USER, {"{{ x }} <b>", 11}}}, 4,
+	{{{CHAT_USER, {"Hi", 2}}},
+	 1,
+	 "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n",
+	 true},
+	{{{CHAT_SYSTEM, {"Be brief.", 9}},
+	  {CHAT_USER, {"What is 2+2?", 12}},
+	  {CHAT_ASSISTANT, {"4", 1}},
+	  {CHAT_USER, {"\n\nand  3+3?\n", 12}}},
+	 4,
+	 "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nWhat is "
+	 "2+2?<|im_end|>\n"
+	 "<|im_start|>assistant\n4<|im_end|>\n<|im_start|>user\n\n\nand  "
+	 "3+3?\n<|im_end|>\n"
+	 "<|im_start|>assistant\n",
+	 false},
+	{{{CHAT_USER, {"a", 1}},
+	  {CHAT_SYSTEM, {"late", 4}},
+	  {CHAT_ASSISTANT, {"", 0}},
+	  {CHAT_USER, {"{{ x }} <b>", 11}}},
+	 4,
 	 "<|im_start|>user\na<|im_end|>\n<|im_start|>system\nlate<|im_end|>\n"
 	 "<|im_start|>assistant\n<|im_end|>\n<|im_start|>user\n{{ x }} <b><|im_end|>\n"
-	 "<|im_start|>assistant\n", true},
+	 "<|im_start|>assistant\n",
+	 true},
 };
 
 struct fixture {
@@ -88,7 +108,8 @@ static void assert_conversations(const struct chat_format *f, const char *defaul
 		struct chat_count count = {.tokens = counts};
 
 		if (c->adds_default && default_system)
-			buf_addf(&want, "<|im_start|>system\n%s<|im_end|>\n", default_system);
+			buf_addf(&want, "<|im_start|>system\n%s<|im_end|>\n",
+				 default_system);
 		buf_adds(&want, c->after_default);
 		assert_int_equal(chat_render(f, c->messages, c->n, &t, NULL), 0);
 		for (size_t k = 0; k < t.n; k++) {
@@ -165,8 +186,9 @@ static void qwen25_is_known_by_its_hash(void **state)
 	text = read_whole(path);
 	set_up(&f, text);
 	assert_int_equal(f.format.family, CHAT_QWEN25);
-	assert_conversations(&f.format, "You are Qwen, created by Alibaba Cloud. You are a helpful "
-					"assistant.");
+	assert_conversations(&f.format,
+			     "You are Qwen, created by Alibaba Cloud. You are a helpful "
+			     "assistant.");
 	tear_down(&f);
 	text[strlen(text) / 2] ^= 1; /* nearly the same is not the same */
 	set_up(&f, text);
@@ -180,13 +202,17 @@ static void other_templates_are_refused_naming_the_model(void **state)
 {
 	static const char *const templates[] = {
 		"",
-		"{{ bos_token }}{% for m in messages %}[INST] {{ m.content }} [/INST]{% endfor %}",
+		"{{ bos_token }}{% for m in messages %}[INST] {{ m.content }} [/INST]{% "
+		"endfor %}",
 		PLAIN "{{ 'x' }}",
 		/* a default prompt that leaves its string */
-		"{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
+		"{% for message in messages %}{% if loop.first and messages[0]['role'] "
+		"!= 'system' %}"
 		"{{ '<|im_start|>system\nYou' + secret + '<|im_end|>\n' }}{% endif %}"
-		"{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
-		"{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}",
+		"{{'<|im_start|>' + message['role'] + '\n' + message['content'] + "
+		"'<|im_end|>' + '\n'}}"
+		"{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' "
+		"}}{% endif %}",
 	};
 	const struct chat_message m = {CHAT_USER, {"x", 1}};
 	int one;
@@ -245,14 +271,15 @@ static void a_chat_without_messages_is_invalid(void **state)
 
 static void smollm2s_ids_are_those_it_was_trained_on(void **state)
 {
-	static const int32_t first[] = {1,    9690, 198, 2683, 359,  253,   5356, 5646,
-					11173, 3365, 3511, 308, 34519, 28,   7018, 411,
-					407,  19712, 8182, 2,   198,  1,    4093, 198,
-					26843, 2,   198,  1,    520,  9531, 198};
-	static const int32_t second[] = {1,   9690, 198, 6077, 5453, 30,  2,   198, 1,   4093, 198,
-					 1780, 314, 216, 34,   27,   34,  47,  2,   198, 1,    520,
-					 9531, 198, 36,  2,    198,  1,   4093, 1116, 198, 397, 256,
-					 35,  27,   35,  47,   198,  2,   198, 1,   520, 9531, 198};
+	static const int32_t first[] = {1,     9690,  198,  2683, 359,   253,  5356, 5646,
+					11173, 3365,  3511, 308,  34519, 28,   7018, 411,
+					407,   19712, 8182, 2,    198,   1,    4093, 198,
+					26843, 2,     198,  1,    520,   9531, 198};
+	static const int32_t second[] = {
+		1,    9690, 198, 6077, 5453, 30, 2,    198,  1,   4093, 198,
+		1780, 314,  216, 34,   27,   34, 47,   2,    198, 1,    520,
+		9531, 198,  36,  2,    198,  1,  4093, 1116, 198, 397,  256,
+		35,   27,   35,  47,   198,  2,  198,  1,    520, 9531, 198};
 	const char *path = getenv("HOB_TEST_MODEL");
 	struct chat_format format;
 	struct tokens t = {0};

@@ -17,7 +17,8 @@
 #include "cli/commands.h"
 #include "cli/interrupt.h"
 
-/* A listener in a folder of its own; answer() forks the child that serves one connection. */
+/* A listener in a folder of its own; answer() forks the child that serves one connection.
+ */
 struct fixture {
 	char *dir, *path; /* owned */
 	int listener;
@@ -36,7 +37,8 @@ static int setup(void **state)
 	f->path = xasprintf("%s/s", f->dir);
 	snprintf(sa.sun_path, sizeof sa.sun_path, "%s", f->path);
 	f->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (bind(f->listener, (struct sockaddr *)&sa, sizeof sa) || listen(f->listener, 4))
+	if (bind(f->listener, (struct sockaddr *)&sa, sizeof sa) ||
+	    listen(f->listener, 4))
 		return -1;
 	*state = f;
 	return 0;
@@ -79,9 +81,11 @@ static void answer(struct fixture *f, const char *bytes, bool then_close)
 	_exit(0);
 }
 
-static int get(struct fixture *f, int timeout_ms, struct client_reply *reply, struct err *e)
+static int get(struct fixture *f, int timeout_ms, struct client_reply *reply,
+	       struct err *e)
 {
-	struct client_request r = {.method = "GET", .path = "/x", .total_timeout_ms = timeout_ms};
+	struct client_request r = {
+		.method = "GET", .path = "/x", .total_timeout_ms = timeout_ms};
 	struct client *c = client_new(f->path);
 	int rc = client_do(c, &r, reply, e);
 
@@ -94,8 +98,11 @@ static void a_reply_comes_whole_with_status_and_headers(void **state)
 	struct client_reply reply;
 	struct err e = {0};
 
-	answer(*state, "HTTP/1.1 404 Not Found\r\nX-Hob-Conversation: abc \r\ncontent-length: 5\r\n"
-		       "\r\nhello", true);
+	answer(*state,
+	       "HTTP/1.1 404 Not Found\r\nX-Hob-Conversation: abc \r\ncontent-length: "
+	       "5\r\n"
+	       "\r\nhello",
+	       true);
 	assert_int_equal(get(*state, 5000, &reply, &e), 0);
 	assert_int_equal(reply.status, 404);
 	assert_string_equal(reply.conversation, "abc");
@@ -191,10 +198,14 @@ static bool hear(void *arg, const char *p, size_t n, bool is_reasoning)
 	return !h->stop_after || --h->stop_after;
 }
 
-static int ask_once(struct fixture *f, struct heard *h, struct ask_answer *answer_out, struct err *e)
+static int ask_once(struct fixture *f, struct heard *h, struct ask_answer *answer_out,
+		    struct err *e)
 {
 	struct ask_message m = {"user", (char *)"hi \"you\""};
-	struct ask a = {.messages = &m, .nmessages = 1, .temperature = -1, .seed = -1,
+	struct ask a = {.messages = &m,
+			.nmessages = 1,
+			.temperature = -1,
+			.seed = -1,
 			.conversation = "new"};
 	struct client *c = client_new(f->path);
 	int rc = ask(c, &a, hear, h, answer_out, e);
@@ -203,12 +214,19 @@ static int ask_once(struct fixture *f, struct heard *h, struct ask_answer *answe
 	return rc;
 }
 
-#define HEAD "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nx-hob-conversation: c7\r\n\r\n"
-#define DELTA(json) "data: {\"choices\":[{\"index\":0,\"delta\":{" json "},\"finish_reason\":null}]}\n\n"
-#define STOP "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n"
-#define LAST "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":4}," \
-	     "\"hob\":{\"provider\":\"local\",\"model\":\"m\",\"prompt_tokens\":9," \
-	     "\"completion_tokens\":4,\"decode_ms\":20,\"kept\":3,\"dropped\":2}}\n\n"
+#define HEAD                                                                         \
+	"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nx-hob-conversation: " \
+	"c7\r\n\r\n"
+#define DELTA(json)                                         \
+	"data: {\"choices\":[{\"index\":0,\"delta\":{" json \
+	"},\"finish_reason\":null}]}\n\n"
+#define STOP     \
+	"data: " \
+	"{\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n"
+#define LAST                                                                             \
+	"data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":4}," \
+	"\"hob\":{\"provider\":\"local\",\"model\":\"m\",\"prompt_tokens\":9,"           \
+	"\"completion_tokens\":4,\"decode_ms\":20,\"kept\":3,\"dropped\":2}}\n\n"
 
 static void an_answer_is_put_together_from_its_chunks(void **state)
 {
@@ -217,8 +235,11 @@ static void an_answer_is_put_together_from_its_chunks(void **state)
 	struct err e = {0};
 	char *speed;
 
-	answer(*state, HEAD ": ping\n\n" DELTA("\"reasoning_content\":\"hm\"") DELTA("\"content\":\"Pa\"")
-	       DELTA("\"content\":\"ris\"") STOP LAST "data: [DONE]\n\n", true);
+	answer(*state,
+	       HEAD ": ping\n\n" DELTA("\"reasoning_content\":\"hm\"")
+		       DELTA("\"content\":\"Pa\"") DELTA("\"content\":\"ris\"") STOP LAST
+	       "data: [DONE]\n\n",
+	       true);
 	assert_int_equal(ask_once(*state, &h, &a, &e), 0);
 	assert_string_equal(h.text.data, "Paris");
 	assert_string_equal(h.thought.data, "hm");
@@ -236,8 +257,8 @@ static void an_answer_is_put_together_from_its_chunks(void **state)
 	buf_free(&h.thought);
 }
 
-static void check_failure(struct fixture *f, const char *bytes, enum err_code code, const char *text,
-			  int status)
+static void check_failure(struct fixture *f, const char *bytes, enum err_code code,
+			  const char *text, int status)
 {
 	struct heard h = {0};
 	struct ask_answer a;
@@ -254,21 +275,27 @@ static void check_failure(struct fixture *f, const char *bytes, enum err_code co
 
 static void an_error_inside_the_stream_fails_the_answer(void **state)
 {
-	check_failure(*state, HEAD DELTA("\"content\":\"half\"")
-		      "data: {\"error\":{\"message\":\"engine died\",\"code\":\"unavailable\"}}\n\n",
-		      ERR_UNAVAILABLE, "engine died", CLI_FAIL);
+	check_failure(
+		*state,
+		HEAD DELTA(
+			"\"content\":\"half\"") "data: {\"error\":{\"message\":\"engine "
+						"died\",\"code\":\"unavailable\"}}\n\n",
+		ERR_UNAVAILABLE, "engine died", CLI_FAIL);
 }
 
 static void a_stream_that_just_ends_fails_the_answer(void **state)
 {
-	check_failure(*state, HEAD DELTA("\"content\":\"half\""), ERR_IO, "cut off", CLI_FAIL);
+	check_failure(*state, HEAD DELTA("\"content\":\"half\""), ERR_IO, "cut off",
+		      CLI_FAIL);
 }
 
 static void an_unknown_model_has_its_own_exit_status(void **state)
 {
-	check_failure(*state, "HTTP/1.1 404 Not Found\r\n\r\n{\"error\":{\"message\":\"no model 'x'\","
-			      "\"code\":\"model_not_found\"}}",
-		      ERR_MODEL, "no model 'x'", CLI_NO_MODEL);
+	check_failure(
+		*state,
+		"HTTP/1.1 404 Not Found\r\n\r\n{\"error\":{\"message\":\"no model 'x'\","
+		"\"code\":\"model_not_found\"}}",
+		ERR_MODEL, "no model 'x'", CLI_NO_MODEL);
 }
 
 static void a_reply_that_is_no_json_fails_the_answer(void **state)
@@ -278,7 +305,8 @@ static void a_reply_that_is_no_json_fails_the_answer(void **state)
 
 static void an_error_page_that_is_no_json_still_names_its_status(void **state)
 {
-	check_failure(*state, "HTTP/1.1 502 Bad\r\n\r\n<html>", ERR_INTERNAL, "502", CLI_FAIL);
+	check_failure(*state, "HTTP/1.1 502 Bad\r\n\r\n<html>", ERR_INTERNAL, "502",
+		      CLI_FAIL);
 }
 
 static void a_reader_that_is_gone_stops_the_answer(void **state)

@@ -1,4 +1,5 @@
-/* GGUF: what is right is read, what is truncated or forged is refused with what and where. */
+/* GGUF: what is right is read, what is truncated or forged is refused with what and
+ * where. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -64,7 +65,7 @@ static void a_right_file_gives_its_pairs_by_type(void **state)
 	assert_int_equal(u, 7);
 	assert_int_equal(gguf_u32(g, "none", &u), GGUF_ABSENT);
 	assert_int_equal(gguf_u32(g, "a.str", &u), GGUF_WRONG_TYPE);
-	assert_int_equal(gguf_u32(g, "a.i8", &u), GGUF_WRONG_TYPE); /* negative */
+	assert_int_equal(gguf_u32(g, "a.i8", &u), GGUF_WRONG_TYPE);  /* negative */
 	assert_int_equal(gguf_u32(g, "a.u64", &u), GGUF_WRONG_TYPE); /* too large */
 	assert_int_equal(u, 7);
 	assert_int_equal(gguf_u64(g, "a.u64", &u64), GGUF_FOUND);
@@ -136,9 +137,18 @@ static void every_truncation_is_refused(void **state)
 }
 
 /* One forged file a row; make() writes it whole. */
-static void forge_magic(struct buf *b) { buf_adds(b, "GGML0123456789abcdefghij"); }
-static void forge_tensor_count(struct buf *b) { put_head(b, UINT64_MAX, 0); }
-static void forge_pair_count(struct buf *b) { put_head(b, 0, UINT64_C(1) << 60); }
+static void forge_magic(struct buf *b)
+{
+	buf_adds(b, "GGML0123456789abcdefghij");
+}
+static void forge_tensor_count(struct buf *b)
+{
+	put_head(b, UINT64_MAX, 0);
+}
+static void forge_pair_count(struct buf *b)
+{
+	put_head(b, 0, UINT64_C(1) << 60);
+}
 static void forge_string_length(struct buf *b)
 {
 	put_head(b, 0, 1);
@@ -200,10 +210,22 @@ static void one_tensor(struct buf *b, const uint64_t *dims, int n, uint64_t offs
 	for (int i = 0; i < 64; i++)
 		buf_addc(b, 0);
 }
-static void forge_dims_none(struct buf *b) { one_tensor(b, NULL, 0, 0); }
-static void forge_dims_five(struct buf *b) { one_tensor(b, (uint64_t[]){1, 1, 1, 1, 1}, 5, 0); }
-static void forge_dim_zero(struct buf *b) { one_tensor(b, (uint64_t[]){0}, 1, 0); }
-static void forge_dim_huge(struct buf *b) { one_tensor(b, (uint64_t[]){UINT64_MAX}, 1, 0); }
+static void forge_dims_none(struct buf *b)
+{
+	one_tensor(b, NULL, 0, 0);
+}
+static void forge_dims_five(struct buf *b)
+{
+	one_tensor(b, (uint64_t[]){1, 1, 1, 1, 1}, 5, 0);
+}
+static void forge_dim_zero(struct buf *b)
+{
+	one_tensor(b, (uint64_t[]){0}, 1, 0);
+}
+static void forge_dim_huge(struct buf *b)
+{
+	one_tensor(b, (uint64_t[]){UINT64_MAX}, 1, 0);
+}
 static void forge_product(struct buf *b)
 {
 	one_tensor(b, (uint64_t[]){1 << 30, 1 << 30, 1 << 30, 1 << 30}, 4, 0);
@@ -212,8 +234,14 @@ static void forge_offset_far(struct buf *b)
 {
 	one_tensor(b, (uint64_t[]){1}, 1, UINT64_MAX - 31);
 }
-static void forge_offset_odd(struct buf *b) { one_tensor(b, (uint64_t[]){1}, 1, 4); }
-static void forge_beyond_end(struct buf *b) { one_tensor(b, (uint64_t[]){17}, 1, 0); }
+static void forge_offset_odd(struct buf *b)
+{
+	one_tensor(b, (uint64_t[]){1}, 1, 4);
+}
+static void forge_beyond_end(struct buf *b)
+{
+	one_tensor(b, (uint64_t[]){17}, 1, 0);
+}
 static void forge_tensor_twice(struct buf *b)
 {
 	put_head(b, 2, 0);
@@ -271,8 +299,8 @@ static void every_forgery_is_refused_saying_what(void **state)
 		rows[i].make(&b);
 		g = parse(&b, &e);
 		if (g || e.code != ERR_CORRUPT || !strstr(e.text, rows[i].says))
-			fail_msg("row %zu: '%s' does not say '%s'", i, g ? "accepted" : e.text,
-				 rows[i].says);
+			fail_msg("row %zu: '%s' does not say '%s'", i,
+				 g ? "accepted" : e.text, rows[i].says);
 		buf_free(&b);
 	}
 }
@@ -340,7 +368,8 @@ static void what_is_no_regular_file_is_refused_without_waiting(void **state)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* The fuzzer's entry over mutations of a right file with a vocabulary: the same ones each run. */
+/* The fuzzer's entry over mutations of a right file with a vocabulary: the same ones each
+ * run. */
 static void mutations_never_crash(void **state)
 {
 	struct buf b = {0};

@@ -1,5 +1,5 @@
-/* All backends this CPU supports against definitions in double, and against themselves: a column's
- * or a query's result must not depend on its company, to the bit. */
+/* All backends this CPU supports against definitions in double, and against themselves: a
+ * column's or a query's result must not depend on its company, to the bit. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,7 +15,7 @@
 
 enum { MAX_N = 60, POISON = 0x7fc0dead };
 
-static const enum quant_type types[] = {QT_F32,	 QT_F16,  QT_BF16, QT_Q4_0, QT_Q4_1,
+static const enum quant_type types[] = {QT_F32,  QT_F16,  QT_BF16, QT_Q4_0, QT_Q4_1,
 					QT_Q5_0, QT_Q8_0, QT_Q4_K, QT_Q5_K, QT_Q6_K};
 enum { TYPES = sizeof(types) / sizeof(types[0]) };
 
@@ -59,8 +59,9 @@ static const struct {
 	enum quant_type type;
 	int cols, bytes, scale[2];
 } blocks[] = {
-	{QT_Q4_0, 32, 18, {0, -1}},  {QT_Q4_1, 32, 20, {0, 2}},	   {QT_Q5_0, 32, 22, {0, -1}},
-	{QT_Q8_0, 32, 34, {0, -1}},  {QT_Q4_K, 256, 144, {0, 2}},  {QT_Q5_K, 256, 176, {0, 2}},
+	{QT_Q4_0, 32, 18, {0, -1}},     {QT_Q4_1, 32, 20, {0, 2}},
+	{QT_Q5_0, 32, 22, {0, -1}},     {QT_Q8_0, 32, 34, {0, -1}},
+	{QT_Q4_K, 256, 144, {0, 2}},    {QT_Q5_K, 256, 176, {0, 2}},
 	{QT_Q6_K, 256, 210, {208, -1}},
 };
 
@@ -81,7 +82,8 @@ static uint8_t *random_file(enum quant_type type, int rows, int cols, uint64_t *
 	if (type == QT_F16 || type == QT_BF16)
 		for (size_t i = 0; i < bytes; i += 2) {
 			uint32_t top = f32_to_bits(random_f32(s)) >> 16;
-			uint16_t h = type == QT_F16 ? f32_to_f16(random_f32(s)) : (uint16_t)top;
+			uint16_t h = type == QT_F16 ? f32_to_f16(random_f32(s))
+						    : (uint16_t)top;
 
 			memcpy(file + i, &h, 2);
 		}
@@ -128,14 +130,16 @@ static double activation(const struct kacts *a, bool floats, int c, int k)
 	return floats ? (double)a->x[i] : (double)a->d[i / 32] * a->q[i];
 }
 
-static void check_matmul(const struct kernels *be, enum quant_type type, int rows, int cols, int n)
+static void check_matmul(const struct kernels *be, enum quant_type type, int rows,
+			 int cols, int n)
 {
 	uint64_t seed = 88172645463325252u + (uint64_t)(rows * 31 + cols);
 	bool floats = type == QT_F32 || type == QT_F16 || type == QT_BF16;
 	uint8_t *file = random_file(type, rows, cols, &seed);
 	struct kmat w = packed(type, file, rows, cols);
 	struct kacts a = new_acts(cols, n);
-	float *x = random_floats((size_t)n * (size_t)cols, &seed), *row = aligned((size_t)cols * 4);
+	float *x = random_floats((size_t)n * (size_t)cols, &seed),
+	      *row = aligned((size_t)cols * 4);
 	int ldy = rows + 3;
 	size_t count = (size_t)n * (size_t)ldy;
 	float *y = aligned(count * 4);
@@ -146,20 +150,24 @@ static void check_matmul(const struct kernels *be, enum quant_type type, int row
 	be->quantise(&a, x, cols, 0, n);
 	be->matmul(&w, &a, n, y, ldy, KMM_STORE, 0, w.panels, scratch);
 	for (int r = 0; r < rows; r++) {
-		dequantise_row(type, file + quant_row_bytes(type, cols) * (size_t)r, row, cols);
-		for (int c = 0; c < n; c += n > 13 ? 7 : 1) {
+		dequantise_row(type, file + quant_row_bytes(type, cols) * (size_t)r, row,
+			       cols);
+		for (int c = 0; c<n; c += n> 13 ? 7 : 1) {
 			double sum = 0, size = 0, got = (double)y[c * ldy + r];
 
 			for (int k = 0; k < cols; k++) {
-				double term = (double)row[k] * activation(&a, floats, c, k);
+				double term =
+					(double)row[k] * activation(&a, floats, c, k);
 
 				sum += term;
 				size += fabs(term);
 			}
 			/* K-quants round a scale to f16 when packed: 2^-11 of a term */
-			if (!(fabs(got - sum) < size * (type >= QT_Q4_K && !floats ? 5e-4 : 3e-6)))
-				fail_msg("%s %s %dx%d n=%d: y[%d][%d] = %g, want %g", be->name,
-					 quant_name(type), rows, cols, n, c, r, got, sum);
+			if (!(fabs(got - sum) <
+			      size * (type >= QT_Q4_K && !floats ? 5e-4 : 3e-6)))
+				fail_msg("%s %s %dx%d n=%d: y[%d][%d] = %g, want %g",
+					 be->name, quant_name(type), rows, cols, n, c, r,
+					 got, sum);
 		}
 	}
 	for (int c = 0; c < n; c++) /* padding rows are nobody's */
@@ -182,7 +190,8 @@ static void matmul_agrees_with_the_dequantised_rows(void **state)
 	static const int ns[] = {1, 2, 3, 5, 6, 7, 13, 60};
 	static const struct {
 		int rows, cols;
-	} shapes[] = {{32, 256}, {37, 512}, {48, 2048}, {1, 256}, {96, 1536}, {33, 576}, {70, 64}};
+	} shapes[] = {{32, 256},  {37, 512}, {48, 2048}, {1, 256},
+		      {96, 1536}, {33, 576}, {70, 96}};
 	int nb;
 	const struct kernels *const *all = backends(&nb);
 
@@ -194,7 +203,8 @@ static void matmul_agrees_with_the_dequantised_rows(void **state)
 
 				if (quant_row_bytes(types[t], shapes[s].cols) == 0)
 					continue;
-				check_matmul(all[b], types[t], shapes[s].rows, shapes[s].cols, n);
+				check_matmul(all[b], types[t], shapes[s].rows,
+					     shapes[s].cols, n);
 			}
 	for (int b = 0; b < nb; b++)
 		for (int t = 0; t < TYPES; t++)
@@ -205,8 +215,10 @@ static void matmul_agrees_with_the_dequantised_rows(void **state)
 			check_matmul(all[b], types[t], 35, 77, 7);
 }
 
-/* All ways to compute each column: alone, in any batch; in two shares of panels; added to zero. */
-static void check_company(const struct kernels *be, enum quant_type type, int rows, int cols)
+/* All ways to compute each column: alone, in any batch; in two shares of panels; added to
+ * zero. */
+static void check_company(const struct kernels *be, enum quant_type type, int rows,
+			  int cols)
 {
 	uint64_t seed = 1234567 + (uint64_t)type;
 	uint8_t *file = random_file(type, rows, cols, &seed);
@@ -219,7 +231,8 @@ static void check_company(const struct kernels *be, enum quant_type type, int ro
 
 	for (int c = 0; c < MAX_N; c++) {
 		be->quantise(&one, x + c * cols, cols, 0, 1);
-		be->matmul(&w, &one, 1, alone + c * rows, rows, KMM_STORE, 0, w.panels, scratch);
+		be->matmul(&w, &one, 1, alone + c * rows, rows, KMM_STORE, 0, w.panels,
+			   scratch);
 	}
 	be->quantise(&all, x, cols, 0, 17);
 	be->quantise(&all, x, cols, 17, MAX_N);
@@ -250,7 +263,8 @@ static void a_column_is_the_same_to_the_bit_in_any_company(void **state)
 			check_company(all[b], types[t], 77, 512);
 }
 
-/* The file's largest weights against the largest activations: 16-bit sums must not saturate. */
+/* The file's largest weights against the largest activations: 16-bit sums must not
+ * saturate. */
 static void extreme_weights_do_not_saturate(void **state)
 {
 	static const uint8_t fill[] = {0xff, 0x80, 0x7f, 0x00};
@@ -277,7 +291,8 @@ static void extreme_weights_do_not_saturate(void **state)
 			     at += (size_t)blocks[t].bytes)
 				for (int j = 0; j < 2; j++)
 					if (blocks[t].scale[j] >= 0)
-						put_f16(file + at + blocks[t].scale[j], 1);
+						put_f16(file + at + blocks[t].scale[j],
+							1);
 		w = packed(type, file, 32, 256);
 		dequantise_row(type, file, row, 256);
 		for (int k = 0; k < 256; k++) {
@@ -293,7 +308,8 @@ static void extreme_weights_do_not_saturate(void **state)
 	}
 }
 
-static void check_acts(const struct kernels *be, const struct kacts *a, const double *want, int c)
+static void check_acts(const struct kernels *be, const struct kacts *a,
+		       const double *want, int c)
 {
 	for (int b = 0; b < a->cols / 32; b++) {
 		size_t i = (size_t)c * (size_t)(a->cols / 32) + (size_t)b;
@@ -306,16 +322,18 @@ static void check_acts(const struct kernels *be, const struct kacts *a, const do
 		}
 		for (int k = 0; k < 32; k++) {
 			double v = want[b * 32 + k];
-			double x = (double)a->x[(size_t)c * (size_t)a->cols + (size_t)(b * 32 + k)];
+			double x = (double)a->x[(size_t)c * (size_t)a->cols +
+						(size_t)(b * 32 + k)];
 
 			assert_true(fabs(x - v) <= 2e-6 * fmax(fabs(v), 1e-30));
-			if (!(fabs(activation(a, false, c, b * 32 + k) - v) <= max / 127 * 0.501))
+			if (!(fabs(activation(a, false, c, b * 32 + k) - v) <=
+			      max / 127 * 0.501))
 				fail_msg("%s: %g became %g (max %g)", be->name, v,
 					 activation(a, false, c, b * 32 + k), max);
 			assert_in_range(a->q[i * 32 + (size_t)k] + 127, 0, 254);
 		}
-		assert_true(fabs((double)a->sum[i] - (double)a->d[i] * (sum[0] + sum[1])) <=
-			    1e-5 * max);
+		assert_true(fabs((double)a->sum[i] -
+				 (double)a->d[i] * (sum[0] + sum[1])) <= 1e-5 * max);
 		assert_int_equal(a->off32[i], -128 * (sum[0] + sum[1]));
 		assert_int_equal(a->off16[2 * i], -32 * sum[0]);
 		assert_int_equal(a->off16[2 * i + 1], -32 * sum[1]);
@@ -350,15 +368,18 @@ static void activations_are_normed_gated_and_quantised(void **state)
 			for (int k = 0; k < COLS; k++)
 				squares += (double)v[k] * (double)v[k];
 			for (int k = 0; k < COLS; k++)
-				want[k] = (double)v[k] / sqrt(squares / COLS + (double)1e-5f) *
+				want[k] = (double)v[k] /
+					  sqrt(squares / COLS + (double)1e-5f) *
 					  (double)weight[k];
 			check_acts(all[b], &a, want, c);
 
 			all[b]->silu_mul_quantise(&a, x, LD, 0, c + 1);
 			for (int k = 0; k < COLS; k++) {
-				double g = fmax((double)v[k], -87); /* fast exp stops there */
+				double g = fmax((double)v[k],
+						-87); /* fast exp stops there */
 
-				want[k] = (double)v[k] / (1 + exp(-g)) * (double)v[COLS + k];
+				want[k] = (double)v[k] / (1 + exp(-g)) *
+					  (double)v[COLS + k];
 			}
 			check_acts(all[b], &a, want, c);
 		}
@@ -408,7 +429,8 @@ struct cache {
 	float *k, *v; /* [pos][kv_heads][head_dim], what was stored */
 };
 
-static struct cache filled(const struct kernels *be, int capacity, int used, int heads, int dim)
+static struct cache filled(const struct kernels *be, int capacity, int used, int heads,
+			   int dim)
 {
 	struct cache c = {.kv = {capacity, heads, dim, NULL, NULL}};
 	size_t bytes = kkv_bytes(capacity, heads, dim), row = (size_t)heads * (size_t)dim;
@@ -429,15 +451,16 @@ static struct cache filled(const struct kernels *be, int capacity, int used, int
 	return c;
 }
 
-static void naive_attention(const struct cache *c, const float *q, int kvh, int keys, double scale,
-			    double *out)
+static void naive_attention(const struct cache *c, const float *q, int kvh, int keys,
+			    double scale, double *out)
 {
 	int dim = c->kv.head_dim;
 	double sum = 0;
 
 	memset(out, 0, (size_t)dim * sizeof(*out));
 	for (int t = 0; t < keys; t++) {
-		size_t at = ((size_t)t * (size_t)c->kv.kv_heads + (size_t)kvh) * (size_t)dim;
+		size_t at =
+			((size_t)t * (size_t)c->kv.kv_heads + (size_t)kvh) * (size_t)dim;
 		double score = 0;
 
 		for (int i = 0; i < dim; i++)
@@ -450,22 +473,25 @@ static void naive_attention(const struct cache *c, const float *q, int kvh, int 
 		out[i] /= sum;
 }
 
-static void check_attention(const struct kernels *be, int heads, int kv_heads, int dim, int pos0,
-			    int nq)
+static void check_attention(const struct kernels *be, int heads, int kv_heads, int dim,
+			    int pos0, int nq)
 {
 	int used = pos0 + nq, ld = heads * dim + 7;
 	struct cache c = filled(be, (used + 31) / 32 * 32, used, kv_heads, dim);
 	uint64_t seed = 3;
-	float *q = random_floats((size_t)nq * (size_t)ld, &seed), scale = 3 / sqrtf((float)dim);
-	float *out = aligned((size_t)nq * (size_t)ld * 4), *alone = aligned((size_t)ld * 4);
+	float *q = random_floats((size_t)nq * (size_t)ld, &seed),
+	      scale = 3 / sqrtf((float)dim);
+	float *out = aligned((size_t)nq * (size_t)ld * 4),
+	      *alone = aligned((size_t)ld * 4);
 	void *scratch = aligned(kernels_attn_scratch_bytes(c.kv.capacity, dim));
 	double want[256];
 
 	be->attention(&c.kv, q, out, ld, nq, pos0, heads, 0, heads / 2, scale, scratch);
-	be->attention(&c.kv, q, out, ld, nq, pos0, heads, heads / 2, heads, scale, scratch);
+	be->attention(&c.kv, q, out, ld, nq, pos0, heads, heads / 2, heads, scale,
+		      scratch);
 	for (int i = 0; i < nq; i++) {
-		be->attention(&c.kv, q + i * ld, alone, ld, 1, pos0 + i, heads, 0, heads, scale,
-			      scratch);
+		be->attention(&c.kv, q + i * ld, alone, ld, 1, pos0 + i, heads, 0, heads,
+			      scale, scratch);
 		assert_memory_equal(alone, out + i * ld, (size_t)heads * (size_t)dim * 4);
 		for (int h = 0; h < heads; h++) {
 			const float *got = out + i * ld + h * dim;
@@ -474,9 +500,10 @@ static void check_attention(const struct kernels *be, int heads, int kv_heads, i
 					pos0 + i + 1, (double)scale, want);
 			for (int k = 0; k < dim; k++) /* f16 keys and values: 2^-11 */
 				if (!(fabs((double)got[k] - want[k]) < 3e-3))
-					fail_msg("%s %d/%d x %d, query %d of %d at %d: %g, want %g",
-						 be->name, heads, kv_heads, dim, i, nq, pos0,
-						 (double)got[k], want[k]);
+					fail_msg("%s %d/%d x %d, query %d of %d at %d: "
+						 "%g, want %g",
+						 be->name, heads, kv_heads, dim, i, nq,
+						 pos0, (double)got[k], want[k]);
 		}
 	}
 	free(c.kv.k), free(c.kv.v), free(c.k), free(c.v);
@@ -527,13 +554,13 @@ static void k_quant_scales_and_values_follow_the_format(void **state)
 	float row[256];
 
 	(void)state;
-	put_f16(b, 2);	    /* d */
+	put_f16(b, 2);       /* d */
 	put_f16(b + 2, .5f); /* dmin */
-	b[4] = 0xc0 | 3;    /* scale[0] = 3, top of scale[4] */
-	b[8] = 0x40 | 5;    /* min[0] = 5, top of min[4] */
-	b[12] = 0x21;	    /* low bits: scale[4] = 1, min[4] = 2 */
-	b[16] = 0xa7;	    /* run 0: 7, run 1: 10 */
-	b[16 + 64] = 0x09;  /* run 4: 9 */
+	b[4] = 0xc0 | 3;     /* scale[0] = 3, top of scale[4] */
+	b[8] = 0x40 | 5;     /* min[0] = 5, top of min[4] */
+	b[12] = 0x21;        /* low bits: scale[4] = 1, min[4] = 2 */
+	b[16] = 0xa7;        /* run 0: 7, run 1: 10 */
+	b[16 + 64] = 0x09;   /* run 4: 9 */
 	dequantise_row(QT_Q4_K, b, row, 256);
 	assert_true(row[0] == 2 * 3 * 7 - .5f * 5);
 	assert_true(row[32] == 0); /* scale[1] and min[1] are 0 */
@@ -548,12 +575,12 @@ static void k_quant_scales_and_values_follow_the_format(void **state)
 	assert_true(row[128] == 2 * 49 * 25 - .5f * 18);
 
 	put_f16(six + 208, .25f);
-	six[192 + 0] = 7;	   /* weights 0..15 */
+	six[192 + 0] = 7;            /* weights 0..15 */
 	six[192 + 15] = (uint8_t)-3; /* weights 240..255 */
 	six[0] = 0x05;
-	six[128] = 0x02;	   /* weight 0: 5 + 32 */
+	six[128] = 0x02; /* weight 0: 5 + 32 */
 	six[64 + 63] = 0xb0;
-	six[128 + 63] = 0x40;	   /* weight 255: 11 + 16 */
+	six[128 + 63] = 0x40; /* weight 255: 11 + 16 */
 	dequantise_row(QT_Q6_K, six, row, 256);
 	assert_true(row[0] == .25f * 7 * (37 - 32));
 	assert_true(row[255] == .25f * -3 * (27 - 32));
@@ -579,7 +606,8 @@ static void small_quants_follow_the_format(void **state)
 	five[6] = 0x03;
 	five[7] = 0x40;
 	dequantise_row(QT_Q5_0, five, row, 32);
-	assert_true(row[0] == 2 * 3 && row[17] == 2 * 4 && row[16] == -32 && row[2] == -32);
+	assert_true(row[0] == 2 * 3 && row[17] == 2 * 4 && row[16] == -32 &&
+		    row[2] == -32);
 	put_f16(eight, -.5f);
 	eight[2] = 0x80;
 	eight[33] = 0x7f;
@@ -647,7 +675,8 @@ int main(void)
 		cmocka_unit_test(extreme_weights_do_not_saturate),
 		cmocka_unit_test(activations_are_normed_gated_and_quantised),
 		cmocka_unit_test(rope_turns_pairs_and_leaves_the_rest),
-		cmocka_unit_test(attention_agrees_with_the_definition_and_ignores_company),
+		cmocka_unit_test(
+			attention_agrees_with_the_definition_and_ignores_company),
 		cmocka_unit_test(argmax_takes_the_lowest_of_equals),
 	};
 

@@ -1,5 +1,5 @@
-/* The compute team: everybody runs, barriers hold, sleepers wake.  Run it under TSan too: the plain
- * (not atomic) counters below are ordered by the pool alone. */
+/* The compute team: everybody runs, barriers hold, sleepers wake.  Run it under TSan too:
+ * the plain (not atomic) counters below are ordered by the pool alone. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -26,7 +26,8 @@ static void count_once(void *arg, int ith, int nth)
 		s->slot[ith] += 1000;
 }
 
-/* Every thread writes its slot, all read all slots after the barrier: one late thread is seen. */
+/* Every thread writes its slot, all read all slots after the barrier: one late thread is
+ * seen. */
 static void step_together(void *arg, int ith, int nth)
 {
 	struct shared *s = arg;

@@ -18,7 +18,8 @@ static void check_text(const char *in, const char *want)
 static void plain_text_newlines_and_tabs_pass(void **state)
 {
 	UNUSED(state);
-	check_text("a\tb\nc \xC3\xA9 \xE6\x97\xA5 \xF0\x9F\x98\x80", "a\tb\nc \xC3\xA9 \xE6\x97\xA5 \xF0\x9F\x98\x80");
+	check_text("a\tb\nc \xC3\xA9 \xE6\x97\xA5 \xF0\x9F\x98\x80",
+		   "a\tb\nc \xC3\xA9 \xE6\x97\xA5 \xF0\x9F\x98\x80");
 	check_text(NULL, "");
 }
 
@@ -26,25 +27,35 @@ static void escape_sequences_lose_their_escape(void **state)
 {
 	UNUSED(state);
 	check_text("\033[31mred\033]0;title\007!", "[31mred]0;title!");
-	check_text("a\rb\bc\x7f" "d\v\f", "abcd");
+	check_text("a\rb\bc\x7f"
+		   "d\v\f",
+		   "abcd");
 }
 
 static void c1_controls_are_dropped_in_both_of_their_forms(void **state)
 {
 	UNUSED(state);
-	check_text("a\xC2\x9B" "31mb\xC2\x85", "a31mb");
-	check_text("a\x9B" "31m", "a\xEF\xBF\xBD" "31m"); /* a raw byte is broken UTF-8 */
-	check_text("\xC2\xA0", "\xC2\xA0");		  /* the first one that is no control */
+	check_text("a\xC2\x9B"
+		   "31mb\xC2\x85",
+		   "a31mb");
+	check_text("a\x9B"
+		   "31m",
+		   "a\xEF\xBF\xBD"
+		   "31m");                  /* a raw byte is broken UTF-8 */
+	check_text("\xC2\xA0", "\xC2\xA0"); /* the first one that is no control */
 }
 
 static void broken_utf8_becomes_the_replacement_character(void **state)
 {
 	UNUSED(state);
 	check_text("a\xC3", "a\xEF\xBF\xBD");
-	check_text("\xE6\x97" "b", "\xEF\xBF\xBD" "b");
-	check_text("\xC0\x9B", "\xEF\xBF\xBD\xEF\xBF\xBD");	      /* overlong ESC */
-	check_text("\xED\xA0\x80", "\xEF\xBF\xBD");		      /* a surrogate */
-	check_text("\xE0\x82\x9B", "\xEF\xBF\xBD");		      /* overlong C1 */
+	check_text("\xE6\x97"
+		   "b",
+		   "\xEF\xBF\xBD"
+		   "b");
+	check_text("\xC0\x9B", "\xEF\xBF\xBD\xEF\xBF\xBD"); /* overlong ESC */
+	check_text("\xED\xA0\x80", "\xEF\xBF\xBD");         /* a surrogate */
+	check_text("\xE0\x82\x9B", "\xEF\xBF\xBD");         /* overlong C1 */
 }
 
 static void a_character_cut_anywhere_comes_out_whole(void **state)
@@ -78,8 +89,13 @@ static void sizes_read_well(void **state)
 	static const struct {
 		uint64_t bytes;
 		const char *want;
-	} table[] = {{0, "0 B"}, {999, "999 B"}, {1000, "1.0 kB"}, {98362432, "98.4 MB"},
-		     {999999999, "1.0 GB"}, {123456789, "123 MB"}, {UINT64_MAX, "18446744 TB"}};
+	} table[] = {{0, "0 B"},
+		     {999, "999 B"},
+		     {1000, "1.0 kB"},
+		     {98362432, "98.4 MB"},
+		     {999999999, "1.0 GB"},
+		     {123456789, "123 MB"},
+		     {UINT64_MAX, "18446744 TB"}};
 	char out[RENDER_SIZE_BYTES];
 
 	UNUSED(state);
@@ -111,8 +127,9 @@ static void wide_and_combining_characters_count_as_shown(void **state)
 
 static void a_table_lines_up(void **state)
 {
-	static const char *const cells[] = {"NAME", "SIZE", "X", "\xE6\x97\xA5", "5 B", "yes",
-					    "longer", "10 kB", "no"};
+	static const char *const cells[] = {"NAME",         "SIZE",  "X",
+					    "\xE6\x97\xA5", "5 B",   "yes",
+					    "longer",       "10 kB", "no"};
 	static const bool right[] = {false, true, false};
 	char *text = NULL;
 	size_t len = 0;
@@ -138,8 +155,10 @@ static void an_answer_ends_with_one_newline(void **state)
 		char got[16] = "";
 
 		render_answer_init(&a, f, false);
-		assert_true(render_answer_text(&a, "unseen", 6, true)); /* thoughts are off */
-		assert_true(render_answer_text(&a, answers[i], strlen(answers[i]), false));
+		assert_true(
+			render_answer_text(&a, "unseen", 6, true)); /* thoughts are off */
+		assert_true(
+			render_answer_text(&a, answers[i], strlen(answers[i]), false));
 		assert_int_equal(render_answer_end(&a), 0);
 		rewind(f);
 		got[fread(got, 1, sizeof got - 1, f)] = '\0';

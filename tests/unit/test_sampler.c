@@ -1,4 +1,5 @@
-/* The sampler: what each filter keeps, that draws follow the weights, that a seed repeats. */
+/* The sampler: what each filter keeps, that draws follow the weights, that a seed
+ * repeats. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -139,8 +140,8 @@ static void broken_logits_and_parameters_never_crash(void **state)
 
 	UNUSED(state);
 	for (size_t i = 0; i < ARRAY_LEN(params) * ARRAY_LEN(values); i++) {
-		struct sampler_params p = {params[i % 7], params[(i / 7) % 7], params[(i + 3) % 7],
-					   (int)i - 5, i};
+		struct sampler_params p = {params[i % 7], params[(i / 7) % 7],
+					   params[(i + 3) % 7], (int)i - 5, i};
 		struct sampler *s = sampler_new(&p, 9);
 		float logits[9];
 

@@ -15,7 +15,8 @@ static bool feed_all(struct stops *s, const char *text, size_t step, struct buf 
 	bool hit = false;
 
 	for (size_t at = 0; at < n; at += step)
-		hit = stops_feed(s, (struct str){text + at, n - at < step ? n - at : step}, out);
+		hit = stops_feed(
+			s, (struct str){text + at, n - at < step ? n - at : step}, out);
 	stops_flush(s, out);
 	return hit;
 }
@@ -47,7 +48,8 @@ static void the_result_does_not_depend_on_the_borders(void **state)
 			for (int k = 0; k < 3; k++)
 				strings[k] = str_of(rows[i].stops[k]);
 			assert_true(stops_init(&s, strings, 3));
-			assert_int_equal(feed_all(&s, rows[i].text, step, &out), rows[i].hit);
+			assert_int_equal(feed_all(&s, rows[i].text, step, &out),
+					 rows[i].hit);
 			assert_int_equal(s.hit, rows[i].hit);
 			if (!str_eq(buf_str(&out), rows[i].want))
 				fail_msg("row %zu, step %zu: '%s'", i, step, out.data);

@@ -1,7 +1,7 @@
 /* Tokens: cut and merged as the models' own tokenizers do, whatever the bytes.
  *
- * The ids for SmolLM2 are from the `tokenizers` library over the file's vocabulary and merges;
- * those of the other models are llama.cpp's, in the test data. */
+ * The ids for SmolLM2 are from the `tokenizers` library over the file's vocabulary and
+ * merges; those of the other models are llama.cpp's, in the test data. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -34,8 +34,8 @@ static struct vocab *made_vocab(const char *model, const char *pre, struct err *
 	return v;
 }
 
-static void assert_encodes(const struct vocab *v, struct str text, bool special, const int32_t *ids,
-			   size_t n)
+static void assert_encodes(const struct vocab *v, struct str text, bool special,
+			   const int32_t *ids, size_t n)
 {
 	struct tokens t = {0};
 
@@ -46,8 +46,8 @@ static void assert_encodes(const struct vocab *v, struct str text, bool special,
 	tokens_free(&t);
 }
 
-#define ASSERT_ENCODES(v, text, special, ...)                                                    \
-	assert_encodes(v, STR(text), special, (int32_t[]){__VA_ARGS__},                        \
+#define ASSERT_ENCODES(v, text, special, ...)                           \
+	assert_encodes(v, STR(text), special, (int32_t[]){__VA_ARGS__}, \
 		       sizeof((int32_t[]){__VA_ARGS__}) / sizeof(int32_t))
 
 static void merges_apply_by_rank_not_from_the_left(void **state)
@@ -128,7 +128,8 @@ static void what_is_not_known_is_refused_by_name(void **state)
 
 static void any_bytes_come_back_as_they_were(void **state)
 {
-	static const char *const pres[] = {"smollm", "llama-bpe", "qwen2", "deepseek-llm", "default"};
+	static const char *const pres[] = {"smollm", "llama-bpe", "qwen2", "deepseek-llm",
+					   "default"};
 	uint64_t rng = 3;
 	struct err e;
 
@@ -142,8 +143,10 @@ static void any_bytes_come_back_as_they_were(void **state)
 			struct tokens t = {0};
 
 			for (int i = 0; i < round % 40; i++) {
-				rng = rng * UINT64_C(6364136223846793005) + 1442695040888963407u;
-				buf_addc(&text, (char)(round % 2 ? rng >> 56 : "he\n 1'l\xc3"[rng >> 61]));
+				rng = rng * UINT64_C(6364136223846793005) +
+				      1442695040888963407u;
+				buf_addc(&text, round % 2 ? (char)(rng >> 56)
+							  : "he\n 1'l\xc3"[rng >> 61]);
 			}
 			vocab_encode(v, buf_str(&text), false, false, &t);
 			for (size_t i = 0; i < t.n; i++) {
@@ -216,18 +219,20 @@ static void smollm2_cuts_as_its_own_tokenizer(void **state)
 	}
 	v = vocab_of_file(path);
 	ASSERT_ENCODES(v, "Hello, world!", false, 19556, 28, 905, 17);
-	ASSERT_ENCODES(v, "In 2024, 3.14159 isn't 42.", false, 788, 216, 34, 32, 34, 36, 28, 216, 35,
-		       30, 33, 36, 33, 37, 41, 3247, 982, 216, 36, 34, 30);
-	ASSERT_ENCODES(v, "  def f(x):\n\treturn x  \n\n", false, 216, 753, 275, 24, 104, 727, 198,
-		       197, 5406, 1792, 256, 1116);
-	ASSERT_ENCODES(v, "Gr\u00fc\u00dfe aus K\u00f6ln", false, 27302, 7170, 34878, 85, 253, 376, 659,
-		       7466, 34115);
-	ASSERT_ENCODES(v, "\u4f60\u597d\uff0c\u4e16\u754c", false, 18645, 250, 48392, 138, 12831, 7906,
-		       240, 178, 239, 230);
-	ASSERT_ENCODES(v, "We'll see: it's 10:30 o'clock\r\n", false, 1882, 3060, 963, 42, 357, 506, 216,
-		       33, 32, 42, 35, 32, 263, 23, 17466, 2738);
-	/* 0x04 has no token there: it is dropped and its neighbours meet. */
-	ASSERT_ENCODES(v, "Hel\004lo, world!", false, 19556, 28, 905, 17);
+	ASSERT_ENCODES(v, "In 2024, 3.14159 isn't 42.", false, 788, 216, 34, 32, 34, 36,
+		       28, 216, 35, 30, 33, 36, 33, 37, 41, 3247, 982, 216, 36, 34, 30);
+	ASSERT_ENCODES(v, "  def f(x):\n\treturn x  \n\n", false, 216, 753, 275, 24, 104,
+		       727, 198, 197, 5406, 1792, 256, 1116);
+	ASSERT_ENCODES(v, "Gr\u00fc\u00dfe aus K\u00f6ln", false, 27302, 7170, 34878, 85,
+		       253, 376, 659, 7466, 34115);
+	ASSERT_ENCODES(v, "\u4f60\u597d\uff0c\u4e16\u754c", false, 18645, 250, 48392, 138,
+		       12831, 7906, 240, 178, 239, 230);
+	ASSERT_ENCODES(v, "We'll see: it's 10:30 o'clock\r\n", false, 1882, 3060, 963, 42,
+		       357, 506, 216, 33, 32, 42, 35, 32, 263, 23, 17466, 2738);
+	/* 0x04 and the first byte of U+40000 have no token there: " \004=" is one word, "
+	 * =". */
+	ASSERT_ENCODES(v, "a \004= b", false, 81, 446, 278);
+	ASSERT_ENCODES(v, "a \U00040000!", false, 81, 216, 218, 218, 218, 17);
 	vocab_free(v);
 }
 
@@ -261,10 +266,12 @@ static void check_file(const char *dir, const char *name)
 	for (; (end = strstr(text, mark)); text = end + strlen(mark), cases++) {
 		struct tokens t = {0};
 
-		vocab_encode(v, (struct str){text, (size_t)(end - text)}, false, false, &t);
+		vocab_encode(v, (struct str){text, (size_t)(end - text)}, false, false,
+			     &t);
 		for (size_t i = 0; i < t.n; i++)
 			if (strtol(line, &line, 10) != t.ids[i])
-				fail_msg("%s, case %d, token %zu is %d", name, cases, i, t.ids[i]);
+				fail_msg("%s, case %d, token %zu is %d", name, cases, i,
+					 t.ids[i]);
 		line += strspn(line, " ");
 		if (*line != '\n' && *line)
 			fail_msg("%s, case %d: too few tokens", name, cases);
@@ -295,7 +302,8 @@ static void four_models_cut_as_llama_cpp_does(void **state)
 	check_file(dir, "deepseek-llm");
 }
 
-static void assert_detok(const char *const *pieces, int n, const char *each, const char *all)
+static void assert_detok(const char *const *pieces, int n, const char *each,
+			 const char *all)
 {
 	struct detok d;
 	struct buf out = {0}, lengths = {0};
@@ -319,7 +327,8 @@ static void characters_are_held_until_whole(void **state)
 	UNUSED(state);
 	assert_detok((const char *[]){"a\xf0\x9f", "\x98", "\x80z"}, 3, "1,0,5,",
 		     "a\U0001f600z");
-	assert_detok((const char *[]){"\xc3", "\xa4\xc3", "\xb6"}, 3, "0,2,2,", "\u00e4\u00f6");
+	assert_detok((const char *[]){"\xc3", "\xa4\xc3", "\xb6"}, 3, "0,2,2,",
+		     "\u00e4\u00f6");
 }
 
 static void what_can_be_no_character_becomes_the_replacement(void **state)
