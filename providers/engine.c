@@ -1,9 +1,10 @@
 /* The supervised worker process: spawn, hello, lines, pings, death, back-off.
  *
  * Loop thread.  The questions a reader will ask: why a line that does not parse kills the
- * process (both sides are hob, so it is a bug or a forged peer, and nothing after it can be
- * trusted), and why a load that waits for the back-off is dropped when the process dies again
- * (the death callback tells the owner that everything is gone; it decides whether to retry). */
+ * process (both sides are hob, so it is a bug or a forged peer, and nothing after it can
+ * be trusted), and why a load that waits for the back-off is dropped when the process
+ * dies again (the death callback tells the owner that everything is gone; it decides
+ * whether to retry). */
 #include "providers/engine_impl.h"
 
 #include "base/clock.h"
@@ -67,9 +68,9 @@ static struct engine_op *op_find(struct engine *e, bool is_load, uint64_t id)
 {
 	struct engine_op *op;
 
-	TAILQ_FOREACH (op, &e->ops, link)
-		if (op->is_load == is_load && op->id == id && op->sent)
-			return op;
+	TAILQ_FOREACH(op, &e->ops, link)
+	if (op->is_load == is_load && op->id == id && op->sent)
+		return op;
 	return NULL;
 }
 
@@ -181,14 +182,16 @@ static void on_hello(struct engine *e, const cJSON *line)
 	if (json_int(line, "version", 0, INT32_MAX, &version, &err) < 0 ||
 	    json_int(line, "threads", 0, INT32_MAX, &threads, &err) < 0 ||
 	    json_string(line, "kernels", &kernels, &err) < 0 || version != WIRE_VERSION) {
-		engine_kill(e, "it speaks another version; was hob updated? restart the daemon");
+		engine_kill(
+			e,
+			"it speaks another version; was hob updated? restart the daemon");
 		return;
 	}
 	snprintf(e->kernels, sizeof e->kernels, "%s", kernels);
 	move(e, ENGINE_READY);
 	e->ready_ms = e->heard_ms = clock_mono_ms();
-	log_info("engine: ready, pid %d, kernels %s, %d threads", engine_pid(e), e->kernels,
-		 (int)threads);
+	log_info("engine: ready, pid %d, kernels %s, %d threads", engine_pid(e),
+		 e->kernels, (int)threads);
 	set_timer(e, ENGINE_PING_MS);
 	/* a send that fails changes the state, and the rest goes with the process */
 	for (op = TAILQ_FIRST(&e->ops); op && e->state == ENGINE_READY; op = next) {
@@ -332,7 +335,8 @@ static void on_data(void *arg, const char *p, size_t n)
 		if (end > start)
 			on_line(e, (struct str){e->in.data + start, end - start});
 		start = e->scanned = end + 1;
-		if (e->closing || (e->state != ENGINE_STARTING && e->state != ENGINE_READY))
+		if (e->closing ||
+		    (e->state != ENGINE_STARTING && e->state != ENGINE_READY))
 			break; /* killed: nothing after a bad line counts */
 	}
 	buf_drop(&e->in, start);
@@ -345,10 +349,11 @@ static void on_data(void *arg, const char *p, size_t n)
 
 static void spawn(struct engine *e)
 {
-	static const struct child_events events = {.data = on_data, .exit = on_exit_child};
+	static const struct child_events events = {.data = on_data,
+						   .exit = on_exit_child};
 	char threads[16];
-	char *own[] = {e->exe,	      "engine",	   "--stdio", "--kernels", e->kernels_wanted,
-		       "--threads", threads, NULL};
+	char *own[] = {e->exe,      "engine", "--stdio", "--kernels", e->kernels_wanted,
+		       "--threads", threads,  NULL};
 	char *const *argv = own;
 	struct err err;
 
@@ -441,7 +446,8 @@ struct provider *engine_provider(struct engine *e)
 	return &e->provider;
 }
 
-void engine_on_death(struct engine *e, void (*died)(void *arg, const char *why), void *arg)
+void engine_on_death(struct engine *e, void (*died)(void *arg, const char *why),
+		     void *arg)
 {
 	e->died = died;
 	e->died_arg = arg;

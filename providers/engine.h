@@ -1,9 +1,11 @@
-/* The local engine: one supervised worker process, reached by the protocol in engine/wire.h.
+/* The local engine: one supervised worker process, reached by the protocol in
+ * engine/wire.h.
  *
- * Loop thread only.  The process starts with the first load, so an idle daemon is small; when
- * it dies every job fails with ERR_UNAVAILABLE, the death callback is called once (before the
- * jobs' sinks), and the next load starts it again after a back-off (100 ms doubling to 10 s,
- * forgotten after 30 s of health).  No function calls back before it returns. */
+ * Loop thread only.  The process starts with the first load, so an idle daemon is small;
+ * when it dies every job fails with ERR_UNAVAILABLE, the death callback is called once
+ * (before the jobs' sinks), and the next load starts it again after a back-off (100 ms
+ * doubling to 10 s, forgotten after 30 s of health or a finished answer).  No function
+ * calls back before it returns. */
 #ifndef HOB_PROVIDER_ENGINE_H
 #define HOB_PROVIDER_ENGINE_H
 
@@ -26,8 +28,9 @@ enum {
 	ENGINE_HEALTHY_MS = 30000, /* alive so long: the back-off starts anew */
 	ENGINE_HELLO_MS = 10000,   /* spawn to hello */
 	ENGINE_PING_MS = 5000,
-	ENGINE_PONG_MS = 60000, /* silence so long after a ping: killed.  A load blocks the
-				 * engine's reader, and a large file may take half a minute. */
+	ENGINE_PONG_MS =
+		60000, /* silence so long after a ping: killed.  A load blocks the
+			* engine's reader, and a large file may take half a minute. */
 	ENGINE_QUIT_MS = 2000,
 };
 
@@ -36,15 +39,17 @@ struct engine;
 struct engine_config {
 	const char *exe;     /* NULL: /proc/self/exe */
 	const char *kernels; /* "auto", ...; NULL = auto */
-	int threads;	     /* 0 = the engine's own choice */
-	const char *const *argv; /* tests: the whole command, NULL-terminated; else NULL */
+	int threads;         /* 0 = the engine's own choice */
+	const char *const
+		*argv; /* tests: the whole command, NULL-terminated; else NULL */
 };
 
 struct engine *engine_new(uv_loop_t *loop, const struct engine_config *c);
-/* Named "local".  Its models are the ids of engine_load in decimal.  Closing it (ops->close)
- * closes the engine: there is no engine_free(). */
+/* Named "local".  Its models are the ids of engine_load in decimal.  Closing it
+ * (ops->close) closes the engine: there is no engine_free(). */
 struct provider *engine_provider(struct engine *e);
-void engine_on_death(struct engine *e, void (*died)(void *arg, const char *why), void *arg);
+void engine_on_death(struct engine *e, void (*died)(void *arg, const char *why),
+		     void *arg);
 
 struct engine_loaded {
 	uint64_t bytes, file_bytes;
@@ -68,14 +73,15 @@ void engine_unload(struct engine *e, uint64_t id, engine_unload_cb *cb, void *ar
 struct engine_count;
 typedef void engine_count_cb(void *arg, const int *tokens, int n, int extra,
 			     const struct err *e);
-struct engine_count *engine_count(struct engine *e, uint64_t id, const struct message *messages,
-				  int n, engine_count_cb *cb, void *arg);
+struct engine_count *engine_count(struct engine *e, uint64_t id,
+				  const struct message *messages, int n,
+				  engine_count_cb *cb, void *arg);
 void engine_count_cancel(struct engine_count *c);
 
 enum engine_state engine_state(const struct engine *e);
 const char *engine_state_name(enum engine_state s);
-int engine_pid(const struct engine *e);	      /* 0 when there is none */
-unsigned engine_restarts(const struct engine *e); /* deaths that were not asked for */
+int engine_pid(const struct engine *e);             /* 0 when there is none */
+unsigned engine_restarts(const struct engine *e);   /* deaths that were not asked for */
 const char *engine_kernels(const struct engine *e); /* from hello; "" before */
 
 #endif

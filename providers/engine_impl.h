@@ -25,7 +25,7 @@ enum job_kind { JOB_PROMPT, JOB_COUNT };
 
 /* A prompt or a count; both answer by the same ids. */
 struct job {
-	UT_hash_handle hh; /* in engine.jobs, while the process knows of it */
+	UT_hash_handle hh;     /* in engine.jobs, while the process knows of it */
 	TAILQ_ENTRY(job) all;  /* in engine.all, always */
 	TAILQ_ENTRY(job) soon; /* in engine.soon when is_soon */
 	struct engine *engine;
@@ -61,9 +61,9 @@ struct engine {
 	int open_handles;
 
 	unsigned state;
-	struct child *child; /* or NULL */
-	struct buf in;	     /* bytes of a line that is not complete */
-	size_t scanned;	     /* of `in`, known to hold no newline */
+	struct child *child;                  /* or NULL */
+	struct buf in;                        /* bytes of a line that is not complete */
+	size_t scanned;                       /* of `in`, known to hold no newline */
 	uint64_t ready_ms, heard_ms, ping_ms; /* ping_ms: 0 = none on its way */
 	uint64_t backoff_ms;
 	unsigned restarts;
@@ -82,7 +82,8 @@ struct engine {
 	void *done_arg;
 };
 
-/* engine.c: sends one line (taken from b); false when there is no process to send it to. */
+/* engine.c: sends one line (taken from b); false when there is no process to send it to.
+ */
 bool engine_send(struct engine *e, struct buf *b);
 
 /* engine_jobs.c */

@@ -1,10 +1,10 @@
 /* Prompts and counts in the engine: encoding them, and turning lines back into events.
  *
- * Loop thread.  A job that must end before it was sent, or whose events were held back while
- * its client was slow, is put on the `soon` list and told in a later turn of the loop, so that no
- * sink is ever called from within start() or pause().  The question a reader will ask: why
- * hold text back instead of not reading the pipe.  The pipe is shared by all jobs; what one job
- * can pile up is bounded by its context. */
+ * Loop thread.  A job that must end before it was sent, or whose events were held back
+ * while its client was slow, is put on the `soon` list and told in a later turn of the
+ * loop, so that no sink is ever called from within start() or pause().  The question a
+ * reader will ask: why hold text back instead of not reading the pipe.  The pipe is
+ * shared by all jobs; what one job can pile up is bounded by its context. */
 #include "providers/engine_impl.h"
 
 #include <math.h>
@@ -99,8 +99,8 @@ void engine_jobs_soon(uv_timer_t *t)
 	struct job *j;
 	int n = 0;
 
-	TAILQ_FOREACH (j, &e->soon, soon)
-		n++;
+	TAILQ_FOREACH(j, &e->soon, soon)
+	n++;
 	while (n-- > 0 && (j = TAILQ_FIRST(&e->soon))) {
 		TAILQ_REMOVE(&e->soon, j, soon);
 		j->is_soon = false;
@@ -175,8 +175,8 @@ static void add_sampling(struct buf *b, const struct sampling *s)
 	buf_addc(b, ']');
 }
 
-/* Wishes that cannot be ignored without giving a wrong answer.  Tools that may be called need
- * not be. */
+/* Wishes that cannot be ignored without giving a wrong answer.  Tools that may be called
+ * need not be. */
 static int check_extra(const char *extra_json, struct err *e)
 {
 	const cJSON *format = NULL;
@@ -191,11 +191,14 @@ static int check_extra(const char *extra_json, struct err *e)
 	if (json_string(extra, "tool_choice", &choice, e) < 0)
 		choice = "required"; /* an object: one tool by name */
 	if (strcmp(type, "text"))
-		rc = err_set(e, ERR_UNSUPPORTED,
-			     "response_format '%.40s' is not supported by the local engine", type);
+		rc = err_set(
+			e, ERR_UNSUPPORTED,
+			"response_format '%.40s' is not supported by the local engine",
+			type);
 	else if (!strcmp(choice, "required"))
-		rc = err_set(e, ERR_UNSUPPORTED, "tool calls are not supported by the local "
-						 "engine; use a remote model");
+		rc = err_set(e, ERR_UNSUPPORTED,
+			     "tool calls are not supported by the local "
+			     "engine; use a remote model");
 	cJSON_Delete(extra);
 	return rc;
 }
@@ -204,10 +207,11 @@ static int check(const struct request *r, struct err *e)
 {
 	for (int i = 0; i < r->nmessages; i++)
 		if (r->messages[i].raw_json)
-			return err_set(e, ERR_UNSUPPORTED,
-				       "messages[%d] holds more than text (images, tool calls), "
-				       "which the local engine cannot read; use a remote model",
-				       i);
+			return err_set(
+				e, ERR_UNSUPPORTED,
+				"messages[%d] holds more than text (images, tool calls), "
+				"which the local engine cannot read; use a remote model",
+				i);
 	return r->extra_json ? check_extra(r->extra_json, e) : 0;
 }
 
@@ -226,21 +230,27 @@ static int encode(struct buf *b, const struct job *j, const char *model,
 		add_messages(b, r->messages, r->nmessages);
 	} else {
 		buf_adds(b, "\"prompt\":");
-		buf_add_json(b, r->prompt ? r->prompt : "", r->prompt ? strlen(r->prompt) : 0);
+		buf_add_json(b, r->prompt ? r->prompt : "",
+			     r->prompt ? strlen(r->prompt) : 0);
 	}
 	add_sampling(b, &r->sampling);
 	buf_adds(b, "}\n");
 	if (b->len > WIRE_MAX_LINE_BYTES)
-		return err_set(e, ERR_TOO_LARGE, "the prompt has %zu bytes, over the limit of %d",
-			       b->len, WIRE_MAX_LINE_BYTES);
+		return err_set(e, ERR_TOO_LARGE,
+			       "the prompt has %zu bytes, over the limit of %d", b->len,
+			       WIRE_MAX_LINE_BYTES);
 	return 0;
 }
 
-/* Sends it, or sees to it that the failure is told in a later turn. */
+/* Sends it, or sees to it that the failure is told in a later turn.  While the process is
+ * ending, that is its death and not sooner: the owner of the models has to hear of it
+ * first, or a retry would be given the same dead model. */
 static void job_send(struct job *j, struct buf *b)
 {
-	if (engine_send(j->engine, b)) {
-		HASH_ADD(hh, j->engine->jobs, id, sizeof j->id, j);
+	struct engine *e = j->engine;
+
+	if (engine_send(e, b) || (e->state == ENGINE_ENDING && e->child)) {
+		HASH_ADD(hh, e->jobs, id, sizeof j->id, j);
 		j->known = true;
 		return;
 	}
@@ -316,6 +326,7 @@ static int on_finished(struct job *j, const cJSON *line, struct err *e)
 	j->end.type = EVENT_FINISHED;
 	j->end.finished.reason = !strcmp(reason, "length") ? FINISH_LENGTH : FINISH_STOP;
 	j->end.finished.usage = u;
+	j->engine->backoff_ms = 0; /* it works: the next death is a new story */
 	job_end(j);
 	return 0;
 }
@@ -339,7 +350,8 @@ static int on_count(struct job *j, const cJSON *line, struct err *e)
 
 	if (j->kind != JOB_COUNT)
 		return err_set(e, ERR_INVALID, "a prompt does not count");
-	if (get_count(line, "extra", &extra, e) < 0 || json_array(line, "tokens", &list, e) < 0)
+	if (get_count(line, "extra", &extra, e) < 0 ||
+	    json_array(line, "tokens", &list, e) < 0)
 		return -1;
 	if (!list || cJSON_GetArraySize(list) != j->nmessages)
 		return err_set(e, ERR_INVALID, "'tokens' has the wrong length");
@@ -367,7 +379,8 @@ int engine_job_line(struct engine *e, const char *ev, const cJSON *line, struct 
 	int rc = json_int(line, "job", 0, INT64_C(1) << 53, &v, err);
 
 	if (rc <= 0)
-		return rc < 0 ? -1 : err_set(err, ERR_INVALID, "'%.40s' names no job", ev);
+		return rc < 0 ? -1
+			      : err_set(err, ERR_INVALID, "'%.40s' names no job", ev);
 	id = (uint64_t)v;
 	HASH_FIND(hh, e->jobs, &id, sizeof id, j);
 	if (!j)
@@ -416,7 +429,8 @@ static void cancel(struct job *j)
 	if (j->telling)
 		return; /* it is told its end right now and goes after that */
 	if (j->known && !j->ended) {
-		buf_addf(&b, "{\"op\":\"cancel\",\"job\":%llu}\n", (unsigned long long)j->id);
+		buf_addf(&b, "{\"op\":\"cancel\",\"job\":%llu}\n",
+			 (unsigned long long)j->id);
 		engine_send(e, &b);
 	}
 	job_free(j);
@@ -437,8 +451,9 @@ const struct provider_ops engine_provider_ops = {
 	.close = engine_close,
 };
 
-struct engine_count *engine_count(struct engine *e, uint64_t id, const struct message *messages,
-				  int n, engine_count_cb *cb, void *arg)
+struct engine_count *engine_count(struct engine *e, uint64_t id,
+				  const struct message *messages, int n,
+				  engine_count_cb *cb, void *arg)
 {
 	struct job *j = job_new(e, JOB_COUNT);
 	struct buf b = {0};
@@ -446,8 +461,8 @@ struct engine_count *engine_count(struct engine *e, uint64_t id, const struct me
 	j->counted = cb;
 	j->arg = arg;
 	j->nmessages = n;
-	buf_addf(&b, "{\"op\":\"count\",\"job\":%llu,\"model\":%llu,", (unsigned long long)j->id,
-		 (unsigned long long)id);
+	buf_addf(&b, "{\"op\":\"count\",\"job\":%llu,\"model\":%llu,",
+		 (unsigned long long)j->id, (unsigned long long)id);
 	add_messages(&b, messages, n);
 	buf_adds(&b, "}\n");
 	job_send(j, &b);

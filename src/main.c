@@ -35,6 +35,7 @@ int main(int argc, char **argv)
 	struct nearest near = {0};
 
 	signal(SIGPIPE, SIG_IGN); /* a peer that went away is an error of that write, no more */
+	signal(SIGXFSZ, SIG_IGN); /* so is a file at its size limit */
 	if (argc < 2)
 		return help(stderr, CLI_USAGE);
 	if (!strcmp(argv[1], "--version")) {

@@ -77,7 +77,7 @@ _hob() {
 		done
 		_hob_words "$(_hob_names "${words[0]}" ls)" ;;
 	history) _hob_words "$(_hob_names "${words[0]}" history)" ;;
-	pull) _hob_words "$("${words[0]}" pull --list 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
+	pull) _hob_words "$("${words[0]}" pull --list 2>/dev/null | awk '{ print $1 }')" ;;
 	esac
 }
 

@@ -4,6 +4,8 @@
  * a struct of its own that outlives a client who left: abort() only takes the connection away. */
 #include "api/hob.h"
 
+#include <unistd.h>
+
 #include "base/clock.h"
 #include "memory/store.h"
 
@@ -19,7 +21,7 @@ void hob_health(const struct call *call)
 
 	buf_adds(&out, "{\"status\":\"ok\",\"version\":");
 	buf_add_json(&out, a->version ? a->version : "", a->version ? strlen(a->version) : 0);
-	buf_addf(&out, ",\"uptime_s\":%.3f,\"engine\":",
+	buf_addf(&out, ",\"pid\":%d,\"uptime_s\":%.3f,\"engine\":", (int)getpid(),
 		 (double)(clock_mono_ms() - a->started_ms) / 1000.0);
 	buf_add_json(&out, engine, strlen(engine));
 	buf_adds(&out, ",\"memory\":");

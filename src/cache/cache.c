@@ -1,5 +1,5 @@
-/* The cache from outside: who asks for a model, who gives it back, what the loader says, and
- * what can be seen.  Loop thread.  Nothing is decided here, see cache_decide.c. */
+/* The cache from outside: who asks for a model, who gives it back, what the loader says,
+ * and what can be seen.  Loop thread.  Nothing is decided here, see cache_decide.c. */
 #include "cache/cache_impl.h"
 
 #include "base/log.h"
@@ -54,8 +54,10 @@ struct cache_waiter *cache_acquire(struct cache *c, const struct model *m,
 		if (c->closing)
 			err_set(&err, ERR_UNAVAILABLE, "the daemon is stopping");
 		else
-			err_set(&err, ERR_BUSY, "model '%s': %d requests wait already; try again"
-				" later", m->name, c->nwaiters);
+			err_set(&err, ERR_BUSY,
+				"model '%s': %d requests wait already; try again"
+				" later",
+				m->name, c->nwaiters);
 		w = waiter_new(c, NULL, deadline_ms, cb, arg);
 		waiter_refuse(w, &err);
 		return w;
@@ -109,8 +111,8 @@ void cache_loader_loaded(struct cache *c, uint64_t id, const struct cache_info *
 	e->load_deaths = 0;
 	log_info("cache: model '%s' is ready: %.1f MiB, ctx %d, %.0f ms", e->name,
 		 (double)e->bytes / (1 << 20), info->ctx, info->load_ms);
-	/* Larger than promised, and the others cannot make up for it: it leaves again, now
-	 * with a measured size to plan with. */
+	/* Larger than promised, and the others cannot make up for it: it leaves again,
+	 * now with a measured size to plan with. */
 	cache_plan(c, e, e->bytes, false, &p);
 	e->retire = !p.fits;
 	for (int i = 0; i < p.nvictims; i++)
@@ -171,7 +173,8 @@ void cache_loader_died(struct cache *c, const char *why)
 		e->bytes = 0;
 		e->retire = false;
 		if (was_loading && ++e->load_deaths >= 2) {
-			err_set(&err, ERR_UNAVAILABLE, "the engine died while loading it: %s", why);
+			err_set(&err, ERR_UNAVAILABLE,
+				"the engine died while loading it: %s", why);
 			fail(c, e, &err);
 		} else {
 			entry_move(e, CACHE_ABSENT);
@@ -277,7 +280,8 @@ void cache_row(const struct cache *c, int i, struct cache_row *out)
 		.ctx = e->state == CACHE_READY ? e->info.ctx : e->want.ctx,
 		.slots = e->state == CACHE_READY ? e->info.slots : c->parts.slots,
 		.pinned = e->pinned,
-		.idle_ms = now > e->last_used_ms && !e->leases ? now - e->last_used_ms : 0,
+		.idle_ms =
+			now > e->last_used_ms && !e->leases ? now - e->last_used_ms : 0,
 	};
 }
 

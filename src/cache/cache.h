@@ -1,10 +1,11 @@
 /* Which local models are resident: leases, waiters, eviction within a budget of bytes.
  *
- * Loop thread only.  No function here calls back before it returns: all decisions are made in
- * one place, a later turn of the loop (cache_run()).  Each waiter gets exactly one answer, by its
- * deadline at the latest, unless it is cancelled.  A model that was loaded for a waiter is
- * leased to it in the same step.  A leased or pinned model is never evicted; one that is
- * wanted out because somebody has waited CACHE_AGE_MS drains: no new leases, then it goes. */
+ * Loop thread only.  No function here calls back before it returns: all decisions are
+ * made in one place, a later turn of the loop (cache_run()).  Each waiter gets exactly
+ * one answer, by its deadline at the latest, unless it is cancelled.  A model that was
+ * loaded for a waiter is leased to it in the same step.  A leased or pinned model is
+ * never evicted; one that is wanted out because somebody has waited CACHE_AGE_MS drains:
+ * no new leases, then it goes. */
 #ifndef HOB_CACHE_H
 #define HOB_CACHE_H
 
@@ -16,15 +17,16 @@ enum cache_state {
 	CACHE_ABSENT,
 	CACHE_LOADING,
 	CACHE_READY,
-	CACHE_DRAINING,	 /* leased still, but leaves as soon as it is not */
+	CACHE_DRAINING,  /* leased still, but leaves as soon as it is not */
 	CACHE_UNLOADING, /* the engine was told; its bytes count until it answered */
-	CACHE_FAILED,	 /* corrupt: until the file changes; else: until the back-off is over */
+	CACHE_FAILED, /* corrupt: until the file changes; else: until the back-off is over
+		       */
 	CACHE_STATES
 };
 const char *cache_state_name(enum cache_state s);
 
 enum {
-	CACHE_AGE_MS = 5000,	     /* then a waiter may make leased models drain */
+	CACHE_AGE_MS = 5000,         /* then a waiter may make leased models drain */
 	CACHE_BACKOFF_MIN_MS = 1000, /* after a failed load, doubling */
 	CACHE_BACKOFF_MAX_MS = 60000,
 	CACHE_MAX_WAITERS = 1024,
@@ -38,8 +40,8 @@ struct cache_info {
 	double load_ms;
 };
 
-/* Who loads.  Both must answer in a later turn by one of the cache_loader_*() calls below,
- * with the same id; an id is never used twice. */
+/* Who loads.  Both must answer in a later turn by one of the cache_loader_*() calls
+ * below, with the same id; an id is never used twice. */
 struct cache_loader {
 	void (*load)(void *arg, uint64_t id, const char *path, int ctx, int slots);
 	void (*unload)(void *arg, uint64_t id);
@@ -47,7 +49,7 @@ struct cache_loader {
 };
 
 struct cache_parts {
-	uv_loop_t *loop;	       /* NULL: the owner calls cache_run() (tests) */
+	uv_loop_t *loop;               /* NULL: the owner calls cache_run() (tests) */
 	uint64_t (*now_ms)(void *arg); /* NULL: clock_mono_ms() */
 	void *now_arg;
 	uint64_t budget_bytes;
@@ -61,8 +63,8 @@ struct cache_lease;  /* owned by its holder until cache_release() */
 struct cache *cache_new(const struct cache_parts *parts);
 /* Before the first acquire; dispatch_new() does it when there is an engine. */
 void cache_set_loader(struct cache *c, const struct cache_loader *loader);
-/* Waiters are answered ERR_UNAVAILABLE in this call.  The memory is gone when done(arg) is
- * called, in a later turn (at once without a loop).  No lease may be out. */
+/* Waiters are answered ERR_UNAVAILABLE in this call.  The memory is gone when done(arg)
+ * is called, in a later turn (at once without a loop).  No lease may be out. */
 void cache_close(struct cache *c, void (*done)(void *arg), void *arg);
 void cache_set_budget(struct cache *c, uint64_t budget_bytes);
 
@@ -76,7 +78,7 @@ void cache_cancel(struct cache_waiter *w);
 enum cache_state cache_waiter_state(const struct cache_waiter *w);
 
 void cache_release(struct cache_lease *l); /* NULL is fine; a void lease just goes */
-bool cache_lease_valid(const struct cache_lease *l); /* false after the engine died */
+bool cache_lease_valid(const struct cache_lease *l);  /* false after the engine died */
 uint64_t cache_lease_id(const struct cache_lease *l); /* the model's id in the engine */
 const struct cache_info *cache_lease_info(const struct cache_lease *l);
 

@@ -1,9 +1,10 @@
 /* All that the cache decides, in one order: drain, serve, load, and call back last.
  *
- * Loop thread.  The question a reader will ask: why does nothing happen in cache_acquire() or
- * in the loader's answers?  They only record a fact and ask for a turn; cache_run() looks at
- * all facts together.  That leaves no window between "loaded" and "leased" in which
- * somebody else could evict, and no callback that finds the tables half changed. */
+ * Loop thread.  The question a reader will ask: why does nothing happen in
+ * cache_acquire() or in the loader's answers?  They only record a fact and ask for a
+ * turn; cache_run() looks at all facts together.  That leaves no window between "loaded"
+ * and "leased" in which somebody else could evict, and no callback that finds the tables
+ * half changed. */
 #include "cache/cache_impl.h"
 
 #include "base/log.h"
@@ -14,7 +15,8 @@ void entry_unload(struct cache *c, struct entry *e)
 	entry_move(e, CACHE_UNLOADING);
 	e->retire = false;
 	c->evictions++;
-	log_info("cache: model '%s' leaves (%.1f MiB)", e->name, (double)e->bytes / (1 << 20));
+	log_info("cache: model '%s' leaves (%.1f MiB)", e->name,
+		 (double)e->bytes / (1 << 20));
 	c->loader.unload(c->loader.arg, e->id);
 }
 
@@ -22,21 +24,23 @@ static void drain(struct cache *c, struct entry *e)
 {
 	if (e->state == CACHE_READY && e->leases)
 		entry_move(e, CACHE_DRAINING);
-	else if (e->leases == 0 && (e->state == CACHE_READY || e->state == CACHE_DRAINING))
+	else if (e->leases == 0 &&
+		 (e->state == CACHE_READY || e->state == CACHE_DRAINING))
 		entry_unload(c, e);
 }
 
-/* Plans room for `needs_bytes` beside everybody but `self`.  What is on its way out counts as
- * gone; whether it is gone already is asked by room_now(). */
+/* Plans room for `needs_bytes` beside everybody but `self`.  What is on its way out
+ * counts as gone; whether it is gone already is asked by room_now(). */
 void cache_plan(const struct cache *c, const struct entry *self, uint64_t needs_bytes,
-		 bool ignore_leases, struct policy_plan *p)
+		bool ignore_leases, struct policy_plan *p)
 {
 	struct policy_entry list[POLICY_MAX_ENTRIES];
 
 	for (int i = 0; i < c->nentries; i++) {
 		const struct entry *e = c->entries[i];
 		bool leaving = e->state == CACHE_UNLOADING || e->state == CACHE_DRAINING;
-		bool gone = !entry_resident(e) || e == self || e->state == CACHE_UNLOADING;
+		bool gone =
+			!entry_resident(e) || e == self || e->state == CACHE_UNLOADING;
 
 		list[i] = (struct policy_entry){
 			.bytes = gone ? 0 : e->bytes,
@@ -55,7 +59,8 @@ static bool room_now(const struct cache *c, uint64_t needs_bytes)
 {
 	uint64_t used = cache_used(c);
 
-	return used <= c->parts.budget_bytes && needs_bytes <= c->parts.budget_bytes - used;
+	return used <= c->parts.budget_bytes &&
+	       needs_bytes <= c->parts.budget_bytes - used;
 }
 
 /* The budget shrank, or a load was larger than promised: idle ones leave. */
@@ -98,8 +103,8 @@ static void start_load(struct cache *c, struct entry *e, uint64_t bytes)
 }
 
 enum attempt {
-	ATTEMPT_DONE, /* it loads now, or its waiters were refused */
-	ATTEMPT_ROOM, /* its victims are on their way out */
+	ATTEMPT_DONE,   /* it loads now, or its waiters were refused */
+	ATTEMPT_ROOM,   /* its victims are on their way out */
 	ATTEMPT_BLOCKED /* too much is leased */
 };
 
@@ -109,8 +114,8 @@ static void refuse(struct cache *c, struct entry *e, const struct policy_plan *p
 	struct err err;
 
 	policy_text(p, text, sizeof text);
-	err_set(&err, ERR_MEMORY, "load '%s': %s (budget %.2f GiB, pinned models stay)", e->name,
-		text, (double)c->parts.budget_bytes / (1 << 30));
+	err_set(&err, ERR_MEMORY, "load '%s': %s (budget %.2f GiB, pinned models stay)",
+		e->name, text, (double)c->parts.budget_bytes / (1 << 30));
 	answer_all(c, e, &err);
 }
 
@@ -146,13 +151,14 @@ static bool first_of_its_entry(const struct cache *c, const struct cache_waiter 
 {
 	const struct cache_waiter *o;
 
-	TAILQ_FOREACH (o, &c->waiting, link)
-		if (o->entry == w->entry)
-			return o == w;
+	TAILQ_FOREACH(o, &c->waiting, link)
+	if (o->entry == w->entry)
+		return o == w;
 	return false;
 }
 
-/* In the order of the oldest waiters; one that lacks room lets others pass until it is aged. */
+/* In the order of the oldest waiters; one that lacks room lets others pass until it is
+ * aged. */
 static void load_next(struct cache *c, uint64_t now)
 {
 	struct cache_waiter *w, *next;
@@ -218,7 +224,8 @@ static void answer_failed(struct cache_waiter *w, uint64_t now)
 	struct err err = e->error;
 
 	if (e->retry_ms == UINT64_MAX)
-		err_set(&err, err.code, "load '%s': %.380s (not tried again until the file changes)",
+		err_set(&err, err.code,
+			"load '%s': %.380s (not tried again until the file changes)",
 			e->name, e->error.text);
 	else
 		err_set(&err, err.code, "load '%s': %.380s (next try in %.0f s)", e->name,
@@ -235,7 +242,8 @@ static void answer_timeout(struct cache_waiter *w, uint64_t now)
 	struct err err;
 
 	if (e->state == CACHE_LOADING) {
-		err_set(&err, ERR_TIMEOUT, "model '%s': still loading after %.1f s; try again later",
+		err_set(&err, ERR_TIMEOUT,
+			"model '%s': still loading after %.1f s; try again later",
 			e->name, waited_s);
 	} else {
 		cache_plan(w->cache, e, entry_needs(w->cache, e), false, &p);
@@ -283,7 +291,8 @@ static uint64_t next_due(const struct cache *c, uint64_t now)
 	const struct cache_waiter *w;
 	uint64_t due = UINT64_MAX;
 
-	TAILQ_FOREACH (w, &c->waiting, link) {
+	TAILQ_FOREACH(w, &c->waiting, link)
+	{
 		uint64_t age_ms = w->since_ms + CACHE_AGE_MS;
 
 		if (w->deadline_ms < due)

@@ -1,9 +1,9 @@
-/* The entries of the cache: one for each name that was ever asked for, its file's identity, its
- * state, its size, and the leases on it.  Loop thread.
+/* The entries of the cache: one for each name that was ever asked for, its file's
+ * identity, its state, its size, and the leases on it.  Loop thread.
  *
- * The question a reader will ask: why two identities.  `want` is what the latest request asked
- * for, `have` is what was loaded; a file that is replaced under a running model makes them
- * differ, and then the old one drains before the new one loads. */
+ * The question a reader will ask: why two identities.  `want` is what the latest request
+ * asked for, `have` is what was loaded; a file that is replaced under a running model
+ * makes them differ, and then the old one drains before the new one loads. */
 #include "cache/cache_impl.h"
 
 #include "base/clock.h"
@@ -11,8 +11,8 @@
 static const struct sm_state cache_states[CACHE_STATES] = {
 	[CACHE_ABSENT] = {"absent", SM_TO(CACHE_LOADING)},
 	/* to absent: the engine died */
-	[CACHE_LOADING] = {"loading",
-			   SM_TO(CACHE_READY) | SM_TO(CACHE_FAILED) | SM_TO(CACHE_ABSENT)},
+	[CACHE_LOADING] = {"loading", SM_TO(CACHE_READY) | SM_TO(CACHE_FAILED) |
+					      SM_TO(CACHE_ABSENT)},
 	[CACHE_READY] = {"ready", SM_TO(CACHE_DRAINING) | SM_TO(CACHE_UNLOADING) |
 					  SM_TO(CACHE_ABSENT)},
 	/* back to ready: whoever wanted the room has gone */
@@ -41,8 +41,8 @@ void entry_move(struct entry *e, enum cache_state next)
 	sm_move(cache_states, what, &e->state, next);
 }
 
-void identity_set(struct identity *id, const char *path, uint64_t bytes,
-			 int64_t mtime_ms, int ctx)
+void identity_set(struct identity *id, const char *path, uint64_t bytes, int64_t mtime_ms,
+		  int ctx)
 {
 	char *copy = xstrdup(path ? path : "");
 
@@ -144,7 +144,8 @@ static uint64_t estimate(const struct cache *c, const struct identity *id)
 
 uint64_t entry_needs(const struct cache *c, const struct entry *e)
 {
-	if (e->measured_bytes && identity_same(&e->have, &e->want) && e->want.ctx <= e->have.ctx)
+	if (e->measured_bytes && identity_same(&e->have, &e->want) &&
+	    e->want.ctx <= e->have.ctx)
 		return e->measured_bytes;
 	return estimate(c, &e->want);
 }

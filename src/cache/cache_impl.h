@@ -16,12 +16,12 @@ struct identity {
 };
 
 struct entry {
-	char *name; /* owned */
+	char *name;           /* owned */
 	struct identity want; /* as of the latest acquire */
 	struct identity have; /* as of the latest load, or its attempt */
 	unsigned state;
-	uint64_t id; /* in the engine, of the latest load */
-	uint64_t bytes;		 /* promised or measured; 0 when not resident */
+	uint64_t id;             /* in the engine, of the latest load */
+	uint64_t bytes;          /* promised or measured; 0 when not resident */
 	uint64_t measured_bytes; /* of `have`, 0 before its first load */
 	struct cache_info info;
 	uint64_t last_used_ms;
@@ -65,7 +65,7 @@ struct cache {
 	int nentries;
 	struct waiter_list waiting, answered;
 	int nwaiters;
-	struct entry *loading;	 /* at most one at a time, or NULL */
+	struct entry *loading;   /* at most one at a time, or NULL */
 	struct entry *drain_for; /* the one that others drain for, or NULL */
 	uint64_t next_id;
 	uint64_t loads, load_failures, evictions, hits;
@@ -79,7 +79,8 @@ uint64_t cache_now(const struct cache *c);
 void entry_move(struct entry *e, enum cache_state next);
 void identity_set(struct identity *id, const char *path, uint64_t bytes, int64_t mtime_ms,
 		  int ctx); /* copies the path */
-bool identity_same(const struct identity *a, const struct identity *b); /* the same file */
+bool identity_same(const struct identity *a,
+		   const struct identity *b); /* the same file */
 bool entry_stale(const struct entry *e);    /* what is loaded is not what is asked for */
 bool entry_resident(const struct entry *e); /* its bytes count */
 void entry_free(struct entry *e);

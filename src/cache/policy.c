@@ -1,18 +1,18 @@
 /* The eviction policy: least recently used first, as few victims as will do.
  *
- * Pure: the loop thread calls it, tests call it without any model.  The question a reader will
- * ask: why a second pass.  Going by age alone may take a small old model and then a large one
- * that alone would have been enough; the second pass gives back whoever was not needed,
- * the most recently used first. */
+ * Pure: the loop thread calls it, tests call it without any model.  The question a reader
+ * will ask: why a second pass.  Going by age alone may take a small old model and then a
+ * large one that alone would have been enough; the second pass gives back whoever was not
+ * needed, the most recently used first. */
 #include "cache/policy.h"
-
 
 static bool may_go(const struct policy_entry *e)
 {
 	return e->movable && e->leases == 0 && !e->pinned && e->bytes > 0;
 }
 
-/* Sizes of files that somebody else wrote: sums of 256 of them do not wrap in 128 bits. */
+/* Sizes of files that somebody else wrote: sums of 256 of them do not wrap in 128 bits.
+ */
 typedef unsigned __int128 wide;
 
 static uint64_t narrow(wide v)
@@ -33,7 +33,8 @@ static int oldest(const struct policy_entry *entries, int n, const bool *taken)
 	return best;
 }
 
-static void give_back(struct policy_plan *p, const struct policy_entry *entries, wide surplus)
+static void give_back(struct policy_plan *p, const struct policy_entry *entries,
+		      wide surplus)
 {
 	for (int i = p->nvictims - 1; i >= 0; i--) {
 		uint64_t bytes = entries[p->victims[i]].bytes;
@@ -64,7 +65,8 @@ void policy_plan(const struct policy_entry *entries, int n, uint64_t budget_byte
 	p->idle_bytes = narrow(idle);
 	p->free_bytes = used < budget_bytes ? narrow(budget_bytes - used) : 0;
 	p->fits_when_idle = stuck + needs_bytes <= budget_bytes;
-	/* What is over the budget already has to go as well, before anything is gained. */
+	/* What is over the budget already has to go as well, before anything is gained.
+	 */
 	while (used + needs_bytes > room) {
 		int i = oldest(entries, n, taken);
 

@@ -1,8 +1,9 @@
 /* Which models leave so that another fits: a pure function of the ledger.
  *
- * Least recently used goes first; a leased or pinned model never goes.  The set is minimal:
- * no member could be left out.  On equal ages the lower index goes first, so the same ledger
- * gives the same plan.  Nothing here allocates for the caller, waits or looks at a clock. */
+ * Least recently used goes first; a leased or pinned model never goes.  The set is
+ * minimal: no member could be left out.  On equal ages the lower index goes first, so the
+ * same ledger gives the same plan.  Nothing here allocates for the caller, waits or looks
+ * at a clock. */
 #ifndef HOB_POLICY_H
 #define HOB_POLICY_H
 
@@ -14,17 +15,19 @@ struct policy_entry {
 	uint64_t bytes; /* resident now, or promised to a load under way */
 	int leases;
 	bool pinned;
-	bool movable; /* its state lets it go: ready, not loading and not on its way out */
+	bool movable; /* its state lets it go: ready, not loading and not on its way out
+		       */
 	uint64_t last_used_ms;
 };
 
 struct policy_plan {
-	bool fits;	       /* room enough once the victims are gone */
-	bool fits_when_idle;   /* would fit if every unpinned lease ended: waiting makes sense */
+	bool fits;           /* room enough once the victims are gone */
+	bool fits_when_idle; /* would fit if every unpinned lease ended: waiting makes
+				sense */
 	uint64_t needs_bytes;
-	uint64_t free_bytes;   /* of the budget, before anybody leaves */
-	uint64_t idle_bytes;   /* of all that may be evicted now */
-	int nvictims;	       /* 0 when it does not fit */
+	uint64_t free_bytes;             /* of the budget, before anybody leaves */
+	uint64_t idle_bytes;             /* of all that may be evicted now */
+	int nvictims;                    /* 0 when it does not fit */
 	int victims[POLICY_MAX_ENTRIES]; /* indices into entries, in the order to evict */
 };
 

@@ -20,6 +20,8 @@
 
 #include "cli/interrupt.h"
 
+enum { CTRL_D = 4 };
+
 struct lines {
 	EditLine *edit;     /* owned; NULL: plain reading */
 	History *history;   /* owned, with edit */
@@ -27,6 +29,7 @@ struct lines {
 	const char *prompt; /* borrowed, while reading */
 	struct buf pending; /* read but not delivered yet (plain) */
 	bool is_tty, ended;
+	bool at_start;       /* no key of this line has been read */
 	lines_word_fn *word; /* for Tab, or NULL */
 	void *word_arg;
 };
@@ -132,7 +135,10 @@ static int read_key(EditLine *edit, wchar_t *out)
 		}
 		have++;
 		if (utf8proc_iterate(bytes, have, &c) > 0) {
-			*out = (wchar_t)c;
+			/* Linux keeps a Ctrl-D typed while an answer came (the terminal
+			 * was in line mode) as a NUL. */
+			*out = !c && l->at_start ? CTRL_D : (wchar_t)c;
+			l->at_start = false;
 			return 1;
 		}
 		if (have == 4 || bytes[0] < 0xC2)
@@ -274,6 +280,7 @@ static enum lines_result read_edited(struct lines *l, struct buf *out)
 	int n = 0;
 
 	resumed = resized = 0;
+	l->at_start = true;
 	el_resize(l->edit); /* it may have changed while an answer came */
 	line = el_gets(l->edit, &n);
 	if (interrupt_pending()) {

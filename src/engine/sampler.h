@@ -10,11 +10,12 @@
 
 #include "base/base.h"
 
-/* When not given: OpenAI's documented defaults, no filter. */
-#define SAMPLER_DEFAULT_TEMPERATURE 1.0f
-#define SAMPLER_DEFAULT_TOP_P       1.0f
-#define SAMPLER_DEFAULT_MIN_P       0.0f
-#define SAMPLER_DEFAULT_TOP_K       0
+/* When not given: the values that llama.cpp documents for its sampling options, which small models
+ * need; OpenAI's 1.0 without a filter makes them ramble. */
+#define SAMPLER_DEFAULT_TEMPERATURE 0.8f
+#define SAMPLER_DEFAULT_TOP_P       0.95f
+#define SAMPLER_DEFAULT_MIN_P       0.05f
+#define SAMPLER_DEFAULT_TOP_K       40
 #define SAMPLER_MAX_TEMPERATURE     100.0f
 
 struct sampler_params {

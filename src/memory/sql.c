@@ -95,9 +95,11 @@ static const char *const sql_text[SQL_NR] = {
 	[SQL_FTS_MERGE] = "INSERT INTO message_fts (message_fts, rank) VALUES ('merge', 200)",
 };
 
+/* SQLite 3.40 forgets the system's errno on some ways out of a write, so this thread's own, cleared
+ * before each step, is asked too. */
 static enum err_code code_of(sqlite3 *db, int rc)
 {
-	int sys = db ? sqlite3_system_errno(db) : 0;
+	int own = errno, kept = db ? sqlite3_system_errno(db) : 0, sys = kept ? kept : own;
 
 	switch (rc & 0xff) {
 	case SQLITE_FULL: return ERR_DISK_FULL;
@@ -212,6 +214,7 @@ int sql_step(struct sql *q, sqlite3_stmt *st, struct err *e)
 
 	if (!st)
 		return err_set(e, ERR_UNSUPPORTED, "the conversation store was written by a newer hob");
+	errno = 0;
 	rc = sqlite3_step(st);
 	if (rc == SQLITE_ROW)
 		return 1;

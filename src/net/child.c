@@ -1,10 +1,10 @@
 /* One child process on a socketpair: bytes out, bytes in, and one exit.
  *
- * Loop thread.  Three libuv handles are embedded (process, pipe, timer); the exit callback
- * comes from the last of their close callbacks, so the owner never sees data after it.  The
- * question a reader will ask: why wait for both the exit and the end of file.  The last
- * lines of a dying process are still in the socket when SIGCHLD arrives, and a process that
- * closed its output but lives on is of no use: it gets killed. */
+ * Loop thread.  Three libuv handles are embedded (process, pipe, timer); the exit
+ * callback comes from the last of their close callbacks, so the owner never sees data
+ * after it.  The question a reader will ask: why wait for both the exit and the end of
+ * file.  The last lines of a dying process are still in the socket when SIGCHLD arrives,
+ * and a process that closed its output but lives on is of no use: it gets killed. */
 #include "net/child.h"
 
 #include <signal.h>
@@ -13,8 +13,8 @@
 
 enum {
 	READ_BYTES = 64 << 10,
-	AFTER_EXIT_MS = 500,  /* for the end of file; a grandchild may hold the socket */
-	AFTER_EOF_MS = 1000,  /* for the exit */
+	AFTER_EXIT_MS = 500, /* for the end of file; a grandchild may hold the socket */
+	AFTER_EOF_MS = 1000, /* for the exit */
 };
 
 enum { CHILD_RUNNING, CHILD_HALF, CHILD_CLOSING };
@@ -75,7 +75,8 @@ static void on_timer(uv_timer_t *t)
 		uv_process_kill(&c->process, SIGKILL);
 }
 
-/* Exit or end of file: the second of them closes, the first sets a limit for the second. */
+/* Exit or end of file: the second of them closes, the first sets a limit for the second.
+ */
 static void half_done(struct child *c)
 {
 	if (c->state == CHILD_CLOSING)
@@ -140,14 +141,15 @@ static int start(struct child *c, uv_loop_t *loop, char *const *argv, int theirs
 	int rc = uv_spawn(loop, &c->process, &options);
 
 	if (rc < 0)
-		return err_set(e, ERR_UNAVAILABLE, "start '%s': %s", argv[0], uv_strerror(rc));
+		return err_set(e, ERR_UNAVAILABLE, "start '%s': %s", argv[0],
+			       uv_strerror(rc));
 	c->spawned = true;
 	uv_read_start((uv_stream_t *)&c->pipe, on_alloc, on_read);
 	return 0;
 }
 
-struct child *child_spawn(uv_loop_t *loop, char *const *argv, const struct child_events *ev,
-			  void *arg, struct err *e)
+struct child *child_spawn(uv_loop_t *loop, char *const *argv,
+			  const struct child_events *ev, void *arg, struct err *e)
 {
 	struct child *c;
 	uv_os_sock_t fds[2];

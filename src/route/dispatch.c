@@ -1,11 +1,11 @@
 /* One job for each prompt, from the request to its terminal event.
  *
- * Loop thread.  The steps are functions that start one wait each; the answers of cache, store,
- * engine and provider come back here and start the next.  job_end() is the one way out for
- * success and failure, dispatch_cancel() the other.  The question a reader will ask: why
- * is a job's memory not freed at once.  The store cannot be told to forget an answer that
- * it owes, and its timer closes in a later turn: both hold a reference, and a job in state
- * DONE ignores whatever comes. */
+ * Loop thread.  The steps are functions that start one wait each; the answers of cache,
+ * store, engine and provider come back here and start the next.  job_end() is the one way
+ * out for success and failure, dispatch_cancel() the other.  The question a reader will
+ * ask: why is a job's memory not freed at once.  The store cannot be told to forget an
+ * answer that it owes, and its timer closes in a later turn: both hold a reference, and a
+ * job in state DONE ignores whatever comes. */
 #include "route/dispatch_impl.h"
 
 #include <inttypes.h>
@@ -19,7 +19,8 @@ static const struct sm_state job_states[JOB_STATES] = {
 	[JOB_HISTORY] = {"history", SM_TO(JOB_LEASE) | SM_TO(JOB_BEGIN) | SM_TO(JOB_RUN) |
 					    SM_TO(JOB_DONE)},
 	[JOB_LEASE] = {"lease", SM_TO(JOB_LEASE) | SM_TO(JOB_COUNT) | SM_TO(JOB_BEGIN) |
-					SM_TO(JOB_RUN) | SM_TO(JOB_END) | SM_TO(JOB_DONE)},
+					SM_TO(JOB_RUN) | SM_TO(JOB_END) |
+					SM_TO(JOB_DONE)},
 	[JOB_COUNT] = {"count", SM_TO(JOB_BEGIN) | SM_TO(JOB_DONE)},
 	[JOB_BEGIN] = {"begin", SM_TO(JOB_RUN) | SM_TO(JOB_LEASE) | SM_TO(JOB_END) |
 					SM_TO(JOB_DONE)},
@@ -79,7 +80,8 @@ static void stop(struct dispatch_job *j)
 	uv_timer_stop(&j->timer);
 }
 
-/* The last of it; the memory stays until the timer is closed and the store has answered. */
+/* The last of it; the memory stays until the timer is closed and the store has answered.
+ */
 static void done(struct dispatch_job *j)
 {
 	job_move(j, JOB_DONE);
@@ -145,12 +147,15 @@ static struct provider *find_provider(const struct dispatch *d, struct str name)
 static int resolve_remote(struct dispatch_job *j, const char *slash, struct err *e)
 {
 	if (!slash[1])
-		return err_set(e, ERR_MODEL, "model '%.100s': a model's name is missing after '/'",
+		return err_set(e, ERR_MODEL,
+			       "model '%.100s': a model's name is missing after '/'",
 			       j->r->model);
 	if (j->r->is_private)
 		return err_set(e, ERR_FORBIDDEN,
-			       "model '%.100s' is remote, and the request is private: it must not "
-			       "leave this machine", j->r->model);
+			       "model '%.100s' is remote, and the request is private: it "
+			       "must not "
+			       "leave this machine",
+			       j->r->model);
 	j->upstream = slash + 1;
 	j->model = xstrdup(j->r->model);
 	return 0;
@@ -161,9 +166,10 @@ static int no_such_model(const struct dispatch_job *j, const char *name, struct 
 	const char *near = models_nearest(j->d->parts.models, name);
 
 	if (near)
-		return err_set(e, ERR_MODEL, "no model '%.150s'; did you mean '%.150s'?", name,
-			       near);
-	return err_set(e, ERR_MODEL, "no model '%.150s'; 'hob ls' lists those there are", name);
+		return err_set(e, ERR_MODEL, "no model '%.150s'; did you mean '%.150s'?",
+			       name, near);
+	return err_set(e, ERR_MODEL, "no model '%.150s'; 'hob ls' lists those there are",
+		       name);
 }
 
 static int resolve(struct dispatch_job *j, struct err *e)
@@ -172,15 +178,17 @@ static int resolve(struct dispatch_job *j, struct err *e)
 	const struct model *m;
 
 	if (slash) {
-		j->provider = find_provider(j->d, (struct str){name, (size_t)(slash - name)});
+		j->provider =
+			find_provider(j->d, (struct str){name, (size_t)(slash - name)});
 		if (j->provider)
 			return resolve_remote(j, slash, e);
 	}
 	if (!name[0] || !strcmp(name, "default")) {
 		m = models_default(j->d->parts.models);
 		if (!m)
-			return err_set(e, ERR_MODEL, "there is no model yet; get one with "
-						     "'hob pull smollm2:135m'");
+			return err_set(e, ERR_MODEL,
+				       "there is no model yet; get one with "
+				       "'hob pull smollm2:135m'");
 	} else {
 		m = models_find(j->d->parts.models, name);
 		if (!m)
@@ -219,7 +227,8 @@ static struct model as_of_now(const struct model *m)
 
 	if (stat(m->path, &st) == 0) {
 		now.bytes = (uint64_t)st.st_size;
-		now.mtime_ms = (int64_t)st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000;
+		now.mtime_ms =
+			(int64_t)st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000;
 	}
 	return now;
 }
@@ -246,8 +255,9 @@ static void tell_waiting(struct dispatch_job *j)
 {
 	struct event ev = {.type = EVENT_PROGRESS};
 
-	ev.progress.stage = cache_waiter_state(j->waiter) == CACHE_LOADING ? PROGRESS_LOADING
-									  : PROGRESS_QUEUED;
+	ev.progress.stage = cache_waiter_state(j->waiter) == CACHE_LOADING
+				    ? PROGRESS_LOADING
+				    : PROGRESS_QUEUED;
 	job_wait(j, PROGRESS_MS);
 	if (!j->paused)
 		j->out->event(j->out, &ev);
@@ -264,7 +274,8 @@ static void tell_started(struct dispatch_job *j, const struct event *from)
 		return;
 	j->told_started = true;
 	snprintf(reason, sizeof reason, "%s%s%s",
-		 j->upstream ? "the model's name is a remote provider's" : "a local model",
+		 j->upstream ? "the model's name is a remote provider's"
+			     : "a local model",
 		 j->note[0] ? "; " : "", j->note);
 	ev.started.model = j->model;
 	if (from->type == EVENT_STARTED && from->started.model && j->upstream)
@@ -315,22 +326,27 @@ static void on_output(struct dispatch_job *j, const struct event *ev)
 /* The engine died, and nothing was shown yet: once more, with a fresh lease. */
 static bool may_retry(const struct dispatch_job *j, const struct err *e)
 {
-	return !j->upstream && e->code == ERR_UNAVAILABLE && !j->committed && j->retries == 0;
+	return !j->upstream && e->code == ERR_UNAVAILABLE && !j->committed &&
+	       j->retries == 0;
+}
+
+static void retry(struct dispatch_job *j, const struct err *why)
+{
+	j->retries++;
+	j->d->stats.retried++;
+	log_info("request %s: %s; tried once more", j->r->id, why->text);
+	cache_release(j->lease);
+	j->lease = NULL;
+	job_lease(j);
 }
 
 static void on_failed(struct dispatch_job *j, const struct event *ev)
 {
 	j->run = NULL;
-	if (!may_retry(j, &ev->failed)) {
+	if (may_retry(j, &ev->failed))
+		retry(j, &ev->failed);
+	else
 		job_end(j, ev);
-		return;
-	}
-	j->retries++;
-	j->d->stats.retried++;
-	log_info("request %s: %s; tried once more", j->r->id, ev->failed.text);
-	cache_release(j->lease);
-	j->lease = NULL;
-	job_lease(j);
 }
 
 static void on_event(struct event_sink *sink, const struct event *ev)
@@ -371,7 +387,16 @@ void job_run(struct dispatch_job *j)
 {
 	char id[24];
 	const char *name = j->upstream;
+	struct err gone;
 
+	if (!name && !cache_lease_valid(j->lease)) {
+		err_set(&gone, ERR_UNAVAILABLE, "the engine died; restarting");
+		if (may_retry(j, &gone))
+			retry(j, &gone);
+		else
+			job_fail(j, &gone);
+		return;
+	}
 	job_move(j, JOB_RUN);
 	j->prepared = true;
 	j->sent = *j->r;
@@ -392,7 +417,8 @@ void job_run(struct dispatch_job *j)
 	job_wait(j, PROGRESS_MS);
 }
 
-/* Remote providers have deadlines of their own; a client's own deadline counts everywhere. */
+/* Remote providers have deadlines of their own; a client's own deadline counts
+ * everywhere. */
 static void check_first_token(struct dispatch_job *j)
 {
 	struct err e;
@@ -403,8 +429,9 @@ static void check_first_token(struct dispatch_job *j)
 		job_wait(j, PROGRESS_MS);
 		return;
 	}
-	err_set(&e, ERR_TIMEOUT, "model '%.150s': no first token within %.1f s; try again later",
-		j->model, (double)(clock_mono_ms() - j->start_ms) / 1000);
+	err_set(&e, ERR_TIMEOUT,
+		"model '%.150s': no first token within %.1f s; try again later", j->model,
+		(double)(clock_mono_ms() - j->start_ms) / 1000);
 	job_fail(j, &e);
 }
 
@@ -472,7 +499,8 @@ struct dispatch_job *dispatch_start(struct dispatch *d, struct request *r,
 	j->start_ms = clock_mono_ms();
 	j->deadline_ms = r->deadline_ms;
 	if (!j->deadline_ms)
-		j->deadline_ms = j->start_ms + (uint64_t)d->parts.config->queue_timeout_ms;
+		j->deadline_ms =
+			j->start_ms + (uint64_t)d->parts.config->queue_timeout_ms;
 	uv_timer_init(d->parts.loop, &j->timer);
 	j->timer.data = j;
 	j->refs = 1;
@@ -488,7 +516,8 @@ void dispatch_cancel(struct dispatch_job *j)
 	if (j->state == JOB_DONE)
 		return; /* by the sink, while it is told the end */
 	stop(j);
-	/* In END the answer is complete, and its commit is on its way: it stays as it is. */
+	/* In END the answer is complete, and its commit is on its way: it stays as it is.
+	 */
 	if (j->state != JOB_END) {
 		j->was_cancelled = true;
 		err_set(&j->end.failed, ERR_CANCELLED, "cancelled");

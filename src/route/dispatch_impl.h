@@ -9,9 +9,9 @@
 
 enum {
 	DISPATCH_MAX_JOBS = 1024,
-	STORE_WAIT_MS = 5000,	/* then the answer goes on without memory */
-	STORE_END_MS = 10000,	/* then the client is told without the commit */
-	COUNT_WAIT_MS = 10000,	/* then tokens are guessed */
+	STORE_WAIT_MS = 5000,    /* then the answer goes on without memory */
+	STORE_END_MS = 10000,    /* then the client is told without the commit */
+	COUNT_WAIT_MS = 10000,   /* then tokens are guessed */
 	PROGRESS_FIRST_MS = 100, /* a resident model is leased long before */
 	PROGRESS_MS = 1000,
 	PARTIAL_MS = 2000,
@@ -42,32 +42,35 @@ struct dispatch_job {
 	int refs; /* the timer, and each answer that the store owes us */
 	uv_timer_t timer;
 	bool paused;
-	uint64_t start_ms, deadline_ms, first_ms; /* first_ms: of the first text, 0 = none */
+	uint64_t start_ms, deadline_ms,
+		first_ms; /* first_ms: of the first text, 0 = none */
 
 	/* where it runs */
-	char *model;		   /* owned: its name for people and the store */
+	char *model;               /* owned: its name for people and the store */
 	struct provider *provider; /* borrowed */
-	const char *upstream;	   /* in r->model: the provider's own name, or NULL = local */
+	const char *upstream; /* in r->model: the provider's own name, or NULL = local */
 	struct cache_waiter *waiter;
 	struct cache_lease *lease; /* owned */
 	struct engine_count *count;
 	struct job *run;
 	struct event_sink in; /* the provider's events come here */
-	struct request sent;  /* what the provider borrows: r with other messages; not owned */
+	struct request
+		sent; /* what the provider borrows: r with other messages; not owned */
 	bool prepared, told_started, committed;
 	int retries;
 
 	/* memory */
-	char *conversation; /* owned; NULL: not remembered */
-	char note[200];	    /* why not, for `reason` */
+	char *conversation;      /* owned; NULL: not remembered */
+	char note[200];          /* why not, for `reason` */
 	struct message *history; /* owned, with its texts */
 	int nhistory;
-	struct message *messages; /* owned array of borrowed texts: history and new ones */
+	struct message
+		*messages; /* owned array of borrowed texts: history and new ones */
 	int nmessages;
 	int first_new; /* of r->messages: those before it are in the history already */
 	int kept, dropped;
 	bool begin_due; /* store_turn_begin() was called and has not answered */
-	int64_t turn; /* 0 = none open */
+	int64_t turn;   /* 0 = none open */
 	struct buf answer;
 	size_t saved_bytes;
 	uint64_t saved_ms;
@@ -87,7 +90,8 @@ struct dispatch {
 
 /* dispatch.c */
 void job_move(struct dispatch_job *j, enum job_state next);
-void job_wait(struct dispatch_job *j, uint64_t ms); /* the timer; what it means is the state's */
+void job_wait(struct dispatch_job *j,
+	      uint64_t ms); /* the timer; what it means is the state's */
 void job_unref(struct dispatch_job *j);
 void job_lease(struct dispatch_job *j);
 void job_run(struct dispatch_job *j);

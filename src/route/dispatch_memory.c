@@ -1,9 +1,9 @@
 /* The part of a job that remembers: read the path, fit it, open the turn, save, close it.
  *
- * Loop thread.  Memory never blocks or fails an answer: whatever the store cannot do ends in
- * memory_off(), and the client is told by `reason`.  The one exception is a conversation that
- * does not exist: that is the client's mistake, and guessing would start another one
- * silently. */
+ * Loop thread.  Memory never blocks or fails an answer: whatever the store cannot do ends
+ * in memory_off(), and the client is told by `reason`.  The one exception is a
+ * conversation that does not exist: that is the client's mistake, and guessing would
+ * start another one silently. */
 #include "route/dispatch_impl.h"
 
 #include "base/clock.h"
@@ -14,7 +14,8 @@ bool memory_wanted(struct dispatch_job *j)
 	if (!j->r->conversation)
 		return false;
 	if (!j->r->is_chat)
-		snprintf(j->note, sizeof j->note, "not remembered: raw completions are not");
+		snprintf(j->note, sizeof j->note,
+			 "not remembered: raw completions are not");
 	else if (!j->store)
 		snprintf(j->note, sizeof j->note, "not remembered: memory is off");
 	return !j->note[0];
@@ -211,7 +212,8 @@ static void on_end(void *arg, const struct err *e)
 	job_unref(j);
 }
 
-static void on_begin(void *arg, const struct err *e, const char *conversation, int64_t turn)
+static void on_begin(void *arg, const struct err *e, const char *conversation,
+		     int64_t turn)
 {
 	struct dispatch_job *j = arg;
 
@@ -257,7 +259,8 @@ void memory_partial(struct dispatch_job *j, bool due)
 	if (!j->turn || j->answer.len == j->saved_bytes)
 		return;
 	now = clock_mono_ms();
-	if (due ? now - j->saved_ms < PARTIAL_MS : j->answer.len - j->saved_bytes < PARTIAL_BYTES)
+	if (due ? now - j->saved_ms < PARTIAL_MS
+		: j->answer.len - j->saved_bytes < PARTIAL_BYTES)
 		return;
 	store_turn_partial(j->store, j->turn, j->answer.data, j->answer.len);
 	j->saved_bytes = j->answer.len;
@@ -269,7 +272,9 @@ bool memory_end(struct dispatch_job *j)
 	bool ok = j->end.type == EVENT_FINISHED && !j->was_cancelled;
 	const struct usage *u = ok ? &j->end.finished.usage : NULL;
 	struct store_turn_end end = {
-		.status = j->was_cancelled ? "cancelled" : ok ? "done" : "error",
+		.status = j->was_cancelled ? "cancelled"
+			  : ok             ? "done"
+					   : "error",
 		.text = j->answer.data ? j->answer.data : "",
 		.len = j->answer.len,
 		.error = ok ? NULL : j->end.failed.text,

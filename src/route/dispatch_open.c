@@ -4,7 +4,8 @@
 
 /* ---- the cache's loader is the engine */
 
-static void on_loaded(void *arg, uint64_t id, const struct engine_loaded *m, const struct err *e)
+static void on_loaded(void *arg, uint64_t id, const struct engine_loaded *m,
+		      const struct err *e)
 {
 	struct cache *cache = arg;
 	struct cache_info info;
@@ -116,10 +117,11 @@ static void add_row(struct buf *out, const struct cache_row *r, bool first)
 	buf_adds(out, first ? "{\"name\":" : ",{\"name\":");
 	buf_add_json(out, r->name, strlen(r->name));
 	buf_addf(out,
-		 ",\"state\":\"%s\",\"bytes\":%llu,\"leases\":%d,\"waiters\":%d,\"ctx\":%d,"
+		 ",\"state\":\"%s\",\"bytes\":%llu,\"leases\":%d,\"waiters\":%d,\"ctx\":%"
+		 "d,"
 		 "\"slots\":%d,\"pinned\":%s,\"idle_ms\":%llu",
-		 cache_state_name(r->state), (unsigned long long)r->bytes, r->leases, r->waiters,
-		 r->ctx, r->slots, r->pinned ? "true" : "false",
+		 cache_state_name(r->state), (unsigned long long)r->bytes, r->leases,
+		 r->waiters, r->ctx, r->slots, r->pinned ? "true" : "false",
 		 (unsigned long long)r->idle_ms);
 	if (r->error) {
 		buf_adds(out, ",\"error\":");

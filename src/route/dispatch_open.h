@@ -1,4 +1,5 @@
-/* Making and watching the dispatcher: for the daemon only.  Clients of it need dispatch.h. */
+/* Making and watching the dispatcher: for the daemon only.  Clients of it need
+ * dispatch.h. */
 #ifndef HOB_DISPATCH_OPEN_H
 #define HOB_DISPATCH_OPEN_H
 
@@ -17,24 +18,26 @@ struct dispatch_parts {
 	const struct config *config;
 	struct models *models;
 	struct cache *cache;
-	struct engine *engine;	/* NULL (tests): `local` runs local models, tokens are guessed */
-	struct provider *local; /* NULL: engine_provider(engine) */
-	struct store *store;	/* NULL: no memory */
+	struct engine
+		*engine; /* NULL (tests): `local` runs local models, tokens are guessed */
+	struct provider *local;      /* NULL: engine_provider(engine) */
+	struct store *store;         /* NULL: no memory */
 	struct provider **providers; /* remote ones */
 	int nproviders;
 };
 
-/* When there is an engine: sets the cache's loader and the engine's death callback, so that
- * the caller has nothing to wire. */
+/* When there is an engine: sets the cache's loader and the engine's death callback, so
+ * that the caller has nothing to wire. */
 struct dispatch *dispatch_new(const struct dispatch_parts *p);
 void dispatch_set_config(struct dispatch *d, const struct config *c); /* after SIGHUP */
-/* Cancels what still runs, without events (ends of turns are sent to the store first), then
- * releases all.  Stop order: dispatch_free, then cache_close, engine's provider close,
- * store_close. */
+/* Cancels what still runs, without events (ends of turns are sent to the store first),
+ * then releases all.  Stop order: dispatch_free, then cache_close, engine's provider
+ * close, store_close. */
 void dispatch_free(struct dispatch *d);
 
 enum { DISPATCH_TTFT_BUCKETS = 12 };
-extern const double dispatch_ttft_bounds_s[DISPATCH_TTFT_BUCKETS]; /* upper, the last is +Inf */
+extern const double
+	dispatch_ttft_bounds_s[DISPATCH_TTFT_BUCKETS]; /* upper, the last is +Inf */
 
 struct dispatch_stats {
 	int running; /* jobs that have not ended */
@@ -50,8 +53,8 @@ const struct dispatch_stats *dispatch_stats(const struct dispatch *d);
 
 /* One JSON object: {"budget_bytes":n,"used_bytes":n,"engine":{"state":..,"pid":..,
  * "restarts":..,"kernels":".."},"models":[{"name","state","bytes","leases","waiters","ctx",
- * "slots","pinned","idle_ms","error"?}]}.  Models that are absent and not waited for are left
- * out. */
+ * "slots","pinned","idle_ms","error"?}]}.  Models that are absent and not waited for are
+ * left out. */
 void dispatch_ps_json(const struct dispatch *d, struct buf *out);
 
 #endif

@@ -63,5 +63,6 @@ void request_add_message(struct request *r, enum role role, const char *text, si
 
 	ASSERT(size_mul((size_t)r->nmessages + 1, sizeof *r->messages, &bytes));
 	r->messages = xrealloc(r->messages, bytes);
-	r->messages[r->nmessages++] = (struct message){.role = role, .text = xstrndup(text, n)};
+	r->messages[r->nmessages++] =
+		(struct message){.role = role, .text = xstrndup(text, n)};
 }

@@ -192,7 +192,7 @@ def test_ls_and_ps_show_the_model(daemon):
 
 
 def test_ctrl_c_stops_run_with_130(daemon):
-    p = subprocess.Popen([HOB, "run", MODEL_NAME, "Tell me a very long story."], env=daemon.env, stdin=subprocess.DEVNULL,
+    p = subprocess.Popen([HOB, "run", MODEL_NAME, "Write a poem of 100 lines.", "-t", "0"], env=daemon.env, stdin=subprocess.DEVNULL,
                          stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert os.read(p.stdout.fileno(), 1)
     p.send_signal(signal.SIGINT)
@@ -201,7 +201,7 @@ def test_ctrl_c_stops_run_with_130(daemon):
 
 
 def test_a_closed_pipe_ends_run(daemon):
-    p = subprocess.Popen([HOB, "run", MODEL_NAME, "Tell me a very long story."], env=daemon.env, stdin=subprocess.DEVNULL,
+    p = subprocess.Popen([HOB, "run", MODEL_NAME, "Write a poem of 100 lines.", "-t", "0"], env=daemon.env, stdin=subprocess.DEVNULL,
                          stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     os.read(p.stdout.fileno(), 1)
     p.stdout.close()
@@ -262,10 +262,10 @@ def test_chat_without_memory_remembers_by_itself(make_daemon):
 
 @pytest.mark.parametrize("columns,term", [(80, "xterm"), (40, "xterm"), (40, "dumb")])
 def test_ctrl_c_stops_the_answer_and_not_the_chat(daemon, columns, term):
-    t = Terminal(daemon, "chat", MODEL_NAME, columns=columns, TERM=term)
+    t = Terminal(daemon, "chat", MODEL_NAME, "-t", "0", "-n", "400", columns=columns, TERM=term)
     t.expect("> ")
-    t.send("Tell a very long story.\r")
-    t.expect(r"story\.\s+\S+ \S+ \S+")
+    t.send("Write a poem of 100 lines.\r")  # greedy, it never ends by itself
+    t.expect(r"lines\.\s+\S+ \S+ \S+")
     t.send("\x03")
     t.expect(r"\(stopped\)", 10)
     t.expect("> ")

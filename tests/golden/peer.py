@@ -1,7 +1,7 @@
 """llama.cpp as a peer: the PyPI wheel xllamacpp, whose HTTP server runs inside this process.
 
 Get it with `pip install xllamacpp==2026.10.11549` (a released llama.cpp, prebuilt).  One server a process: the
-wheel keeps global state, so the benchmark starts each in a child of its own (`python peer.py MODEL SOCKET THREADS CTX`).
+wheel keeps global state, so the benchmark starts each in a child of its own (`python peer.py MODEL SOCKET THREADS CTX flash|plain`).
 """
 import http.client
 import json
@@ -40,11 +40,12 @@ def call(path, method, url, body=None):
 class Peer:
     """A server in a child process; close() ends it."""
 
-    def __init__(self, model, folder, threads, ctx=4096, python=sys.executable):
+    def __init__(self, model, folder, threads, ctx=4096, flash=True, python=sys.executable):
         self.path = os.path.join(folder, "peer.sock")
         self.log = open(os.path.join(folder, "peer.log"), "wb")
         self.child = subprocess.Popen(
-            [python, os.path.abspath(__file__), model, self.path, str(threads), str(ctx)],
+            [python, os.path.abspath(__file__), model, self.path, str(threads), str(ctx),
+             "flash" if flash else "plain"],
             stdin=subprocess.PIPE, stdout=self.log, stderr=self.log)
         deadline = time.monotonic() + 120
         while True:
@@ -66,7 +67,7 @@ class Peer:
         self.log.close()
 
 
-def serve(model, path, threads, ctx):
+def serve(model, path, threads, ctx, attention):
     import xllamacpp
 
     params = xllamacpp.CommonParams()
@@ -76,10 +77,12 @@ def serve(model, path, threads, ctx):
     params.n_parallel = 1
     params.cpuparams.n_threads = threads
     params.cpuparams_batch.n_threads = threads
+    if attention == "plain":
+        params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
     server = xllamacpp.Server(params)
     sys.stdin.read()  # until our parent goes away
     del server
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    serve(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5])

@@ -1,10 +1,12 @@
-/* An engine without a model: speaks engine/wire.h on its standard input and output and does
- * what the prompt says.  The test program starts itself as `argv[0] --fake-engine FLAGFILE`.
+/* An engine without a model: speaks engine/wire.h on its standard input and output and
+ * does what the prompt says.  The test program starts itself as `argv[0] --fake-engine
+ * FLAGFILE`.
  *
  * Name of the file: "bad*" = corrupt, "die*" = the process kills itself, else 1 MiB.
- * Last message (or prompt): "die", "die-once" (until FLAGFILE is there), "die-late" (after a
- * text), "hang", "fail", "garbage", "sampling" (answers with the line itself), else an echo in
- * two pieces.  count: tokens = bytes of each text, extra = cancels seen so far. */
+ * Last message (or prompt): "die", "die-once" (until FLAGFILE is there), "die-late"
+ * (after a text), "mute" (closes its ends and lives on), "hang", "fail", "garbage",
+ * "sampling" (answers with the line itself), else an echo in two pieces.  count: tokens =
+ * bytes of each text, extra = cancels seen so far. */
 #ifndef HOB_FAKE_ENGINE_H
 #define HOB_FAKE_ENGINE_H
 
@@ -56,24 +58,34 @@ static void fake_start(const cJSON *o, const char *line, const char *flag_file)
 		close(open(flag_file, O_CREAT | O_WRONLY, 0600));
 		fake_die();
 	}
+	if (!strcmp(text, "mute")) {
+		close(STDIN_FILENO);
+		close(STDOUT_FILENO);
+		pause();
+	}
 	if (!strcmp(text, "hang"))
 		return;
 	if (!strcmp(text, "fail")) {
-		printf("{\"ev\":\"failed\",\"job\":%d,\"code\":\"context_length_exceeded\","
-		       "\"message\":\"too long\"}\n", job);
+		printf("{\"ev\":\"failed\",\"job\":%d,\"code\":\"context_length_"
+		       "exceeded\","
+		       "\"message\":\"too long\"}\n",
+		       job);
 		return;
 	}
 	if (!strcmp(text, "garbage")) {
 		printf("{\"ev\":\"text\",\"job\":\n");
 		return;
 	}
-	printf("{\"ev\":\"started\",\"job\":%d,\"prompt_tokens\":%d,\"cached_tokens\":0}\n", job, n);
+	printf("{\"ev\":\"started\",\"job\":%d,\"prompt_tokens\":%d,\"cached_tokens\":0}"
+	       "\n",
+	       job, n);
 	fake_text(job, "echo ");
 	if (!strcmp(text, "die-late"))
 		fake_die();
 	fake_text(job, !strcmp(text, "sampling") ? line : text);
 	printf("{\"ev\":\"finished\",\"job\":%d,\"reason\":\"stop\",\"prompt_tokens\":%d,"
-	       "\"cached_tokens\":0,\"completion_tokens\":2,\"prefill_ms\":1,\"decode_ms\":2}\n",
+	       "\"cached_tokens\":0,\"completion_tokens\":2,\"prefill_ms\":1,\"decode_"
+	       "ms\":2}\n",
 	       job, n);
 }
 
@@ -87,9 +99,11 @@ static void fake_load(const cJSON *o)
 		fake_die();
 	if (!strncmp(path, "bad", 3))
 		printf("{\"ev\":\"load_failed\",\"model\":%d,\"code\":\"corrupt\","
-		       "\"message\":\"no GGUF\"}\n", model);
+		       "\"message\":\"no GGUF\"}\n",
+		       model);
 	else
-		printf("{\"ev\":\"loaded\",\"model\":%d,\"bytes\":1048576,\"file_bytes\":1000,"
+		printf("{\"ev\":\"loaded\",\"model\":%d,\"bytes\":1048576,\"file_bytes\":"
+		       "1000,"
 		       "\"ctx\":%d,\"ctx_train\":8192,\"slots\":%d,\"arch\":\"fake\","
 		       "\"name\":\"x\",\"chat\":true,\"load_ms\":1.5}\n",
 		       model, fake_number(o, "ctx"), fake_number(o, "slots"));
@@ -124,7 +138,8 @@ static int fake_engine_main(const char *flag_file)
 		if (!strcmp(op, "load"))
 			fake_load(o);
 		else if (!strcmp(op, "unload"))
-			printf("{\"ev\":\"unloaded\",\"model\":%d}\n", fake_number(o, "model"));
+			printf("{\"ev\":\"unloaded\",\"model\":%d}\n",
+			       fake_number(o, "model"));
 		else if (!strcmp(op, "start"))
 			fake_start(o, line, flag_file);
 		else if (!strcmp(op, "count"))

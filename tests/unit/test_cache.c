@@ -60,8 +60,11 @@ static void fake_unload(void *arg, uint64_t id)
 
 static void world_init(struct world *w, uint64_t budget)
 {
-	struct cache_parts parts = {.now_ms = fake_now, .now_arg = w, .budget_bytes = budget,
-				    .ctx = 16, .slots = 1};
+	struct cache_parts parts = {.now_ms = fake_now,
+				    .now_arg = w,
+				    .budget_bytes = budget,
+				    .ctx = 16,
+				    .slots = 1};
 	struct cache_loader loader = {fake_load, fake_unload, w};
 
 	log_set_level(LOG_LV_ERROR);
@@ -117,7 +120,8 @@ static void fail_load(struct world *w, enum err_code code, const char *text)
 
 static struct model model(char *name, uint64_t mib)
 {
-	return (struct model){.name = name, .path = name, .bytes = mib * MIB, .mtime_ms = 1};
+	return (struct model){
+		.name = name, .path = name, .bytes = mib * MIB, .mtime_ms = 1};
 }
 
 static void on_answer(void *arg, struct cache_lease *lease, const struct err *e)
@@ -606,7 +610,8 @@ static void stale_answers_are_ignored(void **state)
 	cache_loader_unloaded(w.cache, 77);
 	ask(&w, &a, model("m", 10), 1000);
 	cache_run(w.cache);
-	cache_loader_unloaded(w.cache, w.asked[0].id); /* it loads, nobody asked for that */
+	cache_loader_unloaded(w.cache,
+			      w.asked[0].id); /* it loads, nobody asked for that */
 	cache_run(w.cache);
 	assert_int_equal(state_of(&w, "m"), CACHE_LOADING);
 	world_fini(&w);
@@ -740,7 +745,8 @@ static void twenty_thousand_random_events_break_no_invariant(void **state)
 		check_invariants(&w, r);
 	}
 	cache_totals(w.cache, &t);
-	assert_true(t.loads > 500 && t.evictions > 100 && t.hits > 100); /* it did happen */
+	assert_true(t.loads > 500 && t.evictions > 100 &&
+		    t.hits > 100); /* it did happen */
 	for (int i = 0; i < MAX_WAITERS; i++)
 		random_drop(&r[i]);
 	world_fini(&w);
@@ -784,20 +790,24 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_model_loaded_for_a_waiter_is_leased_in_the_same_step),
-		cmocka_unit_test(the_oldest_idle_model_leaves_and_the_load_waits_until_it_has),
-		cmocka_unit_test(a_leased_model_is_not_evicted_and_the_waiter_hears_so_in_time),
+		cmocka_unit_test(
+			the_oldest_idle_model_leaves_and_the_load_waits_until_it_has),
+		cmocka_unit_test(
+			a_leased_model_is_not_evicted_and_the_waiter_hears_so_in_time),
 		cmocka_unit_test(a_busy_model_drains_for_one_who_has_waited_long),
 		cmocka_unit_test(draining_ends_when_nobody_waits_for_the_room),
 		cmocka_unit_test(a_model_over_the_whole_budget_is_refused_with_sizes),
 		cmocka_unit_test(a_pinned_model_stays_and_the_other_is_refused_at_once),
-		cmocka_unit_test(a_load_larger_than_promised_makes_others_leave_or_leaves_itself),
+		cmocka_unit_test(
+			a_load_larger_than_promised_makes_others_leave_or_leaves_itself),
 		cmocka_unit_test(a_guess_over_the_budget_does_not_refuse_a_file_below_it),
 		cmocka_unit_test(a_corrupt_file_is_not_tried_again_until_it_changes),
 		cmocka_unit_test(another_failure_is_tried_again_after_a_growing_pause),
 		cmocka_unit_test(a_changed_file_drains_and_loads_anew),
 		cmocka_unit_test(a_smaller_context_does_not_reload),
 		cmocka_unit_test(when_the_engine_dies_leases_are_void_and_models_absent),
-		cmocka_unit_test(a_model_that_kills_the_engine_while_loading_is_tried_once_more),
+		cmocka_unit_test(
+			a_model_that_kills_the_engine_while_loading_is_tried_once_more),
 		cmocka_unit_test(loads_come_one_after_the_other),
 		cmocka_unit_test(a_cancelled_waiter_is_never_called_and_the_load_is_kept),
 		cmocka_unit_test(too_many_waiters_are_told_to_come_again),

@@ -1,5 +1,5 @@
-/* The dispatcher with a real cache, registry, store and engine client; the engine process is
- * fake_engine.h, the remote provider is below. */
+/* The dispatcher with a real cache, registry, store and engine client; the engine process
+ * is fake_engine.h, the remote provider is below. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -63,7 +63,8 @@ static void remote_answer(uv_timer_t *t)
 {
 	struct job *j = t->data;
 	struct event_sink *s = j->remote->sink;
-	struct event started = {.type = EVENT_STARTED, .started = {.model = "vendor/real"}};
+	struct event started = {.type = EVENT_STARTED,
+				.started = {.model = "vendor/real"}};
 	struct event text = {.type = EVENT_TEXT, .text = {"remote", 6}};
 	struct event end = {.type = EVENT_FINISHED};
 
@@ -74,8 +75,8 @@ static void remote_answer(uv_timer_t *t)
 	s->event(s, &end);
 }
 
-static struct job *remote_start(struct provider *p, const char *model, const struct request *r,
-				struct event_sink *sink)
+static struct job *remote_start(struct provider *p, const char *model,
+				const struct request *r, struct event_sink *sink)
 {
 	struct remote *remote = (struct remote *)p;
 	struct world *w = CONTAINER_OF(remote, struct world, remote);
@@ -143,12 +144,14 @@ static void add_folder(struct world *w)
 static void world_init(struct world *w, bool with_store)
 {
 	struct engine_config engine = {0};
-	struct cache_parts cache = {.loop = &w->loop, .budget_bytes = 100 << 20, .ctx = 1024,
-				    .slots = 2};
+	struct cache_parts cache = {
+		.loop = &w->loop, .budget_bytes = 100 << 20, .ctx = 1024, .slots = 2};
 	static const char *argv[4];
 	static struct provider *remotes[1];
-	struct dispatch_parts parts = {.loop = &w->loop, .config = &w->config,
-				       .providers = remotes, .nproviders = 1};
+	struct dispatch_parts parts = {.loop = &w->loop,
+				       .config = &w->config,
+				       .providers = remotes,
+				       .nproviders = 1};
 	struct err e;
 
 	memset(w, 0, sizeof *w);
@@ -175,7 +178,7 @@ static void world_init(struct world *w, bool with_store)
 		assert_non_null(w->store);
 		free(path);
 	}
-	w->remote.provider = (struct provider){&remote_ops, (char *)(uintptr_t)"far"};
+	w->remote.provider = (struct provider){&remote_ops, (char *)(uintptr_t) "far"};
 	remotes[0] = &w->remote.provider;
 	w->dispatch = dispatch_new(&parts);
 }
@@ -214,8 +217,8 @@ static void world_fini(struct world *w)
 	nftw(w->dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 }
 
-#define RUN_UNTIL(w, condition)                                                                  \
-	while (!(condition))                                                                     \
+#define RUN_UNTIL(w, condition) \
+	while (!(condition))    \
 	uv_run(&(w)->loop, UV_RUN_ONCE)
 
 static void on_event(struct event_sink *s, const struct event *ev)
@@ -285,7 +288,8 @@ static void ask(struct world *w, struct answer *a, struct request *r)
 	RUN_UNTIL(w, a->ends);
 }
 
-static struct request *remembered(const char *model, const char *text, const char *conversation)
+static struct request *remembered(const char *model, const char *text,
+				  const char *conversation)
 {
 	struct request *r = prompt(model, text);
 
@@ -293,7 +297,8 @@ static struct request *remembered(const char *model, const char *text, const cha
 	return r;
 }
 
-static void assert_failed_with(const struct answer *a, enum err_code code, const char *part)
+static void assert_failed_with(const struct answer *a, enum err_code code,
+			       const char *part)
 {
 	assert_int_equal(a->end.type, EVENT_FAILED);
 	assert_int_equal(a->end.failed.code, code);
@@ -518,7 +523,8 @@ static void ps_lists_what_is_resident(void **state)
 	dispatch_ps_json(w.dispatch, &b);
 	o = json_parse(buf_str(&b), &e);
 	assert_non_null(o);
-	assert_non_null(strstr(b.data, "\"name\":\"good\",\"state\":\"ready\",\"bytes\":1048576"));
+	assert_non_null(strstr(
+		b.data, "\"name\":\"good\",\"state\":\"ready\",\"bytes\":1048576"));
 	assert_non_null(strstr(b.data, "\"kernels\":\"fake\""));
 	cJSON_Delete(o);
 	buf_free(&b);
@@ -625,7 +631,8 @@ struct seen {
 	char status[40], partial[100];
 };
 
-static void on_row(void *arg, const struct err *e, const struct store_conversation *list, int n)
+static void on_row(void *arg, const struct err *e, const struct store_conversation *list,
+		   int n)
 {
 	struct seen *s = arg;
 
@@ -674,7 +681,8 @@ static void a_cancelled_turn_keeps_its_partial_text(void **state)
 	look(&w, &s);
 	assert_string_equal(s.status, "cancelled");
 	assert_string_equal(s.partial, "echo ");
-	assert_int_equal(s.messages, 2); /* the store keeps a cancelled answer in the path */
+	assert_int_equal(s.messages,
+			 2); /* the store keeps a cancelled answer in the path */
 	world_fini(&w);
 }
 
@@ -724,7 +732,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(errors_of_load_and_prompt_come_through),
 		cmocka_unit_test(a_corrupt_file_that_is_replaced_is_loaded),
 		cmocka_unit_test(a_death_before_the_first_text_is_retried_once),
-		cmocka_unit_test(a_death_after_the_first_text_fails_and_the_next_prompt_works),
+		cmocka_unit_test(
+			a_death_after_the_first_text_fails_and_the_next_prompt_works),
 		cmocka_unit_test(a_model_that_kills_the_engine_fails_alone),
 		cmocka_unit_test(the_first_token_has_a_deadline),
 		cmocka_unit_test(cancel_is_legal_everywhere),

@@ -1,4 +1,5 @@
-/* The eviction policy: a table of ledgers, then random ones against a brute-force check. */
+/* The eviction policy: a table of ledgers, then random ones against a brute-force check.
+ */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -9,7 +10,8 @@
 
 static struct policy_entry idle(uint64_t bytes, uint64_t last_used_ms)
 {
-	return (struct policy_entry){.bytes = bytes, .movable = true, .last_used_ms = last_used_ms};
+	return (struct policy_entry){
+		.bytes = bytes, .movable = true, .last_used_ms = last_used_ms};
 }
 
 static void nobody_leaves_when_there_is_room(void **state)
@@ -108,7 +110,8 @@ static void forged_sizes_do_not_wrap_around(void **state)
 
 static void the_refusal_names_three_sizes(void **state)
 {
-	struct policy_entry e[] = {idle(UINT64_C(1) << 30, 1), idle(UINT64_C(2) << 30, 2)};
+	struct policy_entry e[] = {idle(UINT64_C(1) << 30, 1),
+				   idle(UINT64_C(2) << 30, 2)};
 	struct policy_plan p;
 	char text[160];
 
@@ -136,7 +139,8 @@ static void random_plans_are_sufficient_minimal_and_lawful(void **state)
 		int n = (int)(next_random(&seed) >> 16) % 9;
 
 		for (int i = 0; i < n; i++) {
-			e[i] = idle((next_random(&seed) >> 16) % 50, (next_random(&seed) >> 16) % 9);
+			e[i] = idle((next_random(&seed) >> 16) % 50,
+				    (next_random(&seed) >> 16) % 9);
 			e[i].leases = (next_random(&seed) >> 20) % 4 == 0;
 			e[i].pinned = (next_random(&seed) >> 20) % 5 == 0;
 			e[i].movable = (next_random(&seed) >> 20) % 6 != 0;

@@ -36,10 +36,22 @@ static void assert_share(int got, double share)
 		fail_msg("%d of %d draws, not about %.3f", got, DRAWS, share);
 }
 
+/* Draws by the weights alone. */
+static struct sampler_params unfiltered(void)
+{
+	struct sampler_params p = sampler_defaults();
+
+	p.temperature = 1;
+	p.top_p = 1;
+	p.min_p = 0;
+	p.top_k = 0;
+	return p;
+}
+
 static void draws_follow_the_weights(void **state)
 {
 	const float logits[] = {logf(0.5f), logf(0.3f), logf(0.15f), logf(0.05f)};
-	struct sampler_params p = sampler_defaults();
+	struct sampler_params p = unfiltered();
 	int c[4];
 
 	UNUSED(state);
@@ -57,7 +69,7 @@ static void draws_follow_the_weights(void **state)
 static void each_filter_keeps_what_it_says(void **state)
 {
 	const float logits[] = {logf(0.05f), logf(0.5f), logf(0.15f), logf(0.3f)};
-	struct sampler_params p = sampler_defaults();
+	struct sampler_params p = unfiltered();
 	int c[4];
 
 	UNUSED(state);
@@ -65,7 +77,7 @@ static void each_filter_keeps_what_it_says(void **state)
 	count(p, logits, 4, c);
 	assert_true(c[0] == 0 && c[2] == 0);
 	assert_share(c[1], 0.5 / 0.8);
-	p = sampler_defaults();
+	p = unfiltered();
 	p.top_p = 0.85f; /* 0.5 + 0.3 is not enough */
 	count(p, logits, 4, c);
 	assert_int_equal(c[0], 0);
@@ -73,7 +85,7 @@ static void each_filter_keeps_what_it_says(void **state)
 	p.top_p = 0; /* at least one */
 	count(p, logits, 4, c);
 	assert_int_equal(c[1], DRAWS);
-	p = sampler_defaults();
+	p = unfiltered();
 	p.min_p = 0.4f; /* of 0.5: from 0.2 on */
 	count(p, logits, 4, c);
 	assert_true(c[0] == 0 && c[2] == 0 && c[3] > 0);
@@ -91,7 +103,7 @@ static void each_filter_keeps_what_it_says(void **state)
 
 static void a_seed_repeats_and_another_differs(void **state)
 {
-	struct sampler_params p = sampler_defaults();
+	struct sampler_params p = unfiltered();
 	struct sampler *a, *b, *c;
 	float logits[64];
 	int differ = 0;
@@ -119,7 +131,7 @@ static void a_seed_repeats_and_another_differs(void **state)
 
 static void greedy_takes_the_lowest_of_the_highest(void **state)
 {
-	struct sampler_params p = sampler_defaults();
+	struct sampler_params p = unfiltered();
 	struct sampler *s;
 
 	UNUSED(state);
@@ -160,7 +172,7 @@ static void a_nan_is_never_drawn_while_there_is_another(void **state)
 	int c[4];
 
 	UNUSED(state);
-	count(sampler_defaults(), logits, 4, c);
+	count(unfiltered(), logits, 4, c);
 	assert_true(c[0] == 0 && c[2] == 0);
 	assert_share(c[1], 0.5);
 }

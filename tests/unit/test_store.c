@@ -873,9 +873,10 @@ static void a_full_disk_is_an_error_with_the_path_and_passes(void **state)
 {
 	struct box *b = *state;
 	struct rlimit old, small;
-	char id[64] = "new", *big = xcalloc(1, 300001);
+	static char big[300001];
+	char id[64] = "new";
 
-	memset(big, 'x', 300000);
+	memset(big, 'x', sizeof(big) - 1);
 	turn(b, id, "before", "yes");
 	signal(SIGXFSZ, SIG_IGN);
 	assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
@@ -892,7 +893,6 @@ static void a_full_disk_is_an_error_with_the_path_and_passes(void **state)
 	assert_int_equal(path(b, id), ERR_NONE);
 	assert_int_equal(b->n, 4);
 	assert_int_equal(peek(b, "SELECT integrity_check = 'ok' FROM pragma_integrity_check"), 1);
-	free(big);
 }
 
 /* ---- ids ---- */

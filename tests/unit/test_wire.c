@@ -95,11 +95,12 @@ static void world_fini(struct world *w)
 	assert_int_equal(uv_loop_close(&w->loop), 0);
 }
 
-#define RUN_UNTIL(w, condition)                                                                  \
-	while (!(condition))                                                                     \
+#define RUN_UNTIL(w, condition) \
+	while (!(condition))    \
 	uv_run(&(w)->loop, UV_RUN_ONCE)
 
-static void on_load(void *arg, uint64_t id, const struct engine_loaded *m, const struct err *e)
+static void on_load(void *arg, uint64_t id, const struct engine_loaded *m,
+		    const struct err *e)
 {
 	struct world *w = arg;
 
@@ -416,6 +417,36 @@ static void when_it_dies_every_job_fails_and_the_next_load_restarts_it(void **st
 	world_fini(&w);
 }
 
+static void a_job_sent_to_a_dying_process_fails_after_the_owner_heard(void **state)
+{
+	struct world w;
+	struct answer a, b;
+	struct request *r = prompt("hello"), *mute = prompt("mute");
+
+	(void)state;
+	world_init(&w);
+	load(&w);
+	ask(&w, &b, mute);
+	w.pulses = 0;
+	RUN_UNTIL(&w,
+		  w.pulses > 40); /* 200 ms: its end of file has come, its exit has not */
+	assert_int_equal(w.deaths, 0);
+	ask(&w, &a, r);
+	while (!a.ends) {
+		assert_int_equal(w.deaths, 0);
+		uv_run(&w.loop, UV_RUN_ONCE);
+		if (w.deaths)
+			break;
+		assert_int_equal(a.ends, 0);
+	}
+	RUN_UNTIL(&w, a.ends && b.ends);
+	assert_int_equal(a.end.failed.code, ERR_UNAVAILABLE);
+	assert_int_equal(w.deaths, 1);
+	request_free(r);
+	request_free(mute);
+	world_fini(&w);
+}
+
 static void the_pause_between_deaths_doubles(void **state)
 {
 	struct world w;
@@ -497,7 +528,10 @@ int main(int argc, char **argv)
 		cmocka_unit_test(counts_come_per_message_and_cancel_reaches_the_engine),
 		cmocka_unit_test(a_job_may_be_cancelled_by_what_it_is_told),
 		cmocka_unit_test(a_paused_job_holds_its_text_and_its_end),
-		cmocka_unit_test(when_it_dies_every_job_fails_and_the_next_load_restarts_it),
+		cmocka_unit_test(
+			when_it_dies_every_job_fails_and_the_next_load_restarts_it),
+		cmocka_unit_test(
+			a_job_sent_to_a_dying_process_fails_after_the_owner_heard),
 		cmocka_unit_test(the_pause_between_deaths_doubles),
 		cmocka_unit_test(a_line_that_does_not_parse_kills_it),
 		cmocka_unit_test(a_program_that_is_not_there_is_a_death_too),
