@@ -93,7 +93,7 @@ bool engine_send(struct engine *e, struct buf *b)
 	if (child_write(e->child, b) == 0)
 		return true;
 	buf_free(b);
-	snprintf(e->why, sizeof e->why, "its input is stuck");
+	snprintf(e->why, sizeof e->why, "its pipe is closed or full");
 	move(e, ENGINE_ENDING);
 	child_kill(e->child);
 	return false;
