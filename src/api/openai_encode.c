@@ -107,6 +107,7 @@ static void add_number(struct buf *out, const char *key, double v)
 		buf_addf(out, ",\"%s\":%.10g", key, v);
 }
 
+/* Where it runs and why, with what it took once that is known (u not NULL). */
 static void add_hob(const struct openai_encoder *enc, struct buf *out, const struct usage *u)
 {
 	buf_adds(out, "\"hob\":{\"provider\":");
@@ -115,12 +116,14 @@ static void add_hob(const struct openai_encoder *enc, struct buf *out, const str
 	add_string(out, enc->model);
 	buf_adds(out, ",\"reason\":");
 	add_string(out, enc->reason);
-	add_number(out, "prefill_ms", u->prefill_ms);
-	add_number(out, "decode_ms", u->decode_ms);
-	add_number(out, "prompt_tokens", u->prompt_tokens);
-	add_number(out, "cached_tokens", u->cached_tokens);
-	add_number(out, "completion_tokens", u->completion_tokens);
-	add_number(out, "cost_usd", u->cost_usd);
+	if (u) {
+		add_number(out, "prefill_ms", u->prefill_ms);
+		add_number(out, "decode_ms", u->decode_ms);
+		add_number(out, "prompt_tokens", u->prompt_tokens);
+		add_number(out, "cached_tokens", u->cached_tokens);
+		add_number(out, "completion_tokens", u->completion_tokens);
+		add_number(out, "cost_usd", u->cost_usd);
+	}
 	buf_adds(out, ",\"conversation\":");
 	add_string(out, enc->conversation);
 	add_number(out, "kept", enc->kept);
@@ -149,6 +152,8 @@ static void end_chunk(const struct openai_encoder *enc, struct buf *out)
 	buf_adds(out, enc->include_usage ? ",\"usage\":null}\n\n" : "}\n\n");
 }
 
+/* The first chunk tells where it runs: the head may have left before that was known, and a client
+ * that is cut off needs the conversation's id. */
 static void add_role(struct openai_encoder *enc, struct buf *out)
 {
 	if (enc->role_sent || !enc->is_chat)
@@ -156,7 +161,8 @@ static void add_role(struct openai_encoder *enc, struct buf *out)
 	enc->role_sent = true;
 	begin_chunk(enc, out);
 	buf_adds(out, "{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},"
-		      "\"logprobs\":null,\"finish_reason\":null}]");
+		      "\"logprobs\":null,\"finish_reason\":null}],");
+	add_hob(enc, out, NULL);
 	end_chunk(enc, out);
 }
 

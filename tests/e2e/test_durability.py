@@ -30,9 +30,9 @@ def test_a_killed_turn_is_marked_and_the_conversation_goes_on(make_daemon):
     story = {"model": "smollm2:135m", "messages": [{"role": "user", "content": "Tell a very long story."}],
              "temperature": 0, "max_tokens": 2000}
     stream = d.stream(story, {"x-hob-conversation": "new"})
+    conversation = next(stream)["hob"]["conversation"]
     for _ in range(8):
         next(stream)
-    conversation = d.request("GET", "/v1/hob/conversations/last")[2]["id"]
     d.kill()
     d.start()
     assert all(m["role"] in ("user", "assistant") for m in messages(d, conversation))
