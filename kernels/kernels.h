@@ -43,9 +43,10 @@ enum { PANEL_ROWS = 16, BLOCK_COLS = 32 };
 
 struct kmat {
 	enum kmat_form form;
-	int rows, cols; /* logical; rows are padded with zero weights to a multiple of 2 * PANEL_ROWS */
-	int panels;	/* padded rows / PANEL_ROWS, always even */
-	uint8_t *data;	/* borrowed: kmat_bytes() bytes, 64-byte aligned */
+	int rows,
+		cols; /* logical; rows are padded with zero weights to a multiple of 2 * PANEL_ROWS */
+	int panels;    /* padded rows / PANEL_ROWS, always even */
+	uint8_t *data; /* borrowed: kmat_bytes() bytes, 64-byte aligned */
 };
 
 /* False when the type is unknown or cols is no multiple of its block.  Fills form, panels and *bytes;
@@ -53,25 +54,29 @@ struct kmat {
 bool kmat_plan(struct kmat *m, enum quant_type type, int rows, int cols, size_t *bytes);
 /* Packs rows [row0, row0 + nrows) from their file form (src_rows is row0's first byte); row0 and nrows multiples of PANEL_ROWS but for the
  * end.  Callable from several threads on disjoint rows.  Padding must be zeroed by kmat_pack_tail(). */
-void kmat_pack(struct kmat *m, enum quant_type type, const void *src_rows, int row0, int nrows);
-void kmat_pack_tail(struct kmat *m); /* zeroes the padding rows; once, after or before packing */
-size_t quant_row_bytes(enum quant_type type, int cols); /* 0: unknown type or a bad length */
-const char *quant_name(enum quant_type type);		/* "Q4_1"; NULL when unknown */
+void kmat_pack(struct kmat *m, enum quant_type type, const void *src_rows, int row0,
+	       int nrows);
+void kmat_pack_tail(
+	struct kmat *m); /* zeroes the padding rows; once, after or before packing */
+size_t quant_row_bytes(enum quant_type type,
+		       int cols);             /* 0: unknown type or a bad length */
+const char *quant_name(enum quant_type type); /* "Q4_1"; NULL when unknown */
 /* One row of any file type to floats: embeddings, norms, tests.  Exact by definition of the type. */
 void dequantise_row(enum quant_type type, const void *src, float *dst, int cols);
 
 /* A batch of activations as the matrix kernels want them. */
 struct kacts {
 	int cols, max_n;
-	int8_t *q;    /* [max_n][cols] */
-	float *d;     /* [max_n][cols/32] scale, per 32 */
-	float *sum;   /* [max_n][cols/32] d * sum of q, for the m term */
+	int8_t *q;      /* [max_n][cols] */
+	float *d;       /* [max_n][cols/32] scale, per 32 */
+	float *sum;     /* [max_n][cols/32] d * sum of q, for the m term */
 	int32_t *off32; /* [max_n][cols/32] -128 * sum of q: weights stored + 128 */
 	int32_t *off16; /* [max_n][cols/16] -32 * sum of q: weights stored + 32 */
-	float *x;     /* [max_n][cols] the floats themselves, for FORM_F* */
+	float *x;       /* [max_n][cols] the floats themselves, for FORM_F* */
 };
 size_t kacts_bytes(int cols, int max_n);
-void kacts_init(struct kacts *a, void *memory, int cols, int max_n); /* memory borrowed, 64-byte aligned */
+void kacts_init(struct kacts *a, void *memory, int cols,
+		int max_n); /* memory borrowed, 64-byte aligned */
 
 /* The cache of one layer of one sequence: keys and values of `capacity` positions, f16.  The inner
  * layout belongs to the backend; positions are stored in any order, one at a time. */
@@ -90,26 +95,30 @@ struct kernels {
 	/* Activations for columns [c0, c1): plain; RMS norm times weight[cols]; silu(gate) * up where
 	 * x[n] = [gate(cols)][up(cols)].  Fill every member of a that the forms may need. */
 	void (*quantise)(struct kacts *a, const float *x, int ld, int c0, int c1);
-	void (*norm_quantise)(struct kacts *a, const float *x, int ld, const float *weight, float eps, int c0,
-			      int c1);
-	void (*silu_mul_quantise)(struct kacts *a, const float *x, int ld, int c0, int c1);
+	void (*norm_quantise)(struct kacts *a, const float *x, int ld,
+			      const float *weight, float eps, int c0, int c1);
+	void (*silu_mul_quantise)(struct kacts *a, const float *x, int ld, int c0,
+				  int c1);
 
 	/* y[n][rows] (leading dimension ldy >= padded rows is NOT needed: padding rows are not written) for
 	 * panels [p0, p1), both even.  n == 1 streams the packed weights; larger n opens 32 rows to bytes in
 	 * scratch (kernels_scratch_bytes(cols), one per thread) and tiles 32 x 6. The result of a column does
 	 * not depend on n nor on the other columns, to the bit: greedy text is the same alone and in company. */
-	void (*matmul)(const struct kmat *w, const struct kacts *a, int n, float *y, int ldy, enum kmm_mode mode,
-		       int p0, int p1, void *scratch);
+	void (*matmul)(const struct kmat *w, const struct kacts *a, int n, float *y,
+		       int ldy, enum kmm_mode mode, int p0, int p1, void *scratch);
 
 	/* Rotates heads [h0, h1) of x[heads][head_dim] in place; the pairs are (2i, 2i+1) when interleaved
 	 * (llama), (i, i + rot/2) when not (neox).  cs[rot/2][2] holds cos, sin of this position. */
-	void (*rope)(float *x, int head_dim, int rot, const float *cs, bool interleaved, int h0, int h1);
-	void (*kv_store)(const struct kkv *kv, int pos, const float *k, const float *v, int kvh0, int kvh1);
+	void (*rope)(float *x, int head_dim, int rot, const float *cs, bool interleaved,
+		     int h0, int h1);
+	void (*kv_store)(const struct kkv *kv, int pos, const float *k, const float *v,
+			 int kvh0, int kvh1);
 	/* Causal attention: queries q[nq][heads][head_dim] (ld floats apart) at positions pos0..pos0+nq-1 of
 	 * one sequence, heads [h0, h1), over keys 0..own position.  out has q's shape.  A query's result
 	 * does not depend on nq. scratch: kernels_attn_scratch_bytes(capacity). */
-	void (*attention)(const struct kkv *kv, const float *q, float *out, int ld, int nq, int pos0, int heads,
-			  int h0, int h1, float scale, void *scratch);
+	void (*attention)(const struct kkv *kv, const float *q, float *out, int ld,
+			  int nq, int pos0, int heads, int h0, int h1, float scale,
+			  void *scratch);
 
 	int (*argmax)(const float *x, int n); /* lowest index wins a tie */
 };
@@ -119,7 +128,8 @@ size_t kernels_attn_scratch_bytes(int capacity, int head_dim);
 
 /* "auto" or a table's name; NULL when unknown or not supported by this CPU. */
 const struct kernels *kernels_by_name(const char *name);
-const struct kernels *const *kernels_all(int *n); /* supported ones, scalar first, best last */
+const struct kernels *const *
+kernels_all(int *n); /* supported ones, scalar first, best last */
 
 extern const struct kernels kernels_scalar, kernels_avx2, kernels_avx512;
 

@@ -21,8 +21,9 @@
 
 enum {
 	MAX_KEY_BYTES = 4096,
-	MAX_ERROR_BYTES = 64 << 10, /* of an answer that is not 200; the rest is not read */
-	MAX_BODY_BYTES = 8 << 20,   /* of a JSON answer to a request for a stream */
+	MAX_ERROR_BYTES =
+		64 << 10,         /* of an answer that is not 200; the rest is not read */
+	MAX_BODY_BYTES = 8 << 20, /* of a JSON answer to a request for a stream */
 	DRAIN_MS = 1000,
 };
 
@@ -32,9 +33,9 @@ TAILQ_HEAD(job_list, job);
 
 struct openai {
 	struct provider base;
-	struct fetch *fetch; /* borrowed */
+	struct fetch *fetch;            /* borrowed */
 	char *url, *key_env, *key_file; /* owned; the last two may be NULL */
-	char *who, *key_source;		/* owned: for messages */
+	char *who, *key_source;         /* owned: for messages */
 	struct fetch_deadlines deadlines;
 	const struct openai_dialect *dialect;
 	bool loopback;
@@ -48,18 +49,18 @@ struct openai {
 struct job {
 	struct fetch_sink sink;
 	struct openai *p;
-	struct event_sink *out; /* borrowed; NULL: told or cancelled, nobody listens */
+	struct event_sink *out;  /* borrowed; NULL: told or cancelled, nobody listens */
 	struct fetch_call *call; /* NULL: never started */
 	enum body_kind kind;
 	struct sse sse;
-	struct buf body;       /* BODY_PLAIN */
-	struct buf half[2];    /* an unfinished character of TEXT and of REASONING */
+	struct buf body;    /* BODY_PLAIN */
+	struct buf half[2]; /* an unfinished character of TEXT and of REASONING */
 	bool started, progress, has_reason, has_tools;
 	enum finish_reason reason;
 	struct usage usage;
 	struct err failed;     /* on the failing list */
-	bool dead;	       /* to be freed when busy is 0 again */
-	int busy;	       /* > 0: our frames are below the sink's on the stack */
+	bool dead;             /* to be freed when busy is 0 again */
+	int busy;              /* > 0: our frames are below the sink's on the stack */
 	TAILQ_ENTRY(job) link; /* running or failing */
 };
 
@@ -121,7 +122,9 @@ static void job_finish(struct job *j)
 	j->busy++;
 	add_half(j, EVENT_REASONING, NULL, 0);
 	add_half(j, EVENT_TEXT, NULL, 0);
-	ev.finished.reason = j->has_reason ? j->reason : j->has_tools ? FINISH_TOOLS : FINISH_STOP;
+	ev.finished.reason = j->has_reason  ? j->reason
+			     : j->has_tools ? FINISH_TOOLS
+					    : FINISH_STOP;
 	ev.finished.usage = j->usage;
 	job_tell(j, &ev);
 	j->busy--;
@@ -164,7 +167,8 @@ static void add_half(struct job *j, enum event_type type, const char *text, size
 	buf_free(&whole);
 }
 
-static bool job_text(struct job *j, const cJSON *obj, const char *key, enum event_type type)
+static bool job_text(struct job *j, const cJSON *obj, const char *key,
+		     enum event_type type)
 {
 	const char *text = NULL;
 
@@ -183,7 +187,8 @@ static void job_tools(struct job *j, const cJSON *calls)
 		cJSON *copy = cJSON_Duplicate(c, true);
 		char *text;
 
-		if (!cJSON_GetObjectItemCaseSensitive(copy, "index")) /* a whole message */
+		if (!cJSON_GetObjectItemCaseSensitive(copy,
+						      "index")) /* a whole message */
 			cJSON_AddNumberToObject(copy, "index", index);
 		text = cJSON_PrintUnformatted(copy);
 		if (text) {
@@ -205,7 +210,8 @@ static int job_choice(struct job *j, const cJSON *choice, struct err *e)
 
 	if (json_object(choice, "delta", &delta, NULL) <= 0)
 		json_object(choice, "message", &delta, NULL);
-	if (!job_text(j, delta, "reasoning_content", EVENT_REASONING)) /* some send both */
+	if (!job_text(j, delta, "reasoning_content",
+		      EVENT_REASONING)) /* some send both */
 		job_text(j, delta, "reasoning", EVENT_REASONING);
 	if (!job_text(j, delta, "content", EVENT_TEXT))
 		job_text(j, delta, "refusal", EVENT_TEXT);
@@ -241,10 +247,12 @@ static int job_chunk(struct job *j, const cJSON *tree, struct err *e)
 {
 	const cJSON *error = cJSON_GetObjectItemCaseSensitive(tree, "error");
 	const cJSON *choices = NULL, *usage = NULL, *choice;
-	struct openai_failure f = {.who = j->p->who, .key_source = j->p->key_source, .status = 200};
+	struct openai_failure f = {
+		.who = j->p->who, .key_source = j->p->key_source, .status = 200};
 
 	if (!cJSON_IsObject(tree))
-		return err_set(e, ERR_UPSTREAM, "%s sent an event that is no object", j->p->who);
+		return err_set(e, ERR_UPSTREAM, "%s sent an event that is no object",
+			       j->p->who);
 	if (error && !cJSON_IsNull(error)) /* before choices: both may be there */
 		return openai_chunk_error(e, &f, error);
 	job_started(j, tree);
@@ -252,7 +260,8 @@ static int job_chunk(struct job *j, const cJSON *tree, struct err *e)
 		openai_usage(usage, &j->usage);
 	if (json_array(tree, "choices", &choices, NULL) <= 0)
 		return 0;
-	cJSON_ArrayForEach(choice, choices) {
+	cJSON_ArrayForEach(choice, choices)
+	{
 		double index = 0;
 
 		json_double(choice, "index", 0, 1e6, &index, NULL);
@@ -319,7 +328,8 @@ static void add_plain(struct job *j, const char *bytes, size_t n)
 	buf_add(&j->body, bytes, n < room ? n : room);
 	if (n <= room || !ok)
 		return;
-	err_set(&e, ERR_UPSTREAM, "%s: an answer over %d bytes", j->p->who, MAX_BODY_BYTES);
+	err_set(&e, ERR_UPSTREAM, "%s: an answer over %d bytes", j->p->who,
+		MAX_BODY_BYTES);
 	job_fail(j, &e);
 }
 
@@ -393,8 +403,10 @@ static int judge(struct job *j, const struct err *why, struct err *e)
 		return whole_answer(j, e);
 	if (j->kind == BODY_UNKNOWN)
 		return err_set(e, ERR_UPSTREAM, "%s: an empty answer", j->p->who);
-	return err_set(e, ERR_UPSTREAM, "%s: the answer was truncated: the stream ended without "
-		       "a finish reason", j->p->who);
+	return err_set(e, ERR_UPSTREAM,
+		       "%s: the answer was truncated: the stream ended without "
+		       "a finish reason",
+		       j->p->who);
 }
 
 static void on_end(struct fetch_sink *sink, const struct err *why)
@@ -427,8 +439,10 @@ static int key_check(char *key, const char *source, struct err *e)
 		key[--n] = 0;
 	for (size_t i = 0; i < n; i++)
 		if ((unsigned char)key[i] <= 0x20 || (unsigned char)key[i] >= 0x7f)
-			return err_set(e, ERR_UNAUTHORIZED, "the key in %s has a character that "
-				       "no key has", source);
+			return err_set(e, ERR_UNAUTHORIZED,
+				       "the key in %s has a character that "
+				       "no key has",
+				       source);
 	return n ? 0 : err_set(e, ERR_UNAUTHORIZED, "the key in %s is empty", source);
 }
 
@@ -443,10 +457,13 @@ static int key_from_file(const char *path, char *key, struct err *e)
 	} else if (!S_ISREG(st.st_mode)) {
 		err_set(e, ERR_UNAUTHORIZED, "key file '%s' is no regular file", path);
 	} else if (st.st_uid != geteuid()) {
-		err_set(e, ERR_UNAUTHORIZED, "key file '%s' belongs to another user", path);
+		err_set(e, ERR_UNAUTHORIZED, "key file '%s' belongs to another user",
+			path);
 	} else if (st.st_mode & 077) {
-		err_set(e, ERR_UNAUTHORIZED, "key file '%s' is open to others (mode %04o): "
-			"chmod 600 it", path, (unsigned)st.st_mode & 07777);
+		err_set(e, ERR_UNAUTHORIZED,
+			"key file '%s' is open to others (mode %04o): "
+			"chmod 600 it",
+			path, (unsigned)st.st_mode & 07777);
 	} else if ((n = read(fd, key, MAX_KEY_BYTES - 1)) < 0) {
 		err_set(e, ERR_UNAUTHORIZED, "key file '%s': %s", path, strerror(errno));
 	} else {
@@ -473,8 +490,9 @@ static int key_find(struct openai *p, char *key, struct err *e)
 	if (value && value[0]) {
 		set_key_source(p, "$", p->key_env);
 		if (strlen(value) >= MAX_KEY_BYTES)
-			return err_set(e, ERR_UNAUTHORIZED, "the key in $%s is over %d bytes",
-				       p->key_env, MAX_KEY_BYTES);
+			return err_set(e, ERR_UNAUTHORIZED,
+				       "the key in $%s is over %d bytes", p->key_env,
+				       MAX_KEY_BYTES);
 		memcpy(key, value, strlen(value) + 1);
 		return key_check(key, p->key_source, e);
 	}
@@ -484,9 +502,10 @@ static int key_find(struct openai *p, char *key, struct err *e)
 	}
 	if (!p->key_env)
 		return 0;
-	return err_set(e, ERR_UNAUTHORIZED, "%s has no key: set %s in the environment of "
-		       "'hob serve', or name a file of mode 0600 as its key_file", p->who,
-		       p->key_env);
+	return err_set(e, ERR_UNAUTHORIZED,
+		       "%s has no key: set %s in the environment of "
+		       "'hob serve', or name a file of mode 0600 as its key_file",
+		       p->who, p->key_env);
 }
 
 static int add_upstreams(struct openai *p, const char *const *headers, struct err *e)
@@ -522,7 +541,8 @@ static int openai_connect(struct openai *p, struct err *e)
 	snprintf(bearer, sizeof bearer, "Authorization: Bearer %s", key);
 	if (key[0])
 		headers[n++] = bearer;
-	for (const char *const *h = p->dialect->headers; h && *h && n < ARRAY_LEN(headers) - 1; h++)
+	for (const char *const *h = p->dialect->headers;
+	     h && *h && n < ARRAY_LEN(headers) - 1; h++)
 		headers[n++] = *h;
 	if (key[0] && !p->loopback && !strncmp(p->url, "http:", 5))
 		log_warn("%s: its key goes over plain http to another machine", p->who);
@@ -546,14 +566,15 @@ static void on_later(uv_timer_t *t)
 	job_fail(j, &j->failed);
 }
 
-static int job_start(struct job *j, const char *model, const struct request *r, struct err *e)
+static int job_start(struct job *j, const char *model, const struct request *r,
+		     struct err *e)
 {
 	struct openai *p = j->p;
 	struct buf body = {0};
 
 	if (r->is_private && !p->loopback)
-		return err_set(e, ERR_FORBIDDEN, "the request is private: it must not go to %s",
-			       p->who);
+		return err_set(e, ERR_FORBIDDEN,
+			       "the request is private: it must not go to %s", p->who);
 	if (openai_connect(p, e) < 0)
 		return -1;
 	if (openai_body(&body, p->dialect, model, r, e) < 0) {
@@ -587,7 +608,8 @@ static struct job *openai_start(struct provider *base, const char *model,
 
 static void openai_cancel(struct job *j)
 {
-	if (j->call && j->busy) { /* the upstream is told at once, not when the stack unwinds */
+	if (j->call &&
+	    j->busy) { /* the upstream is told at once, not when the stack unwinds */
 		fetch_cancel(j->call);
 		j->call = NULL;
 	}

@@ -30,9 +30,10 @@ const struct openai_dialect *openai_dialect_of(const char *host)
 
 /* Members of extra_json that are never passed on: the core reads or sets them. */
 static const char *const ours[] = {
-	"model",       "messages", "prompt",   "stream",     "stream_options",	       "temperature",
-	"top_p",       "top_k",	   "min_p",    "seed",	     "max_tokens",
-	"max_completion_tokens",   "stop",     "session_id", "n",
+	"model",          "messages",    "prompt",     "stream",
+	"stream_options", "temperature", "top_p",      "top_k",
+	"min_p",          "seed",        "max_tokens", "max_completion_tokens",
+	"stop",           "session_id",  "n",
 };
 
 static bool is_ours(const char *key)
@@ -174,10 +175,12 @@ static const struct {
 	enum err_code code;
 	const char *what;
 } words[] = {
-	{"context_length", ERR_CONTEXT, "says the prompt is longer than the model's context"},
+	{"context_length", ERR_CONTEXT,
+	 "says the prompt is longer than the model's context"},
 	{"maximum context length", ERR_CONTEXT,
 	 "says the prompt is longer than the model's context"},
-	{"exceed_context_size", ERR_CONTEXT, "says the prompt is longer than the model's context"},
+	{"exceed_context_size", ERR_CONTEXT,
+	 "says the prompt is longer than the model's context"},
 	{"model_not_found", ERR_MODEL, "does not have this model"},
 	{"not a valid model", ERR_MODEL, "does not have this model"},
 	{"insufficient_quota", ERR_UPSTREAM, "wants payment: the quota is used up"},
@@ -203,7 +206,8 @@ static void read_cause(struct cause *c, const cJSON *error)
 	json_string(error, "type", &c->type, NULL);
 	if (cJSON_IsString(code))
 		c->code = code->valuestring;
-	else if (cJSON_IsNumber(code) && code->valuedouble >= 100 && code->valuedouble < 600)
+	else if (cJSON_IsNumber(code) && code->valuedouble >= 100 &&
+		 code->valuedouble < 600)
 		c->status = (int)code->valuedouble;
 	if (json_object(error, "metadata", &meta, NULL) > 0)
 		json_string(meta, "error_type", &c->error_type, NULL);
@@ -227,11 +231,12 @@ static void clean(char *out, size_t size, const char *text)
 	out[n] = 0;
 }
 
-static int set_failure(struct err *e, const struct openai_failure *f, const struct cause *c)
+static int set_failure(struct err *e, const struct openai_failure *f,
+		       const struct cause *c)
 {
 	int status = f->status != 200 || !c->status ? f->status : c->status;
-	const char *what = status >= 300 && status < 400 ? "redirects: is its url right?"
-							 : "failed";
+	const char *what =
+		status >= 300 && status < 400 ? "redirects: is its url right?" : "failed";
 	char message[MAX_MESSAGE_BYTES], where[40] = "", later[60] = "";
 	enum err_code code = ERR_UPSTREAM;
 	size_t i;
@@ -242,7 +247,8 @@ static int set_failure(struct err *e, const struct openai_failure *f, const stru
 			what = statuses[i].what;
 		}
 	for (i = 0; i < ARRAY_LEN(words) && status != 401 && status != 403; i++)
-		if (has_word(c->code, words[i].word) || has_word(c->type, words[i].word) ||
+		if (has_word(c->code, words[i].word) ||
+		    has_word(c->type, words[i].word) ||
 		    has_word(c->error_type, words[i].word) ||
 		    has_word(c->message, words[i].word)) {
 			code = words[i].code;
@@ -255,8 +261,8 @@ static int set_failure(struct err *e, const struct openai_failure *f, const stru
 		snprintf(later, sizeof later, ", after %.*s s", (int)f->retry_after.len,
 			 f->retry_after.ptr);
 	if (status == 401 || status == 403) /* their text may quote the key */
-		return err_set(e, code, "%.80s %s%s; its key is %.150s", f->who, what, where,
-			       f->key_source ? f->key_source : "not configured");
+		return err_set(e, code, "%.80s %s%s; its key is %.150s", f->who, what,
+			       where, f->key_source ? f->key_source : "not configured");
 	clean(message, sizeof message, c->message ? c->message : "");
 	return err_set(e, code, "%.80s %s%s%s%s%s", f->who, what, later, where,
 		       message[0] ? ": " : "", message);
@@ -276,7 +282,8 @@ static bool is_html(const struct openai_failure *f)
 
 	while (text.len && strchr(" \t\r\n", text.ptr[0]))
 		text.ptr++, text.len--;
-	return str_starts(f->content_type, "text/html") || (text.len && text.ptr[0] == '<');
+	return str_starts(f->content_type, "text/html") ||
+	       (text.len && text.ptr[0] == '<');
 }
 
 int openai_failure(struct err *e, const struct openai_failure *f)
@@ -287,8 +294,10 @@ int openai_failure(struct err *e, const struct openai_failure *f)
 	int rc;
 
 	if (is_html(f) && (f->status == 200 || f->status == 404))
-		return err_set(e, ERR_UPSTREAM, "%.80s answered with a web page (status %d): is "
-			       "its url the base of an OpenAI-compatible API?", f->who, f->status);
+		return err_set(e, ERR_UPSTREAM,
+			       "%.80s answered with a web page (status %d): is "
+			       "its url the base of an OpenAI-compatible API?",
+			       f->who, f->status);
 	tree = json_parse(f->body, NULL);
 	error = cJSON_GetObjectItemCaseSensitive(tree, "error");
 	if (cJSON_IsNull(error))
@@ -299,8 +308,10 @@ int openai_failure(struct err *e, const struct openai_failure *f)
 		json_string(tree, "detail", &c.message, NULL);
 	}
 	if (f->status == 200 && !error)
-		rc = err_set(e, ERR_UPSTREAM, "%.80s answered with neither events nor JSON "
-			     "that means anything here", f->who);
+		rc = err_set(e, ERR_UPSTREAM,
+			     "%.80s answered with neither events nor JSON "
+			     "that means anything here",
+			     f->who);
 	else
 		rc = set_failure(e, f, &c);
 	cJSON_Delete(tree);
@@ -313,10 +324,10 @@ static const struct {
 	const char *name;
 	enum finish_reason reason;
 } finishes[] = {
-	{"stop", FINISH_STOP},	      {"length", FINISH_LENGTH},
-	{"tool_calls", FINISH_TOOLS}, {"function_call", FINISH_TOOLS},
-	{"tool_use", FINISH_TOOLS},   {"content_filter", FINISH_FILTER},
-	{"end_turn", FINISH_STOP},    {"stop_sequence", FINISH_STOP},
+	{"stop", FINISH_STOP},         {"length", FINISH_LENGTH},
+	{"tool_calls", FINISH_TOOLS},  {"function_call", FINISH_TOOLS},
+	{"tool_use", FINISH_TOOLS},    {"content_filter", FINISH_FILTER},
+	{"end_turn", FINISH_STOP},     {"stop_sequence", FINISH_STOP},
 	{"max_tokens", FINISH_LENGTH}, {"eos", FINISH_STOP},
 };
 

@@ -11,10 +11,11 @@
 
 /* What differs between servers that all call themselves compatible. */
 struct openai_dialect {
-	const char *host;	    /* NULL: any other */
+	const char *host; /* NULL: any other */
 	const char *max_tokens_key;
-	bool session_id;	    /* takes our conversation id: its prompt cache follows it */
-	const char *const *headers; /* constant request headers, NULL-terminated; or NULL */
+	bool session_id; /* takes our conversation id: its prompt cache follows it */
+	const char *const
+		*headers; /* constant request headers, NULL-terminated; or NULL */
 };
 
 const struct openai_dialect *openai_dialect_of(const char *host);

@@ -18,10 +18,11 @@ struct provider;
 struct provider_ops {
 	const char *kind; /* "engine", "openai", ... */
 	/* model: the provider's own name of it (prefix such as "openrouter/" removed). */
-	struct job *(*start)(struct provider *p, const char *model, const struct request *r,
-			     struct event_sink *sink);
+	struct job *(*start)(struct provider *p, const char *model,
+			     const struct request *r, struct event_sink *sink);
 	void (*cancel)(struct job *j);
-	void (*pause)(struct job *j, bool paused); /* backpressure; a hint, may be ignored */
+	void (*pause)(struct job *j,
+		      bool paused); /* backpressure; a hint, may be ignored */
 	/* Ends all jobs with EVENT_FAILED(ERR_UNAVAILABLE), closes handles, then calls done(arg)
 	 * once, in a later turn of the loop; the provider's memory is gone by then. */
 	void (*close)(struct provider *p, void (*done)(void *arg), void *arg);

@@ -16,34 +16,48 @@
 #include "base/nearest.h"
 #include "base/paths.h"
 
-enum { CONFIG_MAX_BYTES = 1 << 20, TOKEN_MAX_BYTES = 4096, CTX_MAX = 1 << 20, SLOTS_MAX = 64 };
+enum {
+	CONFIG_MAX_BYTES = 1 << 20,
+	TOKEN_MAX_BYTES = 4096,
+	CTX_MAX = 1 << 20,
+	SLOTS_MAX = 64
+};
 
-static cfg_opt_t server_opts[] = {
-	CFG_STR("socket", NULL, CFGF_NONE), CFG_STR("bind", "127.0.0.1", CFGF_NONE),
-	CFG_INT("port", 4620, CFGF_NONE), CFG_STR("token_file", NULL, CFGF_NONE),
-	CFG_STR_LIST("hosts", "{}", CFGF_NONE), CFG_INT("header_timeout", 10, CFGF_NONE),
-	CFG_INT("queue_timeout", 120, CFGF_NONE), CFG_END()};
+static cfg_opt_t server_opts[] = {CFG_STR("socket", NULL, CFGF_NONE),
+				  CFG_STR("bind", "127.0.0.1", CFGF_NONE),
+				  CFG_INT("port", 4620, CFGF_NONE),
+				  CFG_STR("token_file", NULL, CFGF_NONE),
+				  CFG_STR_LIST("hosts", "{}", CFGF_NONE),
+				  CFG_INT("header_timeout", 10, CFGF_NONE),
+				  CFG_INT("queue_timeout", 120, CFGF_NONE),
+				  CFG_END()};
 static cfg_opt_t cache_opts[] = {
-	CFG_STR("budget", "0", CFGF_NONE), CFG_INT("ctx", 4096, CFGF_NONE),
-	CFG_INT("slots", 4, CFGF_NONE), CFG_INT("threads", 0, CFGF_NONE),
+	CFG_STR("budget", "0", CFGF_NONE),     CFG_INT("ctx", 4096, CFGF_NONE),
+	CFG_INT("slots", 4, CFGF_NONE),        CFG_INT("threads", 0, CFGF_NONE),
 	CFG_STR("kernels", "auto", CFGF_NONE), CFG_END()};
-static cfg_opt_t memory_opts[] = {
-	CFG_BOOL("enabled", cfg_true, CFGF_NONE), CFG_STR("path", NULL, CFGF_NONE), CFG_END()};
-static cfg_opt_t model_opts[] = {
-	CFG_STR("path", NULL, CFGF_NONE), CFG_INT("ctx", 0, CFGF_NONE),
-	CFG_BOOL("pinned", cfg_false, CFGF_NONE), CFG_END()};
-static cfg_opt_t provider_opts[] = {
-	CFG_STR("kind", "openai", CFGF_NONE), CFG_STR("url", NULL, CFGF_NONE),
-	CFG_STR("key_env", NULL, CFGF_NONE), CFG_STR("key_file", NULL, CFGF_NONE),
-	CFG_INT("connect_timeout", 4, CFGF_NONE), CFG_INT("first_byte_timeout", 60, CFGF_NONE),
-	CFG_INT("idle_timeout", 60, CFGF_NONE), CFG_END()};
+static cfg_opt_t memory_opts[] = {CFG_BOOL("enabled", cfg_true, CFGF_NONE),
+				  CFG_STR("path", NULL, CFGF_NONE), CFG_END()};
+static cfg_opt_t model_opts[] = {CFG_STR("path", NULL, CFGF_NONE),
+				 CFG_INT("ctx", 0, CFGF_NONE),
+				 CFG_BOOL("pinned", cfg_false, CFGF_NONE), CFG_END()};
+static cfg_opt_t provider_opts[] = {CFG_STR("kind", "openai", CFGF_NONE),
+				    CFG_STR("url", NULL, CFGF_NONE),
+				    CFG_STR("key_env", NULL, CFGF_NONE),
+				    CFG_STR("key_file", NULL, CFGF_NONE),
+				    CFG_INT("connect_timeout", 4, CFGF_NONE),
+				    CFG_INT("first_byte_timeout", 60, CFGF_NONE),
+				    CFG_INT("idle_timeout", 60, CFGF_NONE),
+				    CFG_END()};
 static cfg_opt_t top_opts[] = {
-	CFG_SEC("server", server_opts, CFGF_NONE), CFG_SEC("cache", cache_opts, CFGF_NONE),
+	CFG_SEC("server", server_opts, CFGF_NONE),
+	CFG_SEC("cache", cache_opts, CFGF_NONE),
 	CFG_SEC("memory", memory_opts, CFGF_NONE),
 	CFG_SEC("model", model_opts, CFGF_TITLE | CFGF_MULTI | CFGF_NO_TITLE_DUPES),
 	CFG_SEC("provider", provider_opts, CFGF_TITLE | CFGF_MULTI | CFGF_NO_TITLE_DUPES),
-	CFG_STR("models_dir", NULL, CFGF_NONE), CFG_STR("default_model", NULL, CFGF_NONE),
-	CFG_BOOL("end_of_file", cfg_false, CFGF_NONE), CFG_END()};
+	CFG_STR("models_dir", NULL, CFGF_NONE),
+	CFG_STR("default_model", NULL, CFGF_NONE),
+	CFG_BOOL("end_of_file", cfg_false, CFGF_NONE),
+	CFG_END()};
 
 /* libConfuse reports through a callback without an argument, so the first report of a parse is kept
  * per thread for the caller to take. */
@@ -52,8 +66,9 @@ static _Thread_local const char *reported_file;
 
 static const char *nearest_key(const char *word)
 {
-	static const cfg_opt_t *const tables[] = {top_opts, server_opts, cache_opts,
-						  memory_opts, model_opts, provider_opts};
+	static const cfg_opt_t *const tables[] = {top_opts,   server_opts,
+						  cache_opts, memory_opts,
+						  model_opts, provider_opts};
 	struct nearest n = {.word = word};
 
 	for (size_t i = 0; i < ARRAY_LEN(tables); i++)
@@ -77,9 +92,9 @@ static void on_report(cfg_t *cfg, const char *fmt, va_list ap)
 		near = nearest_key(quote + strlen("no such option '"));
 		*end = '\'';
 	}
-	err_set(&reported, ERR_INVALID, "%.200s:%d: %s%s%s%s",
-		reported_file, cfg ? cfg->line : 0, text,
-		near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+	err_set(&reported, ERR_INVALID, "%.200s:%d: %s%s%s%s", reported_file,
+		cfg ? cfg->line : 0, text, near ? "; did you mean '" : "",
+		near ? near : "", near ? "'?" : "");
 }
 
 /* A file of at most max bytes as text; NUL bytes are refused. */
@@ -101,7 +116,8 @@ static char *read_text(const char *path, size_t max, struct err *e)
 	else if (b.len > max)
 		n = err_set(e, ERR_INVALID, "'%s' is larger than %zu bytes", path, max);
 	else if (b.len && memchr(b.data, 0, b.len))
-		n = err_set(e, ERR_INVALID, "'%s' holds a NUL byte: not a text file", path);
+		n = err_set(e, ERR_INVALID, "'%s' holds a NUL byte: not a text file",
+			    path);
 	close(fd);
 	if (n < 0) {
 		buf_free(&b);
@@ -116,9 +132,17 @@ static bool parse_bytes(const char *s, uint64_t *out)
 	static const struct {
 		const char *suffix;
 		uint64_t factor;
-	} units[] = {{"", 1},		 {"B", 1},	      {"KB", 1000},	   {"MB", 1000000},
-		     {"GB", 1000000000}, {"KiB", 1ull << 10}, {"MiB", 1ull << 20}, {"GiB", 1ull << 30},
-		     {"K", 1ull << 10},	 {"M", 1ull << 20},   {"G", 1ull << 30}};
+	} units[] = {{"", 1},
+		     {"B", 1},
+		     {"KB", 1000},
+		     {"MB", 1000000},
+		     {"GB", 1000000000},
+		     {"KiB", 1ull << 10},
+		     {"MiB", 1ull << 20},
+		     {"GiB", 1ull << 30},
+		     {"K", 1ull << 10},
+		     {"M", 1ull << 20},
+		     {"G", 1ull << 30}};
 	char *end;
 	double v;
 
@@ -138,13 +162,14 @@ static bool parse_bytes(const char *s, uint64_t *out)
 	return false;
 }
 
-static int in_range(cfg_t *cfg, const char *file, const char *section, const char *key, long min,
-		    long max, int *out, struct err *e)
+static int in_range(cfg_t *cfg, const char *file, const char *section, const char *key,
+		    long min, long max, int *out, struct err *e)
 {
 	long v = cfg_getint(cfg, key);
 
 	if (v < min || v > max)
-		return err_set(e, ERR_INVALID, "%s: %s: %s = %ld is out of range: %ld to %ld", file,
+		return err_set(e, ERR_INVALID,
+			       "%s: %s: %s = %ld is out of range: %ld to %ld", file,
 			       section, key, v, min, max);
 	*out = (int)v;
 	return 0;
@@ -173,16 +198,20 @@ static int read_token(struct config *c, struct err *e)
 	if (stat(c->token_file, &st) < 0)
 		return err_sys(e, errno, "server: token_file '%s'", c->token_file);
 	if (st.st_mode & 077)
-		return err_set(e, ERR_INVALID, "server: token_file '%s' is readable by others: chmod 600 it",
-			       c->token_file);
+		return err_set(
+			e, ERR_INVALID,
+			"server: token_file '%s' is readable by others: chmod 600 it",
+			c->token_file);
 	text = read_text(c->token_file, TOKEN_MAX_BYTES, e);
 	if (!text)
 		return err_wrap(e, "server: token_file");
 	text[strcspn(text, "\r\n")] = 0;
 	c->token = text;
 	if (strlen(text) < 16)
-		return err_set(e, ERR_INVALID, "server: token_file '%s': a token needs at least 16 characters",
-			       c->token_file);
+		return err_set(
+			e, ERR_INVALID,
+			"server: token_file '%s': a token needs at least 16 characters",
+			c->token_file);
 	return 0;
 }
 
@@ -196,7 +225,8 @@ static int read_server(struct config *c, cfg_t *s, const char *file, struct err 
 		return -1;
 	c->header_timeout_ms = header_s * 1000;
 	c->queue_timeout_ms = queue_s * 1000;
-	c->socket_path = cfg_getstr(s, "socket") ? copy_path(cfg_getstr(s, "socket")) : paths_socket();
+	c->socket_path = cfg_getstr(s, "socket") ? copy_path(cfg_getstr(s, "socket"))
+						 : paths_socket();
 	c->bind = xstrdup(cfg_getstr(s, "bind"));
 	c->token_file = copy_path(cfg_getstr(s, "token_file"));
 	c->nhosts = (int)cfg_size(s, "hosts");
@@ -213,21 +243,26 @@ static int read_cache(struct config *c, cfg_t *s, const char *file, struct err *
 	bool known = false;
 
 	if (!parse_bytes(cfg_getstr(s, "budget"), &c->budget_bytes))
-		return err_set(e, ERR_INVALID, "%s: cache: budget = '%s' is not a size: write \"8GiB\"", file,
-			       cfg_getstr(s, "budget"));
+		return err_set(e, ERR_INVALID,
+			       "%s: cache: budget = '%s' is not a size: write \"8GiB\"",
+			       file, cfg_getstr(s, "budget"));
 	c->kernels = xstrdup(cfg_getstr(s, "kernels"));
 	for (size_t i = 0; i < ARRAY_LEN(tables); i++) {
 		known |= !strcmp(c->kernels, tables[i]);
 		nearest_offer(&n, tables[i]);
 	}
 	if (!known)
-		return err_set(e, ERR_INVALID, "%s: cache: kernels = '%s' is unknown%s%s%s", file, c->kernels,
-			       n.best ? "; did you mean '" : "", n.best ? n.best : "", n.best ? "'?" : "");
+		return err_set(e, ERR_INVALID,
+			       "%s: cache: kernels = '%s' is unknown%s%s%s", file,
+			       c->kernels, n.best ? "; did you mean '" : "",
+			       n.best ? n.best : "", n.best ? "'?" : "");
 	return in_range(s, file, "cache", "ctx", 64, CTX_MAX, &c->ctx, e) < 0 ||
-			       in_range(s, file, "cache", "slots", 1, SLOTS_MAX, &c->slots, e) < 0 ||
-			       in_range(s, file, "cache", "threads", 0, 64, &c->threads, e) < 0 ?
-		       -1 :
-		       0;
+			       in_range(s, file, "cache", "slots", 1, SLOTS_MAX,
+					&c->slots, e) < 0 ||
+			       in_range(s, file, "cache", "threads", 0, 64, &c->threads,
+					e) < 0
+		       ? -1
+		       : 0;
 }
 
 static int read_models(struct config *c, cfg_t *top, const char *file, struct err *e)
@@ -245,8 +280,9 @@ static int read_models(struct config *c, cfg_t *top, const char *file, struct er
 		if (in_range(s, file, m->name, "ctx", 0, CTX_MAX, &m->ctx, e) < 0)
 			return -1;
 		if (m->path && m->path[0] != '/')
-			return err_set(e, ERR_INVALID, "%s: model \"%s\": path '%s' must be absolute", file,
-				       m->name, m->path);
+			return err_set(e, ERR_INVALID,
+				       "%s: model \"%s\": path '%s' must be absolute",
+				       file, m->name, m->path);
 	}
 	return 0;
 }
@@ -255,7 +291,8 @@ static struct config_provider *add_provider(struct config *c, const char *name)
 {
 	struct config_provider *p;
 
-	c->providers = xrealloc(c->providers, (size_t)(c->nproviders + 1) * sizeof *c->providers);
+	c->providers = xrealloc(c->providers,
+				(size_t)(c->nproviders + 1) * sizeof *c->providers);
 	p = &c->providers[c->nproviders++];
 	*p = (struct config_provider){.name = xstrdup(name)};
 	return p;
@@ -274,16 +311,26 @@ static int read_providers(struct config *c, cfg_t *top, const char *file, struct
 		p->key_env = copy(cfg_getstr(s, "key_env"));
 		p->key_file = copy_path(cfg_getstr(s, "key_file"));
 		if (strcmp(p->kind, "openai"))
-			return err_set(e, ERR_INVALID, "%s: provider \"%s\": kind = '%s' is unknown: use \"openai\"",
-				       file, p->name, p->kind);
-		if (!p->url || (strncmp(p->url, "http://", 7) && strncmp(p->url, "https://", 8)))
-			return err_set(e, ERR_INVALID, "%s: provider \"%s\": url must start with http:// or https://",
-				       file, p->name);
+			return err_set(
+				e, ERR_INVALID,
+				"%s: provider \"%s\": kind = '%s' is unknown: use \"openai\"",
+				file, p->name, p->kind);
+		if (!p->url ||
+		    (strncmp(p->url, "http://", 7) && strncmp(p->url, "https://", 8)))
+			return err_set(
+				e, ERR_INVALID,
+				"%s: provider \"%s\": url must start with http:// or https://",
+				file, p->name);
 		if (strchr(p->name, '/') || !p->name[0])
-			return err_set(e, ERR_INVALID, "%s: provider \"%s\": a name has no '/'", file, p->name);
-		if (in_range(s, file, p->name, "connect_timeout", 1, 600, &p->connect_timeout_ms, e) < 0 ||
-		    in_range(s, file, p->name, "first_byte_timeout", 1, 3600, &p->first_byte_timeout_ms, e) < 0 ||
-		    in_range(s, file, p->name, "idle_timeout", 1, 3600, &p->idle_timeout_ms, e) < 0)
+			return err_set(e, ERR_INVALID,
+				       "%s: provider \"%s\": a name has no '/'", file,
+				       p->name);
+		if (in_range(s, file, p->name, "connect_timeout", 1, 600,
+			     &p->connect_timeout_ms, e) < 0 ||
+		    in_range(s, file, p->name, "first_byte_timeout", 1, 3600,
+			     &p->first_byte_timeout_ms, e) < 0 ||
+		    in_range(s, file, p->name, "idle_timeout", 1, 3600,
+			     &p->idle_timeout_ms, e) < 0)
 			return -1;
 		p->connect_timeout_ms *= 1000;
 		p->first_byte_timeout_ms *= 1000;
@@ -314,10 +361,12 @@ static int read_all(struct config *c, cfg_t *top, struct err *e)
 	char *data = paths_data_dir();
 
 	c->memory_enabled = cfg_getbool(memory, "enabled");
-	c->memory_path = cfg_getstr(memory, "path") ? copy_path(cfg_getstr(memory, "path")) :
-						      xasprintf("%s/memory.db", data);
-	c->models_dir = cfg_getstr(top, "models_dir") ? copy_path(cfg_getstr(top, "models_dir")) :
-							paths_models_dir();
+	c->memory_path = cfg_getstr(memory, "path")
+				 ? copy_path(cfg_getstr(memory, "path"))
+				 : xasprintf("%s/memory.db", data);
+	c->models_dir = cfg_getstr(top, "models_dir")
+				? copy_path(cfg_getstr(top, "models_dir"))
+				: paths_models_dir();
 	c->default_model = copy(cfg_getstr(top, "default_model"));
 	free(data);
 	if (read_server(c, cfg_getsec(top, "server"), file, e) < 0 ||
@@ -339,12 +388,14 @@ static int parse(struct config *c, const char *text, struct err *e)
 	cfg_set_error_function(top, on_report);
 	if (cfg_parse_buf(top, closed) != CFG_SUCCESS) {
 		if (strstr(reported.text, "end_of_file"))
-			err_set(e, ERR_INVALID, "%s: a section is not closed: a '}' is missing",
+			err_set(e, ERR_INVALID,
+				"%s: a section is not closed: a '}' is missing",
 				c->file ? c->file : "configuration");
 		else if (reported.code)
 			*e = reported;
 		else
-			err_set(e, ERR_INVALID, "%s: syntax error", c->file ? c->file : "configuration");
+			err_set(e, ERR_INVALID, "%s: syntax error",
+				c->file ? c->file : "configuration");
 	} else if (!cfg_getbool(top, "end_of_file")) {
 		err_set(e, ERR_INVALID, "%s: a section is not closed: a '}' is missing",
 			c->file ? c->file : "configuration");

@@ -37,8 +37,8 @@ enum { SIGNALS = 3 };
 
 struct daemon {
 	uv_loop_t loop;
-	unsigned state; /* enum daemon_state */
-	struct config *config;	 /* owned */
+	unsigned state;          /* enum daemon_state */
+	struct config *config;   /* owned */
 	const char *config_path; /* borrowed */
 	uv_signal_t signals[SIGNALS];
 	uv_timer_t drain_deadline;
@@ -146,18 +146,21 @@ static void start_remotes(struct daemon *d)
 	d->remotes = xcalloc((size_t)c->nproviders, sizeof *d->remotes);
 	for (int i = 0; i < c->nproviders; i++) {
 		struct err e = {0};
-		struct provider *p = provider_openai_new(&d->loop, d->fetch, &c->providers[i], &e);
+		struct provider *p =
+			provider_openai_new(&d->loop, d->fetch, &c->providers[i], &e);
 
 		if (p)
 			d->remotes[d->nremotes++] = p;
 		else
-			log_error("provider '%s' is off: %s", c->providers[i].name, e.text);
+			log_error("provider '%s' is off: %s", c->providers[i].name,
+				  e.text);
 	}
 }
 
 static void start_local(struct daemon *d)
 {
-	struct engine_config engine = {.kernels = d->config->kernels, .threads = d->config->threads};
+	struct engine_config engine = {.kernels = d->config->kernels,
+				       .threads = d->config->threads};
 	struct cache_parts cache = {.loop = &d->loop,
 				    .budget_bytes = budget(d->config),
 				    .ctx = d->config->ctx,
@@ -260,7 +263,8 @@ static void on_drained(void *arg)
 
 static void on_drain_deadline(uv_timer_t *t)
 {
-	log_warn("replies still running after %d s: closing them", DAEMON_DRAIN_MS / 1000);
+	log_warn("replies still running after %d s: closing them",
+		 DAEMON_DRAIN_MS / 1000);
 	close_start(t->data);
 }
 
@@ -358,8 +362,8 @@ int daemon_run(struct config *c, const char *config_path, struct err *e)
 		close_start(d);
 	} else {
 		sm_move(states, "daemon", &d->state, SERVING);
-		log_info("serving on %s and port %d, %d models", c->socket_path, server_port(d->server),
-			 models_count(d->models));
+		log_info("serving on %s and port %d, %d models", c->socket_path,
+			 server_port(d->server), models_count(d->models));
 		sd_tell("READY=1");
 	}
 	uv_run(&d->loop, UV_RUN_DEFAULT);

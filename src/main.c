@@ -34,7 +34,8 @@ int main(int argc, char **argv)
 {
 	struct nearest near = {0};
 
-	signal(SIGPIPE, SIG_IGN); /* a peer that went away is an error of that write, no more */
+	signal(SIGPIPE,
+	       SIG_IGN); /* a peer that went away is an error of that write, no more */
 	signal(SIGXFSZ, SIG_IGN); /* so is a file at its size limit */
 	if (argc < 2)
 		return help(stderr, CLI_USAGE);
@@ -51,6 +52,7 @@ int main(int argc, char **argv)
 		nearest_offer(&near, commands[i].name);
 	}
 	fprintf(stderr, "hob: no command '%s'%s%s%s; see 'hob --help'\n", argv[1],
-		near.best ? "; did you mean '" : "", near.best ? near.best : "", near.best ? "'?" : "");
+		near.best ? "; did you mean '" : "", near.best ? near.best : "",
+		near.best ? "'?" : "");
 	return CLI_USAGE;
 }

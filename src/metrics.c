@@ -6,16 +6,19 @@ static void head(struct buf *out, const char *name, const char *type, const char
 	buf_addf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
 
-static void one(struct buf *out, const char *name, const char *type, const char *help, double value)
+static void one(struct buf *out, const char *name, const char *type, const char *help,
+		double value)
 {
 	head(out, name, type, help);
 	buf_addf(out, "%s %.15g\n", name, value);
 }
 
-static void labelled(struct buf *out, const char *name, const char *label, const char *value, double v)
+static void labelled(struct buf *out, const char *name, const char *label,
+		     const char *value, double v)
 {
 	buf_addf(out, "%s{%s=", name, label);
-	buf_add_json(out, value, strlen(value)); /* same escapes as a label value, for our names */
+	buf_add_json(out, value,
+		     strlen(value)); /* same escapes as a label value, for our names */
 	buf_addf(out, "} %.15g\n", v);
 }
 
@@ -49,10 +52,11 @@ static void first_token(struct buf *out, const struct dispatch_stats *s)
 	for (int i = 0; i < DISPATCH_TTFT_BUCKETS; i++) {
 		sum += s->ttft[i];
 		if (i < DISPATCH_TTFT_BUCKETS - 1)
-			buf_addf(out, "%s_bucket{le=\"%g\"} %llu\n", name, dispatch_ttft_bounds_s[i],
-				 (unsigned long long)sum);
+			buf_addf(out, "%s_bucket{le=\"%g\"} %llu\n", name,
+				 dispatch_ttft_bounds_s[i], (unsigned long long)sum);
 		else
-			buf_addf(out, "%s_bucket{le=\"+Inf\"} %llu\n", name, (unsigned long long)sum);
+			buf_addf(out, "%s_bucket{le=\"+Inf\"} %llu\n", name,
+				 (unsigned long long)sum);
 	}
 	buf_addf(out, "%s_sum %.15g\n%s_count %llu\n", name, s->ttft_sum_s, name,
 		 (unsigned long long)s->ttft_count);
@@ -64,18 +68,24 @@ static void cache(struct buf *out, const struct cache *c)
 	struct cache_row row;
 
 	cache_totals(c, &t);
-	one(out, "hob_cache_budget_bytes", "gauge", "Bytes that local models may hold.", (double)t.budget_bytes);
-	one(out, "hob_cache_used_bytes", "gauge", "Bytes that local models hold.", (double)t.used_bytes);
-	one(out, "hob_cache_hits_total", "counter", "Prompts whose model was warm.", (double)t.hits);
+	one(out, "hob_cache_budget_bytes", "gauge", "Bytes that local models may hold.",
+	    (double)t.budget_bytes);
+	one(out, "hob_cache_used_bytes", "gauge", "Bytes that local models hold.",
+	    (double)t.used_bytes);
+	one(out, "hob_cache_hits_total", "counter", "Prompts whose model was warm.",
+	    (double)t.hits);
 	one(out, "hob_cache_loads_total", "counter", "Models loaded.", (double)t.loads);
-	one(out, "hob_cache_load_failures_total", "counter", "Loads that failed.", (double)t.load_failures);
-	one(out, "hob_cache_evictions_total", "counter", "Models evicted.", (double)t.evictions);
+	one(out, "hob_cache_load_failures_total", "counter", "Loads that failed.",
+	    (double)t.load_failures);
+	one(out, "hob_cache_evictions_total", "counter", "Models evicted.",
+	    (double)t.evictions);
 	one(out, "hob_waiting", "gauge", "Prompts that wait for a model.", t.waiters);
 	head(out, "hob_resident_bytes", "gauge", "Bytes by local model.");
 	for (int i = 0; i < cache_count(c); i++) {
 		cache_row(c, i, &row);
 		if (row.bytes)
-			labelled(out, "hob_resident_bytes", "model", row.name, (double)row.bytes);
+			labelled(out, "hob_resident_bytes", "model", row.name,
+				 (double)row.bytes);
 	}
 }
 
@@ -83,13 +93,17 @@ void metrics_text(const struct metrics_view *v, struct buf *out)
 {
 	requests(out, v->dispatch);
 	first_token(out, v->dispatch);
-	one(out, "hob_running", "gauge", "Prompts that run or wait.", v->dispatch->running);
-	one(out, "hob_retries_total", "counter", "Prompts tried again before their first token.",
+	one(out, "hob_running", "gauge", "Prompts that run or wait.",
+	    v->dispatch->running);
+	one(out, "hob_retries_total", "counter",
+	    "Prompts tried again before their first token.",
 	    (double)v->dispatch->retried);
 	cache(out, v->cache);
-	one(out, "hob_engine_restarts_total", "counter", "Unexpected deaths of the engine.",
-	    v->engine_restarts);
-	one(out, "hob_http_requests_total", "counter", "HTTP requests.", (double)v->requests);
+	one(out, "hob_engine_restarts_total", "counter",
+	    "Unexpected deaths of the engine.", v->engine_restarts);
+	one(out, "hob_http_requests_total", "counter", "HTTP requests.",
+	    (double)v->requests);
 	one(out, "hob_connections", "gauge", "Open client connections.", v->connections);
-	one(out, "hob_uptime_seconds", "gauge", "Since the daemon started.", (double)v->uptime_ms / 1000);
+	one(out, "hob_uptime_seconds", "gauge", "Since the daemon started.",
+	    (double)v->uptime_ms / 1000);
 }

@@ -15,14 +15,15 @@ struct store;
 
 struct api {
 	struct dispatch *dispatch; /* borrowed */
-	struct models *models;	   /* borrowed */
-	struct store *store;	   /* borrowed, or NULL: no memory */
+	struct models *models;     /* borrowed */
+	struct store *store;       /* borrowed, or NULL: no memory */
 	const struct config *config;
 
 	/* Each appends to out; NULL is allowed: "{}" and nothing. */
-	void (*ps_json)(void *arg, struct buf *out);	  /* one JSON object */
-	void (*metrics_text)(void *arg, struct buf *out); /* Prometheus text, whole lines */
-	const char *(*engine_status)(void *arg);	  /* "ready", "starting", "down" */
+	void (*ps_json)(void *arg, struct buf *out); /* one JSON object */
+	void (*metrics_text)(void *arg,
+			     struct buf *out);   /* Prometheus text, whole lines */
+	const char *(*engine_status)(void *arg); /* "ready", "starting", "down" */
 	const char *(*memory_status)(void *arg); /* NULL: "ok" with a store, else "off" */
 	void *arg;
 

@@ -15,12 +15,13 @@ void hob_health(const struct call *call)
 {
 	const struct api *a = call->api;
 	const char *engine = a->engine_status ? a->engine_status(a->arg) : "unknown";
-	const char *memory = a->memory_status ? a->memory_status(a->arg)
-					      : (a->store ? "ok" : "off");
+	const char *memory =
+		a->memory_status ? a->memory_status(a->arg) : (a->store ? "ok" : "off");
 	struct buf out = {0};
 
 	buf_adds(&out, "{\"status\":\"ok\",\"version\":");
-	buf_add_json(&out, a->version ? a->version : "", a->version ? strlen(a->version) : 0);
+	buf_add_json(&out, a->version ? a->version : "",
+		     a->version ? strlen(a->version) : 0);
 	buf_addf(&out, ",\"pid\":%d,\"uptime_s\":%.3f,\"engine\":", (int)getpid(),
 		 (double)(clock_mono_ms() - a->started_ms) / 1000.0);
 	buf_add_json(&out, engine, strlen(engine));
@@ -49,7 +50,7 @@ struct lookup {
 	struct exchange exchange;
 	struct conn *conn;   /* NULL: the client has left */
 	struct store *store; /* borrowed */
-	char *id;	     /* owned, or NULL */
+	char *id;            /* owned, or NULL */
 	struct buf out;
 };
 
@@ -83,8 +84,10 @@ static struct lookup *lookup_new(const struct call *call, bool has_id)
 	struct err e = {0};
 
 	if (!call->api->store)
-		err_set(&e, ERR_UNSUPPORTED, "memory is off (memory.enabled in the configuration)");
-	else if (has_id && (!http_unescape(call->param, &id) || !id.len || id.len > ID_MAX_BYTES))
+		err_set(&e, ERR_UNSUPPORTED,
+			"memory is off (memory.enabled in the configuration)");
+	else if (has_id &&
+		 (!http_unescape(call->param, &id) || !id.len || id.len > ID_MAX_BYTES))
 		err_set(&e, ERR_INVALID, "that is no conversation id");
 	if (e.code != ERR_NONE) {
 		api_reply_error(call->conn, &e);
@@ -125,7 +128,8 @@ static void add_conversation(struct buf *out, const struct store_conversation *c
 	add_string(out, "partial", c->partial);
 }
 
-static void on_list(void *arg, const struct err *e, const struct store_conversation *list, int n)
+static void on_list(void *arg, const struct err *e, const struct store_conversation *list,
+		    int n)
 {
 	struct lookup *l = arg;
 
@@ -180,7 +184,8 @@ static void on_path(void *arg, const struct err *e, const char *conversation,
 	lookup_free(l);
 }
 
-static void on_row(void *arg, const struct err *e, const struct store_conversation *list, int n)
+static void on_row(void *arg, const struct err *e, const struct store_conversation *list,
+		   int n)
 {
 	struct lookup *l = arg;
 	struct err none = {0};

@@ -4,10 +4,10 @@
 
 #include "api/routes.h"
 
-route_handler hob_health;	       /* {"status","version","uptime_s","engine","memory"} */
-route_handler hob_ps;		       /* what api->ps_json says */
-route_handler hob_conversations;       /* ?limit=N, newest first: {"conversations":[…]} */
-route_handler hob_conversation;	       /* id or "last": the row and "messages" */
+route_handler hob_health;        /* {"status","version","uptime_s","engine","memory"} */
+route_handler hob_ps;            /* what api->ps_json says */
+route_handler hob_conversations; /* ?limit=N, newest first: {"conversations":[…]} */
+route_handler hob_conversation;  /* id or "last": the row and "messages" */
 route_handler hob_conversation_delete; /* {"id","deleted":true} */
 
 #endif

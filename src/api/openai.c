@@ -158,7 +158,8 @@ static void finish(struct answer *a, const struct event *ev)
 	} else {
 		openai_add_fields(&a->enc, &fields);
 		openai_add_whole(&a->enc, ev, &a->out);
-		http_reply(a->conn, 200, "application/json", fields.data, buf_str(&a->out));
+		http_reply(a->conn, 200, "application/json", fields.data,
+			   buf_str(&a->out));
 		buf_free(&fields);
 	}
 	answer_close(a);
@@ -245,7 +246,8 @@ static void set_id(struct request *r)
 	snprintf(r->id, sizeof(r->id), "hob-%016llx", (unsigned long long)bits);
 }
 
-static void start(const struct call *call, struct request *r, const struct openai_params *p)
+static void start(const struct call *call, struct request *r,
+		  const struct openai_params *p)
 {
 	struct answer *a = xcalloc(1, sizeof(*a));
 

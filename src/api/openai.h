@@ -68,12 +68,15 @@ void openai_started(struct openai_encoder *enc, const struct event *ev);
 void openai_add_fields(const struct openai_encoder *enc, struct buf *head);
 
 /* Streams: each appends whole SSE events. */
-void openai_add_delta(struct openai_encoder *enc, const struct event *ev, struct buf *out);
-void openai_add_finish(struct openai_encoder *enc, const struct event *ev, struct buf *out);
+void openai_add_delta(struct openai_encoder *enc, const struct event *ev,
+		      struct buf *out);
+void openai_add_finish(struct openai_encoder *enc, const struct event *ev,
+		       struct buf *out);
 void openai_add_stream_error(const struct err *why, struct buf *out);
 
 /* Whole replies: gather, then one object.  -1: over OPENAI_MAX_WHOLE_BYTES or 128 tool calls. */
 int openai_gather(struct openai_encoder *enc, const struct event *ev, struct err *e);
-void openai_add_whole(struct openai_encoder *enc, const struct event *ev, struct buf *out);
+void openai_add_whole(struct openai_encoder *enc, const struct event *ev,
+		      struct buf *out);
 
 #endif

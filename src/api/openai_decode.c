@@ -47,15 +47,17 @@ static bool has_nul_escape(struct str s)
 
 static bool is_empty(const cJSON *v)
 {
-	return !v || cJSON_IsNull(v) || ((cJSON_IsArray(v) || cJSON_IsObject(v)) && !v->child);
+	return !v || cJSON_IsNull(v) ||
+	       ((cJSON_IsArray(v) || cJSON_IsObject(v)) && !v->child);
 }
 
 /* Members that carry more than role and text.  `name` and the reasoning that clients echo are
  * left behind: no local template reads them. */
 static bool is_special(const cJSON *m)
 {
-	static const char *const members[] = {"tool_calls", "tool_call_id", "function_call",
-					      "audio", "reasoning_details"};
+	static const char *const members[] = {"tool_calls", "tool_call_id",
+					      "function_call", "audio",
+					      "reasoning_details"};
 
 	for (size_t i = 0; i < ARRAY_LEN(members); i++)
 		if (!is_empty(cJSON_GetObjectItemCaseSensitive(m, members[i])))
@@ -63,7 +65,8 @@ static bool is_special(const cJSON *m)
 	return false;
 }
 
-static int add_parts(const cJSON *parts, int at, struct buf *text, bool *special, struct err *e)
+static int add_parts(const cJSON *parts, int at, struct buf *text, bool *special,
+		     struct err *e)
 {
 	const cJSON *part, *type, *s;
 	int i = 0;
@@ -72,9 +75,10 @@ static int add_parts(const cJSON *parts, int at, struct buf *text, bool *special
 	{
 		type = cJSON_GetObjectItemCaseSensitive(part, "type");
 		if (!cJSON_IsObject(part) || !cJSON_IsString(type))
-			return err_set(e, ERR_INVALID,
-				       "messages[%d].content[%d] must be an object with a 'type'",
-				       at, i);
+			return err_set(
+				e, ERR_INVALID,
+				"messages[%d].content[%d] must be an object with a 'type'",
+				at, i);
 		i++;
 		if (strcmp(type->valuestring, "text") != 0) {
 			*special = true;
@@ -83,7 +87,8 @@ static int add_parts(const cJSON *parts, int at, struct buf *text, bool *special
 		s = cJSON_GetObjectItemCaseSensitive(part, "text");
 		if (!cJSON_IsString(s))
 			return err_set(e, ERR_INVALID,
-				       "messages[%d].content[%d].text must be a string", at, i - 1);
+				       "messages[%d].content[%d].text must be a string",
+				       at, i - 1);
 		buf_adds(text, s->valuestring);
 	}
 	return 0;
@@ -102,8 +107,9 @@ static int add_message(struct request *r, const cJSON *m, int at, struct err *e)
 	if (!cJSON_IsObject(m))
 		return err_set(e, ERR_INVALID, "messages[%d] must be an object", at);
 	if (!cJSON_IsString(role_json) || !role_by_name(role_json->valuestring, &role))
-		return err_set(e, ERR_INVALID,
-			       "messages[%d].role must be system, user, assistant or tool", at);
+		return err_set(
+			e, ERR_INVALID,
+			"messages[%d].role must be system, user, assistant or tool", at);
 	if (cJSON_IsString(content)) {
 		buf_adds(&text, content->valuestring);
 	} else if (cJSON_IsArray(content)) {
@@ -153,8 +159,9 @@ static int decode_prompt(struct request *r, const cJSON *root, struct err *e)
 	if (cJSON_IsArray(p) && p->child && !p->child->next && cJSON_IsString(p->child))
 		p = p->child;
 	if (!cJSON_IsString(p))
-		return err_set(e, ERR_INVALID,
-			       "'prompt' must be a string (lists and token ids are not supported)");
+		return err_set(
+			e, ERR_INVALID,
+			"'prompt' must be a string (lists and token ids are not supported)");
 	r->prompt = xstrdup(p->valuestring);
 	return 0;
 }
@@ -174,9 +181,11 @@ static int decode_stops(struct sampling *s, const cJSON *root, struct err *e)
 			return err_set(e, ERR_INVALID,
 				       "'stop' must be a string or an array of strings");
 		if (s->nstops == REQUEST_MAX_STOPS)
-			return err_set(e, ERR_INVALID, "'stop' may have at most %d strings",
+			return err_set(e, ERR_INVALID,
+				       "'stop' may have at most %d strings",
 				       REQUEST_MAX_STOPS);
-		if (!one->valuestring[0] || strlen(one->valuestring) > OPENAI_MAX_STOP_BYTES)
+		if (!one->valuestring[0] ||
+		    strlen(one->valuestring) > OPENAI_MAX_STOP_BYTES)
 			return err_set(e, ERR_INVALID,
 				       "each string of 'stop' must have 1 to %d bytes",
 				       OPENAI_MAX_STOP_BYTES);
@@ -196,16 +205,19 @@ static int decode_max_tokens(struct sampling *s, const cJSON *root, struct err *
 		if (rc < 0)
 			return -1;
 		if (rc && n == 0)
-			return err_set(e, ERR_INVALID, "'%s' must be at least 1", names[i]);
+			return err_set(e, ERR_INVALID, "'%s' must be at least 1",
+				       names[i]);
 	}
-	s->max_tokens = n > 0 ? (int)n : 0; /* -1: no limit, as llama.cpp's clients say it */
+	s->max_tokens =
+		n > 0 ? (int)n : 0; /* -1: no limit, as llama.cpp's clients say it */
 	return 0;
 }
 
 static int decode_sampling(struct request *r, const cJSON *root, struct err *e)
 {
 	enum { TOP_K_MAX = 1000000 };
-	const double max_seed = 9007199254740991.0; /* 2^53 - 1: beyond, doubles lose digits */
+	const double max_seed =
+		9007199254740991.0; /* 2^53 - 1: beyond, doubles lose digits */
 	struct sampling *s = &r->sampling;
 	int64_t top_k = -1;
 	int rc;
@@ -246,7 +258,8 @@ static int decode_params(const cJSON *root, struct openai_params *p, struct err 
 int openai_set_conversation(struct request *r, struct str id, struct err *e)
 {
 	if (!id.len || id.len > OPENAI_MAX_CONVERSATION_BYTES)
-		return err_set(e, ERR_INVALID, "'conversation' must be an id, new or last");
+		return err_set(e, ERR_INVALID,
+			       "'conversation' must be an id, new or last");
 	for (size_t i = 0; i < id.len; i++) {
 		char c = id.ptr[i];
 
@@ -264,16 +277,28 @@ int openai_set_conversation(struct request *r, struct str id, struct err *e)
 static char *take_extra(cJSON *root)
 {
 	static const char *const known[] = {
-		"model",       "messages",	"prompt",		 "stream",
-		"temperature", "stream_options", "max_completion_tokens", "max_tokens",
-		"top_p",       "top_k",		"min_p",		 "seed",
-		"stop",	       "n",		"conversation",
+		"model",
+		"messages",
+		"prompt",
+		"stream",
+		"temperature",
+		"stream_options",
+		"max_completion_tokens",
+		"max_tokens",
+		"top_p",
+		"top_k",
+		"min_p",
+		"seed",
+		"stop",
+		"n",
+		"conversation",
 	};
 	char *text;
 
 	for (size_t i = 0; i < ARRAY_LEN(known); i++)
 		while (cJSON_HasObjectItem(root, known[i])) {
-			cJSON *had = cJSON_DetachItemFromObjectCaseSensitive(root, known[i]);
+			cJSON *had =
+				cJSON_DetachItemFromObjectCaseSensitive(root, known[i]);
 
 			if (!had)
 				break; /* the same name in other case is another field */
@@ -325,7 +350,8 @@ struct request *openai_decode(struct str body, bool is_chat, struct openai_param
 		return NULL;
 	}
 	if (has_nul_escape(body)) {
-		err_set(e, ERR_INVALID, "the body has a NUL character (\\u0000) in a string");
+		err_set(e, ERR_INVALID,
+			"the body has a NUL character (\\u0000) in a string");
 		return NULL;
 	}
 	root = json_parse(body, e);

@@ -13,7 +13,8 @@ void openai_encoder_init(struct openai_encoder *enc, const struct request *r,
 	memset(enc, 0, sizeof(*enc));
 	enc->is_chat = r->is_chat;
 	enc->include_usage = p->include_usage;
-	snprintf(enc->id, sizeof(enc->id), "%s-%s", r->is_chat ? "chatcmpl" : "cmpl", r->id);
+	snprintf(enc->id, sizeof(enc->id), "%s-%s", r->is_chat ? "chatcmpl" : "cmpl",
+		 r->id);
 	enc->created_s = clock_unix_ms() / 1000;
 	enc->model = xstrdup(r->model);
 	enc->kept = enc->dropped = -1;
@@ -87,10 +88,11 @@ static int known(int n)
 
 static void add_usage(struct buf *out, const struct usage *u)
 {
-	buf_addf(out,
-		 "\"usage\":{\"prompt_tokens\":%d,\"completion_tokens\":%d,\"total_tokens\":%lld",
-		 known(u->prompt_tokens), known(u->completion_tokens),
-		 (long long)known(u->prompt_tokens) + known(u->completion_tokens));
+	buf_addf(
+		out,
+		"\"usage\":{\"prompt_tokens\":%d,\"completion_tokens\":%d,\"total_tokens\":%lld",
+		known(u->prompt_tokens), known(u->completion_tokens),
+		(long long)known(u->prompt_tokens) + known(u->completion_tokens));
 	if (u->cached_tokens >= 0)
 		buf_addf(out, ",\"prompt_tokens_details\":{\"cached_tokens\":%d}",
 			 u->cached_tokens);
@@ -108,7 +110,8 @@ static void add_number(struct buf *out, const char *key, double v)
 }
 
 /* Where it runs and why, with what it took once that is known (u not NULL). */
-static void add_hob(const struct openai_encoder *enc, struct buf *out, const struct usage *u)
+static void add_hob(const struct openai_encoder *enc, struct buf *out,
+		    const struct usage *u)
 {
 	buf_adds(out, "\"hob\":{\"provider\":");
 	add_string(out, enc->provider);
@@ -138,9 +141,12 @@ static void begin_chunk(struct openai_encoder *enc, struct buf *out)
 	struct buf *p = &enc->prefix;
 
 	if (!p->len) {
-		buf_addf(p, "data: {\"id\":\"%s\",\"object\":\"%s\",\"created\":%lld,\"model\":",
-			 enc->id, enc->is_chat ? "chat.completion.chunk" : "text_completion",
-			 (long long)enc->created_s);
+		buf_addf(
+			p,
+			"data: {\"id\":\"%s\",\"object\":\"%s\",\"created\":%lld,\"model\":",
+			enc->id,
+			enc->is_chat ? "chat.completion.chunk" : "text_completion",
+			(long long)enc->created_s);
 		add_string(p, enc->model);
 		buf_adds(p, ",\"choices\":[");
 	}
@@ -195,7 +201,8 @@ void openai_add_delta(struct openai_encoder *enc, const struct event *ev, struct
 		return; /* raw completions have no place for it */
 	add_role(enc, out);
 	begin_chunk(enc, out);
-	buf_adds(out, enc->is_chat ? "{\"index\":0,\"delta\":{" : "{\"index\":0,\"text\":");
+	buf_adds(out,
+		 enc->is_chat ? "{\"index\":0,\"delta\":{" : "{\"index\":0,\"text\":");
 	if (enc->is_chat)
 		add_chat_delta(ev, out);
 	else
@@ -205,7 +212,8 @@ void openai_add_delta(struct openai_encoder *enc, const struct event *ev, struct
 	end_chunk(enc, out);
 }
 
-void openai_add_finish(struct openai_encoder *enc, const struct event *ev, struct buf *out)
+void openai_add_finish(struct openai_encoder *enc, const struct event *ev,
+		       struct buf *out)
 {
 	add_role(enc, out);
 	begin_chunk(enc, out);
@@ -234,7 +242,8 @@ void openai_add_stream_error(const struct err *why, struct buf *out)
 /* -- whole replies -- */
 
 /* Joins OpenAI's delta.tool_calls elements by their index. */
-static int gather_tool_call(struct openai_encoder *enc, const struct event *ev, struct err *e)
+static int gather_tool_call(struct openai_encoder *enc, const struct event *ev,
+			    struct err *e)
 {
 	const char *id = NULL, *name = NULL, *arguments = NULL;
 	const cJSON *function = NULL;
@@ -246,7 +255,8 @@ static int gather_tool_call(struct openai_encoder *enc, const struct event *ev, 
 	if (!d)
 		return err_wrap(e, "tool call from the model");
 	if (json_int(d, "index", 0, OPENAI_MAX_TOOL_CALLS - 1, &index, e) < 0 ||
-	    json_string(d, "id", &id, e) < 0 || json_object(d, "function", &function, e) < 0)
+	    json_string(d, "id", &id, e) < 0 ||
+	    json_object(d, "function", &function, e) < 0)
 		goto out;
 	if (function && (json_string(function, "name", &name, e) < 0 ||
 			 json_string(function, "arguments", &arguments, e) < 0))
@@ -275,7 +285,8 @@ int openai_gather(struct openai_encoder *enc, const struct event *ev, struct err
 	if (ev->type == EVENT_TOOL_CALL)
 		return gather_tool_call(enc, ev, e);
 	if (ev->text.len > OPENAI_MAX_WHOLE_BYTES - to->len)
-		return err_set(e, ERR_TOO_LARGE, "the answer grew over 32 MiB: stream it");
+		return err_set(e, ERR_TOO_LARGE,
+			       "the answer grew over 32 MiB: stream it");
 	buf_add(to, ev->text.ptr, ev->text.len);
 	return 0;
 }
@@ -291,7 +302,8 @@ static void add_tools(const struct openai_encoder *enc, struct buf *out)
 		buf_adds(out, ",\"type\":\"function\",\"function\":{\"name\":");
 		add_string(out, t->name ? t->name : "");
 		buf_adds(out, ",\"arguments\":");
-		buf_add_json(out, t->arguments.data ? t->arguments.data : "", t->arguments.len);
+		buf_add_json(out, t->arguments.data ? t->arguments.data : "",
+			     t->arguments.len);
 		buf_adds(out, "}}");
 	}
 	buf_addc(out, ']');
@@ -323,8 +335,10 @@ static void add_whole_message(const struct openai_encoder *enc, struct buf *out)
 
 void openai_add_whole(struct openai_encoder *enc, const struct event *ev, struct buf *out)
 {
-	buf_addf(out, "{\"id\":\"%s\",\"object\":\"%s\",\"created\":%lld,\"model\":", enc->id,
-		 enc->is_chat ? "chat.completion" : "text_completion", (long long)enc->created_s);
+	buf_addf(out,
+		 "{\"id\":\"%s\",\"object\":\"%s\",\"created\":%lld,\"model\":", enc->id,
+		 enc->is_chat ? "chat.completion" : "text_completion",
+		 (long long)enc->created_s);
 	add_string(out, enc->model);
 	buf_adds(out, ",\"choices\":[{\"index\":0,");
 	if (enc->is_chat) {

@@ -62,8 +62,8 @@ void api_add_error(struct buf *out, const struct err *e)
 
 	buf_adds(out, "{\"error\":{\"message\":");
 	buf_add_json(out, e->text, strlen(e->text));
-	buf_addf(out, ",\"type\":\"%s\",\"param\":null,\"code\":\"%s\"}}", info->openai_type,
-		 info->name);
+	buf_addf(out, ",\"type\":\"%s\",\"param\":null,\"code\":\"%s\"}}",
+		 info->openai_type, info->name);
 }
 
 /* The official clients retry 408, 409, 429 and 5xx twice by themselves, so that each of our own
@@ -73,11 +73,13 @@ static const struct {
 	const char *fields;
 } retry_fields[] = {
 	{ERR_BUSY, "retry-after-ms: 1000\r\nRetry-After: 1\r\nx-should-retry: true\r\n"},
-	{ERR_UNAVAILABLE, "retry-after-ms: 500\r\nRetry-After: 1\r\nx-should-retry: true\r\n"},
+	{ERR_UNAVAILABLE,
+	 "retry-after-ms: 500\r\nRetry-After: 1\r\nx-should-retry: true\r\n"},
 	{ERR_UNAUTHORIZED, "WWW-Authenticate: Bearer\r\nx-should-retry: false\r\n"},
 };
 
-void api_reply_error_status(struct conn *c, int status, const struct err *e, const char *extra)
+void api_reply_error_status(struct conn *c, int status, const struct err *e,
+			    const char *extra)
 {
 	const char *fields = "x-should-retry: false\r\n";
 	struct buf body = {0}, head = {0};

@@ -31,7 +31,8 @@ const struct route *routes_find(struct str method, struct str path, struct str *
 void api_add_error(struct buf *out, const struct err *e);
 /* With the status of the error's code and the headers that tell clients whether to retry. */
 void api_reply_error(struct conn *c, const struct err *e);
-void api_reply_error_status(struct conn *c, int status, const struct err *e, const char *extra);
+void api_reply_error_status(struct conn *c, int status, const struct err *e,
+			    const char *extra);
 void api_reply_json(struct conn *c, const struct buf *body);
 
 #endif

@@ -22,8 +22,8 @@ struct server {
 
 /* -- requests -- */
 
-static int check_guard(const struct server *s, struct conn *c, const struct http_request *r,
-		       struct err *e)
+static int check_guard(const struct server *s, struct conn *c,
+		       const struct http_request *r, struct err *e)
 {
 	struct guard_input in = {
 		.is_tcp = conn_peer(c).is_tcp,
@@ -52,8 +52,8 @@ static bool find_route(struct conn *c, const struct http_request *r, struct call
 		api_reply_error(c, &e);
 		return false;
 	}
-	err_set(&e, ERR_METHOD, "%.*s is not for this path; allowed: %s", (int)r->method.len,
-		r->method.ptr, allow);
+	err_set(&e, ERR_METHOD, "%.*s is not for this path; allowed: %s",
+		(int)r->method.len, r->method.ptr, allow);
 	snprintf(extra, sizeof(extra), "Allow: %s\r\n", allow);
 	api_reply_error_status(c, err_info(ERR_METHOD)->http_status, &e, extra);
 	return false;

@@ -19,7 +19,8 @@ struct server *server_start(uv_loop_t *loop, const struct api *api, struct err *
 int server_port(const struct server *s); /* TCP; 0 = none */
 int server_connections(const struct server *s);
 uint64_t server_requests(const struct server *s); /* answered, since start */
-uint64_t server_refused(const struct server *s);  /* connections: too many, or a foreign uid */
+uint64_t
+server_refused(const struct server *s); /* connections: too many, or a foreign uid */
 
 /* Stops listening, closes idle connections, lets running replies finish; done(arg) once, in a
  * later turn of the loop, when no connection is left.  The caller has the deadline:

@@ -32,7 +32,8 @@ void *xmalloc(size_t bytes)
 
 void *xcalloc(size_t n, size_t bytes)
 {
-	return checked(calloc(n ? n : 1, bytes ? bytes : 1)); /* calloc checks the product */
+	return checked(
+		calloc(n ? n : 1, bytes ? bytes : 1)); /* calloc checks the product */
 }
 
 void *xrealloc(void *p, size_t bytes)

@@ -12,10 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
+#define ARRAY_LEN(a)                    (sizeof(a) / sizeof((a)[0]))
 #define CONTAINER_OF(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
-#define PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
-#define UNUSED(x) ((void)(x))
+#define PRINTF(fmt, args)               __attribute__((format(printf, fmt, args)))
+#define UNUSED(x)                       ((void)(x))
 
 /* Never return NULL; xcalloc zeroes and checks the product for overflow. */
 void *xmalloc(size_t bytes);

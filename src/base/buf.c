@@ -58,7 +58,8 @@ bool str_to_i64(struct str s, int64_t min, int64_t max, int64_t *out)
 		if (!isdigit((unsigned char)s.ptr[i]))
 			return false;
 		if (__builtin_mul_overflow(v, 10, &v) ||
-		    __builtin_sub_overflow(v, s.ptr[i] - '0', &v)) /* negative holds one more */
+		    __builtin_sub_overflow(v, s.ptr[i] - '0',
+					   &v)) /* negative holds one more */
 			return false;
 	}
 	if (!negative && __builtin_sub_overflow(0, v, &v))
@@ -169,8 +170,11 @@ struct str buf_str(const struct buf *b)
  * or 0. */
 static size_t utf8_len(const unsigned char *s, size_t n)
 {
-	size_t len = s[0] < 0x80 ? 1 : s[0] >= 0xc2 && s[0] < 0xe0 ? 2 : (s[0] & 0xf0) == 0xe0 ? 3 :
-		     s[0] >= 0xf0 && s[0] < 0xf5 ? 4 : 0;
+	size_t len = s[0] < 0x80                   ? 1
+		     : s[0] >= 0xc2 && s[0] < 0xe0 ? 2
+		     : (s[0] & 0xf0) == 0xe0       ? 3
+		     : s[0] >= 0xf0 && s[0] < 0xf5 ? 4
+						   : 0;
 
 	if (len == 0 || len > n)
 		return 0;
@@ -190,8 +194,9 @@ static bool json_plain(unsigned char c)
 
 static void add_json_escape(struct buf *b, unsigned char c)
 {
-	static const char shorts[][2] = {{'"', '"'}, {'\\', '\\'}, {'\n', 'n'},
-					 {'\r', 'r'}, {'\t', 't'}, {'\b', 'b'}, {'\f', 'f'}};
+	static const char shorts[][2] = {{'"', '"'},  {'\\', '\\'}, {'\n', 'n'},
+					 {'\r', 'r'}, {'\t', 't'},  {'\b', 'b'},
+					 {'\f', 'f'}};
 
 	for (size_t i = 0; i < ARRAY_LEN(shorts); i++)
 		if (c == (unsigned char)shorts[i][0]) {

@@ -19,7 +19,7 @@ bool str_eq(struct str a, const char *b);
 bool str_eq_nocase(struct str a, const char *b); /* ASCII */
 bool str_starts(struct str a, const char *prefix);
 struct str str_trim(struct str s); /* spaces and tabs at both ends */
-char *str_dup(struct str s);	   /* owned by the caller, NUL-terminated */
+char *str_dup(struct str s);       /* owned by the caller, NUL-terminated */
 /* Whole slice must be a decimal number within [min, max]; no sign unless min < 0. */
 bool str_to_i64(struct str s, int64_t min, int64_t max, int64_t *out);
 
@@ -28,7 +28,7 @@ struct buf {
 	size_t len, cap;
 };
 
-void buf_free(struct buf *b); /* leaves an empty, usable buf */
+void buf_free(struct buf *b);  /* leaves an empty, usable buf */
 void buf_clear(struct buf *b); /* keeps the memory */
 void buf_reserve(struct buf *b, size_t more);
 void buf_add(struct buf *b, const void *p, size_t n);
@@ -37,7 +37,8 @@ void buf_addc(struct buf *b, char c);
 void buf_addf(struct buf *b, const char *fmt, ...) PRINTF(2, 3);
 void buf_vaddf(struct buf *b, const char *fmt, va_list ap);
 void buf_drop(struct buf *b, size_t n); /* removes n bytes from the front */
-char *buf_take(struct buf *b, size_t *len); /* the caller owns the bytes; len may be NULL */
+char *buf_take(struct buf *b,
+	       size_t *len); /* the caller owns the bytes; len may be NULL */
 struct str buf_str(const struct buf *b);
 
 /* JSON text into a buf: a quoted and escaped string (invalid UTF-8 becomes U+FFFD). */

@@ -64,8 +64,8 @@ void err_put_sys(struct err *e, int errnum, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(what, sizeof what, fmt, ap);
 	va_end(ap);
-	err_put(e, errnum == ENOSPC || errnum == EDQUOT ? ERR_DISK_FULL : ERR_IO, "%.380s: %s", what,
-		strerror(errnum));
+	err_put(e, errnum == ENOSPC || errnum == EDQUOT ? ERR_DISK_FULL : ERR_IO,
+		"%.380s: %s", what, strerror(errnum));
 }
 
 void err_put_prefix(struct err *e, const char *fmt, ...)

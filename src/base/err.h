@@ -12,24 +12,24 @@
 
 enum err_code {
 	ERR_NONE,
-	ERR_INVALID,	  /* the request is malformed */
+	ERR_INVALID,      /* the request is malformed */
 	ERR_UNAUTHORIZED, /* token missing or wrong */
-	ERR_FORBIDDEN,	  /* foreign origin, host or peer */
-	ERR_NOT_FOUND,	  /* no such path or thing */
-	ERR_MODEL,	  /* no such model */
-	ERR_METHOD,	  /* path known, method not */
-	ERR_TOO_LARGE,	  /* header or body over its limit */
-	ERR_CONTEXT,	  /* prompt longer than the model's context */
+	ERR_FORBIDDEN,    /* foreign origin, host or peer */
+	ERR_NOT_FOUND,    /* no such path or thing */
+	ERR_MODEL,        /* no such model */
+	ERR_METHOD,       /* path known, method not */
+	ERR_TOO_LARGE,    /* header or body over its limit */
+	ERR_CONTEXT,      /* prompt longer than the model's context */
 	ERR_UNSUPPORTED,  /* understood, but this model or build cannot do it */
-	ERR_CORRUPT,	  /* a file is truncated, forged or not what it claims */
-	ERR_CONFLICT,	  /* e.g. superseded, or another instance runs */
-	ERR_BUSY,	  /* queue full: try again later */
-	ERR_TIMEOUT,	  /* a deadline passed */
-	ERR_CANCELLED,	  /* the client left or asked for it */
-	ERR_MEMORY,	  /* does not fit the byte budget */
+	ERR_CORRUPT,      /* a file is truncated, forged or not what it claims */
+	ERR_CONFLICT,     /* e.g. superseded, or another instance runs */
+	ERR_BUSY,         /* queue full: try again later */
+	ERR_TIMEOUT,      /* a deadline passed */
+	ERR_CANCELLED,    /* the client left or asked for it */
+	ERR_MEMORY,       /* does not fit the byte budget */
 	ERR_UNAVAILABLE,  /* the worker is gone or not started yet */
-	ERR_UPSTREAM,	  /* a remote provider failed */
-	ERR_IO,		  /* a system call failed */
+	ERR_UPSTREAM,     /* a remote provider failed */
+	ERR_IO,           /* a system call failed */
 	ERR_DISK_FULL,
 	ERR_INTERNAL,
 	ERR_NR
@@ -42,7 +42,8 @@ struct err {
 
 /* What a code means to each protocol; one table in err.c. */
 struct err_info {
-	const char *name;	 /* "not_found": the wire name inside hob, and `code` in OpenAI's */
+	const char
+		*name; /* "not_found": the wire name inside hob, and `code` in OpenAI's */
 	int http_status;
 	const char *openai_type; /* "invalid_request_error", "server_error", ... */
 	bool retryable;

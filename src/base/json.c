@@ -24,9 +24,10 @@ static int check_depth(struct str text, struct err *e)
 			in_string = true;
 		} else if (c == '[' || c == '{') {
 			if (++depth > JSON_MAX_DEPTH)
-				return err_set(e, ERR_INVALID,
-					       "JSON: nested deeper than %d at offset %zu",
-					       JSON_MAX_DEPTH, i);
+				return err_set(
+					e, ERR_INVALID,
+					"JSON: nested deeper than %d at offset %zu",
+					JSON_MAX_DEPTH, i);
 		} else if (c == ']' || c == '}') {
 			depth--;
 		}
@@ -53,7 +54,8 @@ cJSON *json_parse(struct str text, struct err *e)
 	}
 	for (; end < text.ptr + text.len; end++)
 		if (!strchr(" \t\r\n", *end)) {
-			err_set(e, ERR_INVALID, "JSON: text after the value at offset %zu",
+			err_set(e, ERR_INVALID,
+				"JSON: text after the value at offset %zu",
 				(size_t)(end - text.ptr));
 			cJSON_Delete(tree);
 			return NULL;
@@ -86,7 +88,8 @@ int json_string(const cJSON *obj, const char *key, const char **out, struct err 
 	return 1;
 }
 
-int json_double(const cJSON *obj, const char *key, double min, double max, double *out, struct err *e)
+int json_double(const cJSON *obj, const char *key, double min, double max, double *out,
+		struct err *e)
 {
 	const cJSON *v = member(obj, key);
 
@@ -95,12 +98,14 @@ int json_double(const cJSON *obj, const char *key, double min, double max, doubl
 	if (!cJSON_IsNumber(v))
 		return wrong(e, key, "a number");
 	if (!(v->valuedouble >= min && v->valuedouble <= max))
-		return err_set(e, ERR_INVALID, "'%s' must be between %g and %g", key, min, max);
+		return err_set(e, ERR_INVALID, "'%s' must be between %g and %g", key, min,
+			       max);
 	*out = v->valuedouble;
 	return 1;
 }
 
-int json_int(const cJSON *obj, const char *key, int64_t min, int64_t max, int64_t *out, struct err *e)
+int json_int(const cJSON *obj, const char *key, int64_t min, int64_t max, int64_t *out,
+	     struct err *e)
 {
 	const cJSON *v = member(obj, key);
 

@@ -18,8 +18,10 @@ cJSON *json_parse(struct str text, struct err *e);
 /* Each returns 1 when present and right, 0 when absent or null (out untouched), -1 and an
  * error naming the field when of the wrong type or out of range. */
 int json_string(const cJSON *obj, const char *key, const char **out, struct err *e);
-int json_double(const cJSON *obj, const char *key, double min, double max, double *out, struct err *e);
-int json_int(const cJSON *obj, const char *key, int64_t min, int64_t max, int64_t *out, struct err *e);
+int json_double(const cJSON *obj, const char *key, double min, double max, double *out,
+		struct err *e);
+int json_int(const cJSON *obj, const char *key, int64_t min, int64_t max, int64_t *out,
+	     struct err *e);
 int json_bool(const cJSON *obj, const char *key, bool *out, struct err *e);
 int json_array(const cJSON *obj, const char *key, const cJSON **out, struct err *e);
 int json_object(const cJSON *obj, const char *key, const cJSON **out, struct err *e);

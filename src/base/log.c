@@ -33,8 +33,8 @@ static int line_prefix(char *line, size_t size, enum log_level level)
 		return snprintf(line, size, "<%d>%s: ", syslog_levels[level], log_name);
 	clock_gettime(CLOCK_REALTIME, &t);
 	localtime_r(&t.tv_sec, &tm);
-	return snprintf(line, size, "%02d:%02d:%02d.%03ld %s %s: ", tm.tm_hour, tm.tm_min, tm.tm_sec,
-			t.tv_nsec / 1000000, log_name, names[level]);
+	return snprintf(line, size, "%02d:%02d:%02d.%03ld %s %s: ", tm.tm_hour, tm.tm_min,
+			tm.tm_sec, t.tv_nsec / 1000000, log_name, names[level]);
 }
 
 static void log_line(enum log_level level, const char *fmt, va_list ap)
@@ -47,7 +47,8 @@ static void log_line(enum log_level level, const char *fmt, va_list ap)
 	n = line_prefix(line, sizeof line, level);
 	m = vsnprintf(line + n, sizeof line - (size_t)n - 1, fmt, ap);
 	n += m < (int)sizeof line - n - 1 ? m : (int)sizeof line - n - 2;
-	for (int i = 0; i < n; i++) /* one event, one line: no forged lines, no terminal escapes */
+	for (int i = 0; i < n;
+	     i++) /* one event, one line: no forged lines, no terminal escapes */
 		if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
 			line[i] = ' ';
 	line[n] = '\n';
@@ -55,14 +56,14 @@ static void log_line(enum log_level level, const char *fmt, va_list ap)
 		return; /* nowhere left to say so */
 }
 
-#define LOG_FUNCTION(name, level)                                                                \
-	void name(const char *fmt, ...)                                                          \
-	{                                                                                        \
-		va_list ap;                                                                      \
-                                                                                                 \
-		va_start(ap, fmt);                                                               \
-		log_line(level, fmt, ap);                                                        \
-		va_end(ap);                                                                      \
+#define LOG_FUNCTION(name, level)         \
+	void name(const char *fmt, ...)   \
+	{                                 \
+		va_list ap;               \
+                                          \
+		va_start(ap, fmt);        \
+		log_line(level, fmt, ap); \
+		va_end(ap);               \
 	}
 
 LOG_FUNCTION(log_error, LOG_LV_ERROR)

@@ -14,7 +14,8 @@ static int min3(int a, int b, int c)
 
 int edit_distance(const char *a, const char *b)
 {
-	int row[WORD_MAX + 1], n = (int)strnlen(a, WORD_MAX + 1), m = (int)strnlen(b, WORD_MAX + 1);
+	int row[WORD_MAX + 1], n = (int)strnlen(a, WORD_MAX + 1),
+			       m = (int)strnlen(b, WORD_MAX + 1);
 
 	if (n > WORD_MAX || m > WORD_MAX)
 		return 2 * WORD_MAX;
@@ -27,7 +28,8 @@ int edit_distance(const char *a, const char *b)
 		for (int j = 1; j <= m; j++) {
 			int above = row[j];
 
-			row[j] = min3(above + 1, row[j - 1] + 1, diagonal + (a[i - 1] != b[j - 1]));
+			row[j] = min3(above + 1, row[j - 1] + 1,
+				      diagonal + (a[i - 1] != b[j - 1]));
 			diagonal = above;
 		}
 	}

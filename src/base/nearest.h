@@ -9,7 +9,8 @@ int edit_distance(const char *a, const char *b);
 
 struct nearest {
 	const char *word; /* what was written */
-	const char *best; /* NULL until something is near enough: within a third of the length, at least 2 */
+	const char *
+		best; /* NULL until something is near enough: within a third of the length, at least 2 */
 	int distance;
 };
 

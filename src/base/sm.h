@@ -13,7 +13,8 @@ struct sm_state {
 #define SM_TO(s) (1u << (s))
 
 /* Moves *state to next or aborts with both names.  `what` names the machine in the log. */
-void sm_move(const struct sm_state *table, const char *what, unsigned *state, unsigned next);
+void sm_move(const struct sm_state *table, const char *what, unsigned *state,
+	     unsigned next);
 static inline bool sm_may(const struct sm_state *table, unsigned state, unsigned next)
 {
 	return (table[state].to & SM_TO(next)) != 0;

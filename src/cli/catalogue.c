@@ -10,8 +10,10 @@ static const struct catalogue_entry entries[] = {
 		.revision = "main",
 		.file = "SmolLM2-135M-Instruct.Q4_1.gguf",
 		.bytes = 98362432,
-		.sha256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-		.about = "SmolLM2 135M Instruct, Q4_1: tiny, for a first try (Apache-2.0)",
+		.sha256 =
+			"b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+		.about =
+			"SmolLM2 135M Instruct, Q4_1: tiny, for a first try (Apache-2.0)",
 	},
 };
 

@@ -10,18 +10,18 @@
 enum cli_exit {
 	CLI_OK = 0,
 	CLI_FAIL = 1,
-	CLI_USAGE = 2,	       /* wrong options or arguments */
-	CLI_NO_MODEL = 3,      /* no such model */
-	CLI_OTHER_RUNS = 3,    /* hob serve: another instance has the socket or the port */
-	CLI_NO_DAEMON = 4,     /* not running, and not to be started or not able to start */
+	CLI_USAGE = 2,      /* wrong options or arguments */
+	CLI_NO_MODEL = 3,   /* no such model */
+	CLI_OTHER_RUNS = 3, /* hob serve: another instance has the socket or the port */
+	CLI_NO_DAEMON = 4,  /* not running, and not to be started or not able to start */
 	CLI_INTERRUPTED = 130, /* Ctrl-C stopped the answer: 128 + SIGINT */
 };
 
-int cmd_run(int argc, char **argv);	/* run.c: one prompt, one answer */
-int cmd_chat(int argc, char **argv);	/* chat.c: a conversation on the terminal */
-int cmd_ls(int argc, char **argv);	/* list.c: models */
-int cmd_ps(int argc, char **argv);	/* list.c: what is resident */
-int cmd_stop(int argc, char **argv);	/* list.c: ends the daemon */
+int cmd_run(int argc, char **argv);     /* run.c: one prompt, one answer */
+int cmd_chat(int argc, char **argv);    /* chat.c: a conversation on the terminal */
+int cmd_ls(int argc, char **argv);      /* list.c: models */
+int cmd_ps(int argc, char **argv);      /* list.c: what is resident */
+int cmd_stop(int argc, char **argv);    /* list.c: ends the daemon */
 int cmd_history(int argc, char **argv); /* list.c: conversations */
 
 /* Not part of the client side; written elsewhere. */

@@ -41,8 +41,8 @@ static int parse(int argc, char **argv, struct engine_options *o)
 			break;
 		case 't':
 			if (!str_to_i64(str_of(optarg), 0, POOL_MAX_THREADS, &n)) {
-				fprintf(stderr, "hob engine: --threads %s: 0 to %d\n", optarg,
-					POOL_MAX_THREADS);
+				fprintf(stderr, "hob engine: --threads %s: 0 to %d\n",
+					optarg, POOL_MAX_THREADS);
 				return CLI_USAGE;
 			}
 			o->threads = (int)n;

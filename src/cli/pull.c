@@ -22,25 +22,27 @@ struct transfer {
 	const struct pull *p;
 	CURL *easy;
 	const char *url;
-	struct buf *text;  /* a listing grows here, or */
-	struct part *part; /* a file here */
-	char source[1024]; /* what the part is of: "repo@revision/file" */
-	uint64_t total;	   /* 0 = unknown */
-	uint64_t resumed;  /* bytes that were there before this attempt */
+	struct buf *text;                 /* a listing grows here, or */
+	struct part *part;                /* a file here */
+	char source[1024];                /* what the part is of: "repo@revision/file" */
+	uint64_t total;                   /* 0 = unknown */
+	uint64_t resumed;                 /* bytes that were there before this attempt */
 	char sha256[PULL_SHA256_HEX + 1]; /* "" = unknown */
 	char etag[ETAG_BYTES];
-	bool begun;	   /* the head of the final answer was judged */
+	bool begun; /* the head of the final answer was judged */
 	char detail[CURL_ERROR_SIZE];
-	struct err e;	   /* set inside callbacks */
+	struct err e; /* set inside callbacks */
 };
 
 /* ---- URLs ---- */
 
-static bool url_part(const char *url, CURLUPart what, unsigned flags, char *out, size_t size)
+static bool url_part(const char *url, CURLUPart what, unsigned flags, char *out,
+		     size_t size)
 {
 	CURLU *u = curl_url();
 	char *text = NULL;
-	bool ok = !curl_url_set(u, CURLUPART_URL, url, 0) && !curl_url_get(u, what, &text, flags);
+	bool ok = !curl_url_set(u, CURLUPART_URL, url, 0) &&
+		  !curl_url_get(u, what, &text, flags);
 
 	if (ok)
 		snprintf(out, size, "%s", text);
@@ -62,12 +64,14 @@ bool pull_url_ok(const char *url)
 
 static bool same_origin(const char *a, const char *b)
 {
-	static const CURLUPart parts[] = {CURLUPART_SCHEME, CURLUPART_HOST, CURLUPART_PORT};
+	static const CURLUPart parts[] = {CURLUPART_SCHEME, CURLUPART_HOST,
+					  CURLUPART_PORT};
 	char x[256], y[256];
 
 	for (size_t i = 0; i < ARRAY_LEN(parts); i++)
 		if (!url_part(a, parts[i], CURLU_DEFAULT_PORT, x, sizeof x) ||
-		    !url_part(b, parts[i], CURLU_DEFAULT_PORT, y, sizeof y) || strcmp(x, y))
+		    !url_part(b, parts[i], CURLU_DEFAULT_PORT, y, sizeof y) ||
+		    strcmp(x, y))
 			return false;
 	return true;
 }
@@ -79,7 +83,8 @@ static bool add_path(struct buf *url, const char *path)
 		size_t n = strcspn(path, "/");
 		char *safe;
 
-		if (n == 0 || (n == 1 && path[0] == '.') || (n == 2 && !memcmp(path, "..", 2)))
+		if (n == 0 || (n == 1 && path[0] == '.') ||
+		    (n == 2 && !memcmp(path, "..", 2)))
 			return false;
 		safe = curl_easy_escape(NULL, path, (int)n);
 		buf_addf(url, "/%s", safe);
@@ -97,8 +102,9 @@ static const char *header(struct transfer *t, const char *name)
 {
 	struct curl_header *h;
 
-	return curl_easy_header(t->easy, name, 0, CURLH_HEADER, -1, &h) == CURLHE_OK ? h->value
-										    : "";
+	return curl_easy_header(t->easy, name, 0, CURLH_HEADER, -1, &h) == CURLHE_OK
+		       ? h->value
+		       : "";
 }
 
 static long status_of(struct transfer *t)
@@ -112,8 +118,9 @@ static long status_of(struct transfer *t)
 static int set_total(struct transfer *t, uint64_t bytes, struct err *e)
 {
 	if (bytes > PULL_MAX_FILE_BYTES)
-		return err_set(e, ERR_TOO_LARGE, "%s: %llu bytes are more than any model has",
-			       t->url, (unsigned long long)bytes);
+		return err_set(e, ERR_TOO_LARGE,
+			       "%s: %llu bytes are more than any model has", t->url,
+			       (unsigned long long)bytes);
 	if (t->total && t->total != bytes)
 		return err_set(e, ERR_CORRUPT, "%s has %llu bytes, expected %llu", t->url,
 			       (unsigned long long)bytes, (unsigned long long)t->total);
@@ -132,7 +139,8 @@ static int check_range(struct transfer *t, struct err *e)
 
 	if (sscanf(range, "%7s %llu-%llu/%llu", unit, &first, &last, &total) != 4 ||
 	    strcmp(unit, "bytes") || first != t->part->bytes || last + 1 != total)
-		return err_set(e, ERR_UPSTREAM, "%s: asked for the bytes from %llu on, got '%.80s'",
+		return err_set(e, ERR_UPSTREAM,
+			       "%s: asked for the bytes from %llu on, got '%.80s'",
 			       t->url, (unsigned long long)t->part->bytes, range);
 	return set_total(t, total, e);
 }
@@ -154,7 +162,8 @@ static int begin_file(struct transfer *t, struct err *e)
 		if (length >= 0 && set_total(t, (uint64_t)length, e) < 0)
 			return -1;
 	}
-	if (etag[0] != '"' || strlen(etag) >= sizeof t->etag) /* weak ones do not do for ranges */
+	if (etag[0] != '"' ||
+	    strlen(etag) >= sizeof t->etag) /* weak ones do not do for ranges */
 		etag = "";
 	snprintf(t->etag, sizeof t->etag, "%s", etag);
 	part_remember(t->part, t->source, t->sha256, t->etag);
@@ -171,8 +180,8 @@ static size_t on_body(char *bytes, size_t size, size_t n, void *arg)
 		return n;
 	if (t->text) {
 		if (t->text->len + n > PULL_MAX_LIST_BYTES) {
-			err_set(&t->e, ERR_TOO_LARGE, "%s: a listing over %d bytes", t->url,
-				PULL_MAX_LIST_BYTES);
+			err_set(&t->e, ERR_TOO_LARGE, "%s: a listing over %d bytes",
+				t->url, PULL_MAX_LIST_BYTES);
 			return 0;
 		}
 		buf_add(t->text, bytes, n);
@@ -182,14 +191,15 @@ static size_t on_body(char *bytes, size_t size, size_t n, void *arg)
 		return 0;
 	t->begun = true;
 	if (t->total && t->part->bytes + n > t->total) {
-		err_set(&t->e, ERR_CORRUPT, "%s: more bytes than the %llu announced", t->url,
-			(unsigned long long)t->total);
+		err_set(&t->e, ERR_CORRUPT, "%s: more bytes than the %llu announced",
+			t->url, (unsigned long long)t->total);
 		return 0;
 	}
 	return part_write(t->part, bytes, n, &t->e) < 0 ? 0 : n;
 }
 
-static int on_progress(void *arg, curl_off_t total, curl_off_t now, curl_off_t a, curl_off_t b)
+static int on_progress(void *arg, curl_off_t total, curl_off_t now, curl_off_t a,
+		       curl_off_t b)
 {
 	struct transfer *t = arg;
 	struct pull_progress *p = t->p->progress;
@@ -212,11 +222,13 @@ static int curl_error(struct transfer *t, CURLcode why, struct err *e)
 		return -1;
 	}
 	if (why == CURLE_ABORTED_BY_CALLBACK)
-		return err_set(e, ERR_CANCELLED, "interrupted; the same command goes on where it "
+		return err_set(e, ERR_CANCELLED,
+			       "interrupted; the same command goes on where it "
 			       "stopped");
 	return err_set(e, ERR_UPSTREAM, "%.100s: %.200s%s", host, detail,
-		       t->part && t->part->bytes ? "; the same command goes on where it stopped"
-						 : "");
+		       t->part && t->part->bytes
+			       ? "; the same command goes on where it stopped"
+			       : "");
 }
 
 static int status_error(struct transfer *t, long status, struct err *e)
@@ -224,12 +236,15 @@ static int status_error(struct transfer *t, long status, struct err *e)
 	switch (status) {
 	case 401:
 	case 403:
-		return err_set(e, ERR_UNAUTHORIZED, "%.200s: no access (status %ld): no such "
-			       "repository, or one that needs a token in HF_TOKEN", t->url, status);
+		return err_set(e, ERR_UNAUTHORIZED,
+			       "%.200s: no access (status %ld): no such "
+			       "repository, or one that needs a token in HF_TOKEN",
+			       t->url, status);
 	case 404:
 		return err_set(e, ERR_NOT_FOUND, "%.300s: not found", t->url);
 	case 429:
-		return err_set(e, ERR_BUSY, "%.300s: too many requests: try again later", t->url);
+		return err_set(e, ERR_BUSY, "%.300s: too many requests: try again later",
+			       t->url);
 	default:
 		return err_set(e, ERR_UPSTREAM, "%.300s: status %ld", t->url, status);
 	}
@@ -244,7 +259,8 @@ static void learn_sum(struct transfer *t)
 
 	if (tag[0] == '"')
 		tag++;
-	if (!t->part || t->sha256[0] || strspn(tag, "0123456789abcdef") != PULL_SHA256_HEX)
+	if (!t->part || t->sha256[0] ||
+	    strspn(tag, "0123456789abcdef") != PULL_SHA256_HEX)
 		return;
 	memcpy(t->sha256, tag, PULL_SHA256_HEX);
 	t->sha256[PULL_SHA256_HEX] = 0;
@@ -303,8 +319,10 @@ static int perform(struct transfer *t, struct err *e)
 			break;
 		}
 		if (++hops > PULL_MAX_REDIRECTS || !pull_url_ok(next)) {
-			err_set(e, ERR_UPSTREAM, "%.200s: a redirect that is not followed (to "
-				"'%.100s')", t->url, next);
+			err_set(e, ERR_UPSTREAM,
+				"%.200s: a redirect that is not followed (to "
+				"'%.100s')",
+				t->url, next);
 			break;
 		}
 		free(url);
@@ -332,7 +350,8 @@ static void transfer_init(struct transfer *t, const struct pull *p, const char *
 	curl_easy_setopt(t->easy, CURLOPT_XFERINFOFUNCTION, on_progress);
 	curl_easy_setopt(t->easy, CURLOPT_XFERINFODATA, t);
 	curl_easy_setopt(t->easy, CURLOPT_ERRORBUFFER, t->detail);
-	if (url_part(url, CURLUPART_HOST, 0, host, sizeof host) && fetch_host_is_loopback(host))
+	if (url_part(url, CURLUPART_HOST, 0, host, sizeof host) &&
+	    fetch_host_is_loopback(host))
 		curl_easy_setopt(t->easy, CURLOPT_NOPROXY, "*");
 }
 
@@ -374,8 +393,8 @@ static void listing_add(struct listing *l, const cJSON *item)
 static int list_repo(const struct pull *p, const struct pull_ref *ref, struct listing *l,
 		     struct err *e)
 {
-	char *url = xasprintf("%s/api/models/%s/tree/%s?recursive=true", p->endpoint, ref->repo,
-			      ref->revision);
+	char *url = xasprintf("%s/api/models/%s/tree/%s?recursive=true", p->endpoint,
+			      ref->repo, ref->revision);
 	struct buf text = {0};
 	struct transfer t;
 	cJSON *tree = NULL;
@@ -392,9 +411,8 @@ static int list_repo(const struct pull *p, const struct pull_ref *ref, struct li
 
 		l->files = xcalloc((size_t)(n < PULL_MAX_FILES ? n : PULL_MAX_FILES) + 1,
 				   sizeof *l->files);
-		cJSON_ArrayForEach(item, tree)
-			if (l->n < PULL_MAX_FILES)
-				listing_add(l, item);
+		cJSON_ArrayForEach(item, tree) if (l->n < PULL_MAX_FILES)
+			listing_add(l, item);
 	}
 	cJSON_Delete(tree);
 	curl_easy_cleanup(t.easy);
@@ -431,7 +449,8 @@ static int find_wanted(const struct pull *p, const struct pull_ref *ref, struct 
 		memcpy(w->sha256, f->sha256, sizeof w->sha256);
 		rc = 0;
 		if (w->bytes > PULL_MAX_FILE_BYTES)
-			rc = err_set(e, ERR_TOO_LARGE, "%s: %llu bytes are more than any model has",
+			rc = err_set(e, ERR_TOO_LARGE,
+				     "%s: %llu bytes are more than any model has",
 				     f->path, (unsigned long long)w->bytes);
 	}
 	listing_free(&l);
@@ -460,8 +479,10 @@ static int look_there(const struct pull *p, const char *filename, const struct w
 		return 1;
 	}
 	if (rc == 0 && !p->force)
-		rc = err_set(e, ERR_CONFLICT, "'%s' is another file; remove it, or replace it "
-			     "with --force", path);
+		rc = err_set(e, ERR_CONFLICT,
+			     "'%s' is another file; remove it, or replace it "
+			     "with --force",
+			     path);
 	free(path);
 	return rc;
 }
@@ -500,14 +521,15 @@ static int download(struct transfer *t, struct pull_result *r, struct err *e)
 		return -1;
 	if (t->part->bytes == 0 || (t->total && t->part->bytes != t->total))
 		return err_set(e, ERR_UPSTREAM, "%s: got %llu of %llu bytes", t->url,
-			       (unsigned long long)t->part->bytes, (unsigned long long)t->total);
+			       (unsigned long long)t->part->bytes,
+			       (unsigned long long)t->total);
 	r->bytes = t->part->bytes;
 	r->verified = t->sha256[0] != 0;
 	return part_finish(t->part, t->sha256, r->sha256, e);
 }
 
-static int fetch_wanted(const struct pull *p, const struct pull_ref *ref, const struct wanted *w,
-			struct pull_result *r, struct err *e)
+static int fetch_wanted(const struct pull *p, const struct pull_ref *ref,
+			const struct wanted *w, struct pull_result *r, struct err *e)
 {
 	struct buf url = {0};
 	struct part part;
@@ -517,13 +539,15 @@ static int fetch_wanted(const struct pull *p, const struct pull_ref *ref, const 
 	buf_addf(&url, "%s/%s/resolve/%s", p->endpoint, ref->repo, ref->revision);
 	if (!add_path(&url, w->path)) {
 		buf_free(&url);
-		return err_set(e, ERR_INVALID, "'%.200s' is no path in a repository", w->path);
+		return err_set(e, ERR_INVALID, "'%.200s' is no path in a repository",
+			       w->path);
 	}
 	transfer_init(&t, p, url.data);
 	t.part = &part;
 	t.total = w->bytes;
 	memcpy(t.sha256, w->sha256, sizeof t.sha256);
-	snprintf(t.source, sizeof t.source, "%s@%s/%s", ref->repo, ref->revision, w->path);
+	snprintf(t.source, sizeof t.source, "%s@%s/%s", ref->repo, ref->revision,
+		 w->path);
 	rc = part_open(&part, p, ref->filename, e);
 	part.expect = w->bytes;
 	if (rc == 0)
@@ -570,7 +594,8 @@ static int copy_into(struct part *part, int fd, const char *from,
 		rc = part_room(part, e);
 	while (rc == 0 && (n = read(fd, block, block_bytes)) > 0) {
 		rc = part_write(part, block, (size_t)n, e);
-		if (rc == 0 && progress && !progress->step(progress, part->bytes, entry->bytes, 0))
+		if (rc == 0 && progress &&
+		    !progress->step(progress, part->bytes, entry->bytes, 0))
 			rc = err_set(e, ERR_CANCELLED, "interrupted");
 	}
 	if (n < 0)
@@ -598,8 +623,8 @@ static int install(const struct pull *p, const struct catalogue_entry *entry, in
 	return rc;
 }
 
-int pull_install(const struct pull *p, const struct catalogue_entry *entry, const char *from,
-		 struct pull_result *r, struct err *e)
+int pull_install(const struct pull *p, const struct catalogue_entry *entry,
+		 const char *from, struct pull_result *r, struct err *e)
 {
 	int fd = open(from, O_RDONLY | O_CLOEXEC), rc;
 	struct wanted w = {.bytes = entry->bytes};
@@ -610,8 +635,10 @@ int pull_install(const struct pull *p, const struct catalogue_entry *entry, cons
 	if (fd < 0 || fstat(fd, &st) < 0) {
 		rc = err_sys(e, errno, "open '%s'", from);
 	} else if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != entry->bytes) {
-		rc = err_set(e, ERR_CORRUPT, "'%s' is not %s: it has %lld bytes, expected %llu", from,
-			     entry->name, (long long)st.st_size, (unsigned long long)entry->bytes);
+		rc = err_set(e, ERR_CORRUPT,
+			     "'%s' is not %s: it has %lld bytes, expected %llu", from,
+			     entry->name, (long long)st.st_size,
+			     (unsigned long long)entry->bytes);
 	} else {
 		rc = look_there(p, entry->filename, &w, r, e);
 		if (rc == 0)

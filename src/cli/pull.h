@@ -21,14 +21,15 @@ enum {
 struct pull_progress {
 	/* Now and then, at least once a second.  total 0 = unknown; resumed: bytes that were there
 	 * at the start.  False stops with ERR_CANCELLED. */
-	bool (*step)(struct pull_progress *p, uint64_t done, uint64_t total, uint64_t resumed);
+	bool (*step)(struct pull_progress *p, uint64_t done, uint64_t total,
+		     uint64_t resumed);
 };
 
 struct pull {
 	const char *endpoint; /* "https://huggingface.co" */
 	const char *token;    /* or NULL; sent to the endpoint's host only */
 	const char *dir;      /* exists */
-	bool force;	      /* replace a file that is something else */
+	bool force;           /* replace a file that is something else */
 	struct pull_progress *progress;
 };
 
@@ -36,7 +37,7 @@ struct pull_result {
 	char *path; /* owned */
 	uint64_t bytes;
 	char sha256[PULL_SHA256_HEX + 1];
-	bool verified;	/* against a sum known beforehand */
+	bool verified;  /* against a sum known beforehand */
 	bool was_there; /* nothing to do */
 };
 
@@ -44,8 +45,8 @@ struct pull_result {
 int pull_fetch(const struct pull *p, const struct pull_ref *ref, struct pull_result *r,
 	       struct err *e);
 /* Installs a copy of a local file as the catalogue's entry, if it is that. */
-int pull_install(const struct pull *p, const struct catalogue_entry *entry, const char *from,
-		 struct pull_result *r, struct err *e);
+int pull_install(const struct pull *p, const struct catalogue_entry *entry,
+		 const char *from, struct pull_result *r, struct err *e);
 void pull_result_free(struct pull_result *r);
 
 /* Redirects may lead to https anywhere, to http only on this machine. */

@@ -22,8 +22,10 @@ enum pull_option { OPT_LIST, OPT_FROM, OPT_DIR, OPT_FORCE, OPT_JSON, OPT_QUIET }
 
 static const struct args_option options[] = {
 	[OPT_LIST] = {"list", 'l', NULL, "print the catalogue"},
-	[OPT_FROM] = {"from", 0, "FILE", "install this local file, if it is the model named"},
-	[OPT_DIR] = {"dir", 0, "DIR", "folder of models (default: $XDG_DATA_HOME/hob/models)"},
+	[OPT_FROM] = {"from", 0, "FILE",
+		      "install this local file, if it is the model named"},
+	[OPT_DIR] = {"dir", 0, "DIR",
+		     "folder of models (default: $XDG_DATA_HOME/hob/models)"},
 	[OPT_FORCE] = {"force", 'f', NULL, "replace another file of the same name"},
 	[OPT_JSON] = {"json", 0, NULL, "print the result or the catalogue as JSON"},
 	[OPT_QUIET] = {"quiet", 'q', NULL, "no progress"},
@@ -32,12 +34,15 @@ static const struct args_option options[] = {
 static const struct args_spec spec = {
 	.command = "pull",
 	.usage = "[OPTIONS] NAME | hf.co/OWNER/REPO[:FILE or :QUANT]",
-	.summary = "Downloads a model file, resumes one that was interrupted, verifies its SHA-256.",
+	.summary =
+		"Downloads a model file, resumes one that was interrupted, verifies its SHA-256.",
 	.options = options,
 	.noptions = (int)ARRAY_LEN(options),
-	.notes = "Without FILE or QUANT the repository's " PULL_DEFAULT_QUANT " is taken.\n"
-		 "HF_TOKEN is sent to the hub for repositories that need it. HOB_HF_ENDPOINT names\n"
-		 "another hub.",
+	.notes =
+		"Without FILE or QUANT the repository's " PULL_DEFAULT_QUANT
+		" is taken.\n"
+		"HF_TOKEN is sent to the hub for repositories that need it. HOB_HF_ENDPOINT names\n"
+		"another hub.",
 };
 
 struct pull_args {
@@ -60,7 +65,8 @@ static void human_time(char *out, size_t size, double s)
 	if (s < 0 || s > 99 * 3600.0)
 		snprintf(out, size, "--:--");
 	else if (s >= 3600)
-		snprintf(out, size, "%d:%02d:%02d", (int)s / 3600, (int)s / 60 % 60, (int)s % 60);
+		snprintf(out, size, "%d:%02d:%02d", (int)s / 3600, (int)s / 60 % 60,
+			 (int)s % 60);
 	else
 		snprintf(out, size, "%02d:%02d", (int)s / 60, (int)s % 60);
 }
@@ -77,20 +83,25 @@ static void draw_bar(char *out, double part)
 static void meter_draw(struct meter *m, uint64_t done, uint64_t total, uint64_t resumed)
 {
 	double elapsed_s = (double)(m->last_ms - m->start_ms) / 1000;
-	double rate = elapsed_s > 0.2 && done > resumed ? (double)(done - resumed) / elapsed_s : 0;
+	double rate = elapsed_s > 0.2 && done > resumed
+			      ? (double)(done - resumed) / elapsed_s
+			      : 0;
 	double part = total ? (double)done / (double)total : 0;
 	char bar[BAR_CELLS + 1], eta[16];
 
 	draw_bar(bar, part > 1 ? 1 : part);
-	human_time(eta, sizeof eta, rate > 0 && total ? (double)(total - done) / rate : -1);
+	human_time(eta, sizeof eta,
+		   rate > 0 && total ? (double)(total - done) / rate : -1);
 	fprintf(stderr, "%s%.40s  %s %3.0f %%  %.1f of %.1f MiB  %.1f MiB/s  %s left%s",
 		m->tty ? "\r" : "", m->name, bar, part * 100, (double)done / (1 << 20),
-		(double)total / (1 << 20), rate / (1 << 20), eta, m->tty ? "\033[K" : "\n");
+		(double)total / (1 << 20), rate / (1 << 20), eta,
+		m->tty ? "\033[K" : "\n");
 	fflush(stderr);
 	m->drawn = true;
 }
 
-static bool meter_step(struct pull_progress *p, uint64_t done, uint64_t total, uint64_t resumed)
+static bool meter_step(struct pull_progress *p, uint64_t done, uint64_t total,
+		       uint64_t resumed)
 {
 	struct meter *m = CONTAINER_OF(p, struct meter, progress);
 	uint64_t now = clock_mono_ms();
@@ -98,14 +109,16 @@ static bool meter_step(struct pull_progress *p, uint64_t done, uint64_t total, u
 
 	if (interrupt_pending())
 		return false;
-	if (!m->start_ms || done < m->last_done) { /* another phase: reading, then fetching */
+	if (!m->start_ms ||
+	    done < m->last_done) { /* another phase: reading, then fetching */
 		m->start_ms = now;
 		m->last_tenth = total ? (int)(done * 10 / total) : 0;
 	}
 	m->last_done = done;
 	if (m->quiet || !total || done > total)
 		return true;
-	if (m->tty ? now - m->last_ms < REDRAW_MS && done < total : tenth <= m->last_tenth)
+	if (m->tty ? now - m->last_ms < REDRAW_MS && done < total
+		   : tenth <= m->last_tenth)
 		return true;
 	m->last_ms = now;
 	m->last_tenth = tenth;
@@ -123,7 +136,8 @@ static void meter_end(struct meter *m)
 
 static void print_json_pair(struct buf *out, const char *key, const char *value)
 {
-	buf_addf(out, "%c\"%s\":", out->len && out->data[out->len - 1] != '[' ? ',' : '{', key);
+	buf_addf(out, "%c\"%s\":", out->len && out->data[out->len - 1] != '[' ? ',' : '{',
+		 key);
 	buf_add_json(out, value, strlen(value));
 }
 
@@ -161,9 +175,11 @@ static void print_result(const struct pull_args *a, const struct pull_result *r)
 	struct buf out = {0};
 
 	if (!a->json) {
-		printf("%s: %s %s (%.1f MiB, %s)\n", a->what, r->was_there ? "is already" : "saved as",
-		       r->path, (double)r->bytes / (1 << 20),
-		       r->verified ? "SHA-256 verified" : "its SHA-256 was not known beforehand");
+		printf("%s: %s %s (%.1f MiB, %s)\n", a->what,
+		       r->was_there ? "is already" : "saved as", r->path,
+		       (double)r->bytes / (1 << 20),
+		       r->verified ? "SHA-256 verified"
+				   : "its SHA-256 was not known beforehand");
 		return;
 	}
 	print_json_pair(&out, "name", a->what);
@@ -226,7 +242,8 @@ static bool parse(struct pull_args *pa, int argc, char **argv, int *status)
 	if (option == ARGS_STOP)
 		return false;
 	if (argc - a.first != (pa->list ? 0 : 1)) {
-		*status = args_usage(&spec, pa->list ? "--list takes no name" : "name one model");
+		*status = args_usage(&spec, pa->list ? "--list takes no name"
+						     : "name one model");
 		return false;
 	}
 	pa->what = pa->list ? NULL : argv[a.first];
@@ -236,11 +253,16 @@ static bool parse(struct pull_args *pa, int argc, char **argv, int *status)
 static int run(const struct pull_args *a, const struct pull_ref *ref, const char *dir,
 	       struct pull_result *r, struct err *e)
 {
-	struct meter meter = {.progress = {meter_step}, .name = a->what, .quiet = a->quiet,
+	struct meter meter = {.progress = {meter_step},
+			      .name = a->what,
+			      .quiet = a->quiet,
 			      .tty = isatty(STDERR_FILENO)};
 	const char *endpoint = getenv("HOB_HF_ENDPOINT");
-	struct pull p = {.endpoint = endpoint && endpoint[0] ? endpoint : default_endpoint,
-			 .token = getenv("HF_TOKEN"), .dir = dir, .force = a->force,
+	struct pull p = {.endpoint =
+				 endpoint && endpoint[0] ? endpoint : default_endpoint,
+			 .token = getenv("HF_TOKEN"),
+			 .dir = dir,
+			 .force = a->force,
 			 .progress = &meter.progress};
 	int rc;
 
@@ -269,8 +291,10 @@ int cmd_pull(int argc, char **argv)
 	dir = a.dir ? xstrdup(a.dir) : paths_models_dir();
 	rc = pull_ref_parse(&ref, a.what, &e);
 	if (rc == 0 && a.from && !ref.entry)
-		rc = err_set(&e, ERR_INVALID, "--from wants a name of the catalogue: the sum of '%s' "
-			     "is not known", a.what);
+		rc = err_set(&e, ERR_INVALID,
+			     "--from wants a name of the catalogue: the sum of '%s' "
+			     "is not known",
+			     a.what);
 	if (rc == 0)
 		rc = paths_make_private(dir, &e);
 	if (rc == 0)

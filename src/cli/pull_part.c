@@ -31,7 +31,8 @@ static int open_locked(struct part *t, struct err *e)
 		if (t->fd < 0)
 			return err_sys(e, errno, "open '%s'", t->part);
 		if (flock(t->fd, LOCK_EX | LOCK_NB) < 0)
-			return err_set(e, ERR_CONFLICT, "another pull of '%s' is running", t->path);
+			return err_set(e, ERR_CONFLICT, "another pull of '%s' is running",
+				       t->path);
 		if (same_file(t->fd, t->part))
 			return 0;
 		close(t->fd);
@@ -77,7 +78,8 @@ int part_restart(struct part *t, struct err *e)
 
 /* ---- what it is a part of ---- */
 
-static bool meta_fits(const struct part *t, const char *source, const char *sha256, char *etag)
+static bool meta_fits(const struct part *t, const char *source, const char *sha256,
+		      char *etag)
 {
 	const char *was_source = "", *was_sha = "", *was_etag = "";
 	char text[META_MAX_BYTES];
@@ -104,10 +106,12 @@ static bool meta_fits(const struct part *t, const char *source, const char *sha2
 	return fits;
 }
 
-void part_remember(struct part *t, const char *source, const char *sha256, const char *etag)
+void part_remember(struct part *t, const char *source, const char *sha256,
+		   const char *etag)
 {
 	struct buf text = {0};
-	int fd = open(t->meta, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	int fd = open(t->meta, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW,
+		      0600);
 	ssize_t n;
 
 	buf_adds(&text, "{\"source\":");
@@ -131,8 +135,8 @@ static bool step(struct pull_progress *p, uint64_t done, uint64_t total)
 }
 
 /* Reads fd from its start into the sum. */
-static int sum_file(int fd, const char *name, SHA2_CTX *sum, struct pull_progress *progress,
-		    uint64_t *bytes, struct err *e)
+static int sum_file(int fd, const char *name, SHA2_CTX *sum,
+		    struct pull_progress *progress, uint64_t *bytes, struct err *e)
 {
 	unsigned char *block = xmalloc(COPY_BYTES);
 	uint64_t done = 0;
@@ -175,9 +179,11 @@ static uint64_t missing(const struct part *t)
 
 static int disk_full(const struct part *t, uint64_t free_bytes, struct err *e)
 {
-	return err_set(e, ERR_DISK_FULL, "disk full: '%s' needs %llu more bytes (%.2f GiB), free in "
-		       "'%s': %llu (%.2f GiB); what is there already is kept", t->path,
-		       (unsigned long long)missing(t), (double)missing(t) / (1 << 30), t->dir,
+	return err_set(e, ERR_DISK_FULL,
+		       "disk full: '%s' needs %llu more bytes (%.2f GiB), free in "
+		       "'%s': %llu (%.2f GiB); what is there already is kept",
+		       t->path, (unsigned long long)missing(t),
+		       (double)missing(t) / (1 << 30), t->dir,
 		       (unsigned long long)free_bytes, (double)free_bytes / (1 << 30));
 }
 
@@ -238,7 +244,8 @@ int part_finish(struct part *t, const char *want, char *sha256, struct err *e)
 	if (want[0] && strcmp(want, sha256)) {
 		unlink(t->part);
 		unlink(t->meta);
-		return err_set(e, ERR_CORRUPT, "'%s': the SHA-256 is %s, expected %s; it was removed",
+		return err_set(e, ERR_CORRUPT,
+			       "'%s': the SHA-256 is %s, expected %s; it was removed",
 			       t->part, sha256, want);
 	}
 	if (fsync(t->fd) < 0)
@@ -249,8 +256,8 @@ int part_finish(struct part *t, const char *want, char *sha256, struct err *e)
 	return sync_dir(t->dir, e);
 }
 
-int part_sum(const char *path, struct pull_progress *progress, char *sha256, uint64_t *bytes,
-	     struct err *e)
+int part_sum(const char *path, struct pull_progress *progress, char *sha256,
+	     uint64_t *bytes, struct err *e)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	SHA2_CTX sum;

@@ -7,10 +7,10 @@
 
 struct part {
 	char *path, *part, *meta; /* owned: DIR/NAME, .part and .part.meta */
-	const char *dir;	  /* borrowed */
-	int fd;			  /* locked */
-	uint64_t bytes;		  /* in the file, all of them in the sum */
-	uint64_t expect;	  /* of the whole file; 0 = unknown */
+	const char *dir;          /* borrowed */
+	int fd;                   /* locked */
+	uint64_t bytes;           /* in the file, all of them in the sum */
+	uint64_t expect;          /* of the whole file; 0 = unknown */
 	SHA2_CTX sum;
 	struct pull_progress *progress; /* borrowed */
 };
@@ -22,7 +22,8 @@ int part_open(struct part *t, const struct pull *p, const char *filename, struct
 int part_resume(struct part *t, const char *source, const char *sha256, char *etag,
 		struct err *e);
 int part_restart(struct part *t, struct err *e);
-void part_remember(struct part *t, const char *source, const char *sha256, const char *etag);
+void part_remember(struct part *t, const char *source, const char *sha256,
+		   const char *etag);
 int part_write(struct part *t, const void *bytes, size_t n, struct err *e);
 /* ERR_DISK_FULL unless what is missing of `expect` fits. */
 int part_room(const struct part *t, struct err *e);
@@ -32,7 +33,7 @@ int part_finish(struct part *t, const char *want, char *sha256, struct err *e);
 void part_close(struct part *t);
 
 /* The sum of a whole file. */
-int part_sum(const char *path, struct pull_progress *progress, char *sha256, uint64_t *bytes,
-	     struct err *e);
+int part_sum(const char *path, struct pull_progress *progress, char *sha256,
+	     uint64_t *bytes, struct err *e);
 
 #endif

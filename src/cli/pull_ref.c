@@ -53,8 +53,10 @@ static bool is_split(struct str name)
 
 static int refuse_split(struct str name, struct err *e)
 {
-	return err_set(e, ERR_UNSUPPORTED, "'%.*s' is one part of a split model: hob cannot join "
-		       "these yet; choose a file that is whole", (int)name.len, name.ptr);
+	return err_set(e, ERR_UNSUPPORTED,
+		       "'%.*s' is one part of a split model: hob cannot join "
+		       "these yet; choose a file that is whole",
+		       (int)name.len, name.ptr);
 }
 
 static int from_catalogue(struct pull_ref *ref, const char *name, struct err *e)
@@ -65,10 +67,11 @@ static int from_catalogue(struct pull_ref *ref, const char *name, struct err *e)
 	if (!ref->entry) {
 		for (size_t i = 0; i < catalogue_count(); i++)
 			nearest_offer(&near, catalogue_at(i)->name);
-		return err_set(e, ERR_MODEL, "no model '%.100s' in the catalogue%s%s%s; see 'hob "
-			       "pull --list', or name hf.co/OWNER/REPO", name,
-			       near.best ? "; did you mean '" : "", near.best ? near.best : "",
-			       near.best ? "'?" : "");
+		return err_set(e, ERR_MODEL,
+			       "no model '%.100s' in the catalogue%s%s%s; see 'hob "
+			       "pull --list', or name hf.co/OWNER/REPO",
+			       name, near.best ? "; did you mean '" : "",
+			       near.best ? near.best : "", near.best ? "'?" : "");
 	}
 	ref->repo = xstrdup(ref->entry->repo);
 	ref->revision = xstrdup(ref->entry->revision);
@@ -88,13 +91,15 @@ static size_t stem_len(struct str repo)
 	return repo.len;
 }
 
-static int take_what(struct pull_ref *ref, struct str repo, const char *what, struct err *e)
+static int take_what(struct pull_ref *ref, struct str repo, const char *what,
+		     struct err *e)
 {
 	struct str text = str_of(what);
 	const char *quant;
 
 	if (what && !pull_name_ok(what, text.len))
-		return err_set(e, ERR_INVALID, "'%.100s' is no file name or quantisation", what);
+		return err_set(e, ERR_INVALID, "'%.100s' is no file name or quantisation",
+			       what);
 	if (what && is_gguf(text)) {
 		if (is_split(text))
 			return refuse_split(text, e);
@@ -110,7 +115,8 @@ static int take_what(struct pull_ref *ref, struct str repo, const char *what, st
 	quant = ref->quant ? ref->quant : PULL_DEFAULT_QUANT;
 	ref->filename = xasprintf("%.*s.%s.gguf", (int)stem_len(repo), repo.ptr, quant);
 	if (!pull_name_ok(ref->filename, strlen(ref->filename)))
-		return err_set(e, ERR_INVALID, "'%.100s' is too long a name", ref->filename);
+		return err_set(e, ERR_INVALID, "'%.100s' is too long a name",
+			       ref->filename);
 	return 0;
 }
 
@@ -121,11 +127,13 @@ static int from_hub(struct pull_ref *ref, const char *text, struct err *e)
 	struct str owner, repo;
 
 	if (!slash || (colon && colon < slash))
-		return err_set(e, ERR_INVALID, "'%.100s' is not OWNER/REPO[:FILE or QUANT]", text);
+		return err_set(e, ERR_INVALID,
+			       "'%.100s' is not OWNER/REPO[:FILE or QUANT]", text);
 	owner = (struct str){text, (size_t)(slash - text)};
 	repo = (struct str){slash + 1, n - owner.len - 1};
 	if (!pull_name_ok(owner.ptr, owner.len) || !pull_name_ok(repo.ptr, repo.len))
-		return err_set(e, ERR_INVALID, "'%.100s' is not OWNER/REPO[:FILE or QUANT]", text);
+		return err_set(e, ERR_INVALID,
+			       "'%.100s' is not OWNER/REPO[:FILE or QUANT]", text);
 	ref->repo = xstrndup(text, n);
 	ref->revision = xstrdup("main");
 	return take_what(ref, repo, colon ? colon + 1 : NULL, e);
@@ -148,8 +156,10 @@ int pull_ref_parse(struct pull_ref *ref, const char *text, struct err *e)
 			return rc;
 		}
 	if (strchr(text, '/'))
-		return err_set(e, ERR_INVALID, "'%.100s': a repository is named "
-			       "hf.co/OWNER/REPO[:FILE or QUANT]", text);
+		return err_set(e, ERR_INVALID,
+			       "'%.100s': a repository is named "
+			       "hf.co/OWNER/REPO[:FILE or QUANT]",
+			       text);
 	return from_catalogue(ref, text, e);
 }
 
@@ -172,13 +182,14 @@ static bool has_quant(struct str name, const char *quant)
 	size_t n = strlen(quant);
 
 	for (size_t i = 1; i + n < name.len; i++)
-		if (!strncasecmp(name.ptr + i, quant, n) && strchr(".-", name.ptr[i - 1]) &&
-		    strchr(".-", name.ptr[i + n]))
+		if (!strncasecmp(name.ptr + i, quant, n) &&
+		    strchr(".-", name.ptr[i - 1]) && strchr(".-", name.ptr[i + n]))
 			return true;
 	return false;
 }
 
-static bool matches(const struct pull_ref *ref, const struct pull_file *f, const char *quant)
+static bool matches(const struct pull_ref *ref, const struct pull_file *f,
+		    const char *quant)
 {
 	struct str name = base_name(f->path);
 
@@ -190,8 +201,8 @@ static bool matches(const struct pull_ref *ref, const struct pull_file *f, const
 	return !quant || has_quant(name, quant);
 }
 
-static void list_files(struct buf *out, const struct pull_ref *ref, const struct pull_file *files,
-		       size_t n, const char *quant)
+static void list_files(struct buf *out, const struct pull_ref *ref,
+		       const struct pull_file *files, size_t n, const char *quant)
 {
 	size_t listed = 0;
 
@@ -208,25 +219,26 @@ static void list_files(struct buf *out, const struct pull_ref *ref, const struct
 }
 
 static const struct pull_file *not_chosen(const struct pull_ref *ref,
-					  const struct pull_file *files, size_t n, size_t found,
-					  const char *quant, struct err *e)
+					  const struct pull_file *files, size_t n,
+					  size_t found, const char *quant, struct err *e)
 {
 	struct pull_ref all = {.repo = ref->repo};
 	struct buf list = {0};
 
 	list_files(&list, found ? ref : &all, files, n, found ? quant : NULL);
 	if (found)
-		err_set(e, ERR_INVALID, "%s has %zu files of %s, name one: %.300s", ref->repo,
-			found, quant, list.data);
+		err_set(e, ERR_INVALID, "%s has %zu files of %s, name one: %.300s",
+			ref->repo, found, quant, list.data);
 	else
-		err_set(e, ERR_NOT_FOUND, "%s has no %s; its GGUF files: %.300s", ref->repo,
-			ref->file ? ref->file : quant, list.data);
+		err_set(e, ERR_NOT_FOUND, "%s has no %s; its GGUF files: %.300s",
+			ref->repo, ref->file ? ref->file : quant, list.data);
 	buf_free(&list);
 	return NULL;
 }
 
-const struct pull_file *pull_choose(const struct pull_ref *ref, const struct pull_file *files,
-				    size_t n, struct err *e)
+const struct pull_file *pull_choose(const struct pull_ref *ref,
+				    const struct pull_file *files, size_t n,
+				    struct err *e)
 {
 	const char *quant = ref->quant ? ref->quant : PULL_DEFAULT_QUANT;
 	const struct pull_file *best = NULL, *split = NULL, *only = NULL;

@@ -17,10 +17,10 @@ enum { PULL_NAME_MAX = 200, PULL_SHA256_HEX = 64, PULL_MAX_FILES = 10000 };
 
 struct pull_ref {
 	const struct catalogue_entry *entry; /* or NULL */
-	char *repo;	/* owned: "OWNER/REPO" */
-	char *revision; /* owned */
-	char *file;	/* owned: path in the repository, or NULL: to be chosen */
-	char *quant;	/* owned: upper case, or NULL: not said */
+	char *repo;                          /* owned: "OWNER/REPO" */
+	char *revision;                      /* owned */
+	char *file;     /* owned: path in the repository, or NULL: to be chosen */
+	char *quant;    /* owned: upper case, or NULL: not said */
 	char *filename; /* owned: on our disk */
 };
 
@@ -33,14 +33,15 @@ bool pull_name_ok(const char *name, size_t n);
 
 /* A GGUF file of a repository's listing. */
 struct pull_file {
-	char *path;			  /* owned */
-	uint64_t bytes;			  /* 0 = unknown */
+	char *path;                       /* owned */
+	uint64_t bytes;                   /* 0 = unknown */
 	char sha256[PULL_SHA256_HEX + 1]; /* "" = unknown */
 };
 
 /* The one that ref means, or NULL and an error that lists what there is.  Split files
  * (-00001-of-00003) are refused. */
-const struct pull_file *pull_choose(const struct pull_ref *ref, const struct pull_file *files,
-				    size_t n, struct err *e);
+const struct pull_file *pull_choose(const struct pull_ref *ref,
+				    const struct pull_file *files, size_t n,
+				    struct err *e);
 
 #endif

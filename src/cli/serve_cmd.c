@@ -38,18 +38,32 @@ static int parse(int argc, char **argv, struct options *o)
 	optind = 1;
 	while ((c = getopt_long(argc, argv, "c:p:s:vth", longs, NULL)) != -1)
 		switch (c) {
-		case 'c': o->config = optarg; break;
-		case 's': o->socket = optarg; break;
-		case 't': o->test = true; break;
-		case 'v': log_set_level(LOG_LV_DEBUG); break;
-		case 'h': fputs(usage, stdout); return -1;
+		case 'c':
+			o->config = optarg;
+			break;
+		case 's':
+			o->socket = optarg;
+			break;
+		case 't':
+			o->test = true;
+			break;
+		case 'v':
+			log_set_level(LOG_LV_DEBUG);
+			break;
+		case 'h':
+			fputs(usage, stdout);
+			return -1;
 		case 'p':
 			o->has_port = str_to_i64(str_of(optarg), -1, 65535, &o->port);
 			if (o->has_port)
 				break;
-			fprintf(stderr, "hob serve: --port %s: not a port (0 to 65535, or -1)\n", optarg);
+			fprintf(stderr,
+				"hob serve: --port %s: not a port (0 to 65535, or -1)\n",
+				optarg);
 			return CLI_USAGE;
-		default: fputs("See 'hob serve --help'.\n", stderr); return CLI_USAGE;
+		default:
+			fputs("See 'hob serve --help'.\n", stderr);
+			return CLI_USAGE;
 		}
 	if (optind == argc)
 		return CLI_OK;

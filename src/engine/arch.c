@@ -51,7 +51,8 @@ static int key_int(const struct keys *k, const char *suffix, int min, int max, i
 	return 0;
 }
 
-static int key_int_or(const struct keys *k, const char *suffix, int min, int max, int *out)
+static int key_int_or(const struct keys *k, const char *suffix, int min, int max,
+		      int *out)
 {
 	struct keyname key = key_of(k, suffix);
 	uint32_t v;
@@ -96,8 +97,10 @@ static int read_rope(const struct keys *k, struct hparams *hp)
 	if (gguf_str(k->g, key.text, &type) != GGUF_FOUND || str_eq(type, "none"))
 		return 0;
 	if (!str_eq(type, "linear"))
-		return err_set(k->e, ERR_UNSUPPORTED, "'%s': rope scaling '%.*s' is not supported",
-			       gguf_path(k->g), (int)(type.len > 64 ? 64 : type.len), type.ptr);
+		return err_set(k->e, ERR_UNSUPPORTED,
+			       "'%s': rope scaling '%.*s' is not supported",
+			       gguf_path(k->g), (int)(type.len > 64 ? 64 : type.len),
+			       type.ptr);
 	if (key_float_or(k, "rope.scaling.factor", &factor) < 0)
 		return -1;
 	hp->rope_scale = 1 / factor;
@@ -111,21 +114,26 @@ static int read_heads(const struct keys *k, struct hparams *hp)
 	if (key_int(k, "attention.head_count", 1, ARCH_MAX_HEADS, &hp->heads) < 0)
 		return -1;
 	hp->kv_heads = hp->heads;
-	if (key_int_or(k, "attention.head_count_kv", 1, ARCH_MAX_HEADS, &hp->kv_heads) < 0)
+	if (key_int_or(k, "attention.head_count_kv", 1, ARCH_MAX_HEADS, &hp->kv_heads) <
+	    0)
 		return -1;
 	if (hp->heads % hp->kv_heads)
-		return err_set(k->e, ERR_CORRUPT, "'%s': %d heads cannot share %d key/value heads",
+		return err_set(k->e, ERR_CORRUPT,
+			       "'%s': %d heads cannot share %d key/value heads",
 			       gguf_path(k->g), hp->heads, hp->kv_heads);
 	hp->head_dim = hp->embd / hp->heads;
-	if (key_int_or(k, "attention.key_length", 1, ARCH_MAX_HEAD_DIM, &hp->head_dim) < 0)
+	if (key_int_or(k, "attention.key_length", 1, ARCH_MAX_HEAD_DIM, &hp->head_dim) <
+	    0)
 		return -1;
 	value_dim = hp->head_dim;
 	if (key_int_or(k, "attention.value_length", 1, ARCH_MAX_HEAD_DIM, &value_dim) < 0)
 		return -1;
 	if (hp->head_dim < 16 || hp->head_dim > ARCH_MAX_HEAD_DIM || hp->head_dim % 16 ||
 	    value_dim != hp->head_dim || hp->heads * hp->head_dim % BLOCK_COLS)
-		return err_set(k->e, ERR_UNSUPPORTED, "'%s': heads of %d keys and %d values are "
-			       "not supported", gguf_path(k->g), hp->head_dim, value_dim);
+		return err_set(k->e, ERR_UNSUPPORTED,
+			       "'%s': heads of %d keys and %d values are "
+			       "not supported",
+			       gguf_path(k->g), hp->head_dim, value_dim);
 	hp->rot = hp->head_dim;
 	if (key_int_or(k, "rope.dimension_count", 2, hp->head_dim, &hp->rot) < 0)
 		return -1;
@@ -150,14 +158,18 @@ static int read_hparams(const struct keys *k, struct hparams *hp)
 	    gguf_need_f32(k->g, eps.text, &hp->eps, k->e) < 0)
 		return -1;
 	if (!(hp->eps >= 0 && hp->eps < 1))
-		return err_set(k->e, ERR_CORRUPT, "'%s': %s is out of range", gguf_path(k->g),
-			       eps.text);
+		return err_set(k->e, ERR_CORRUPT, "'%s': %s is out of range",
+			       gguf_path(k->g), eps.text);
 	if (experts)
-		return err_set(k->e, ERR_UNSUPPORTED, "'%s': mixtures of experts (%d) are not "
-			       "supported", gguf_path(k->g), experts);
+		return err_set(k->e, ERR_UNSUPPORTED,
+			       "'%s': mixtures of experts (%d) are not "
+			       "supported",
+			       gguf_path(k->g), experts);
 	if (hp->embd % BLOCK_COLS || hp->ffn % BLOCK_COLS)
-		return err_set(k->e, ERR_UNSUPPORTED, "'%s': widths %d and %d must be multiples "
-			       "of %d", gguf_path(k->g), hp->embd, hp->ffn, BLOCK_COLS);
+		return err_set(k->e, ERR_UNSUPPORTED,
+			       "'%s': widths %d and %d must be multiples "
+			       "of %d",
+			       gguf_path(k->g), hp->embd, hp->ffn, BLOCK_COLS);
 	if (gguf_str(k->g, "general.name", &name) == GGUF_FOUND)
 		snprintf(hp->name, sizeof(hp->name), "%.*s",
 			 (int)(name.len > 127 ? 127 : name.len), name.ptr);
@@ -165,31 +177,35 @@ static int read_hparams(const struct keys *k, struct hparams *hp)
 }
 
 /* A tensor of that shape, or the reason why not. */
-static const struct gguf_tensor *need(const struct keys *k, const char *name, int64_t cols,
-				      int64_t rows)
+static const struct gguf_tensor *need(const struct keys *k, const char *name,
+				      int64_t cols, int64_t rows)
 {
 	const struct gguf_tensor *t = gguf_tensor(k->g, name);
 
 	if (!t) {
-		err_set(k->e, ERR_CORRUPT, "'%s': tensor '%s' is missing", gguf_path(k->g), name);
+		err_set(k->e, ERR_CORRUPT, "'%s': tensor '%s' is missing",
+			gguf_path(k->g), name);
 		return NULL;
 	}
-	if (t->dims[0] != cols || t->dims[1] != rows || t->dims[2] != 1 || t->dims[3] != 1) {
+	if (t->dims[0] != cols || t->dims[1] != rows || t->dims[2] != 1 ||
+	    t->dims[3] != 1) {
 		err_set(k->e, ERR_CORRUPT,
-			"'%s': tensor '%s' is %lld x %lld, must be %lld x %lld", gguf_path(k->g),
-			name, (long long)t->dims[0], (long long)t->dims[1], (long long)cols,
-			(long long)rows);
+			"'%s': tensor '%s' is %lld x %lld, must be %lld x %lld",
+			gguf_path(k->g), name, (long long)t->dims[0],
+			(long long)t->dims[1], (long long)cols, (long long)rows);
 		return NULL;
 	}
 	if (!quant_row_bytes(t->type, (int)cols)) {
-		err_set(k->e, ERR_CORRUPT, "'%s': tensor '%s': %lld columns do not fit its type",
+		err_set(k->e, ERR_CORRUPT,
+			"'%s': tensor '%s': %lld columns do not fit its type",
 			gguf_path(k->g), name, (long long)cols);
 		return NULL;
 	}
 	return t;
 }
 
-static int read_layer(const struct keys *k, const struct hparams *hp, int i, struct arch_layer *l)
+static int read_layer(const struct keys *k, const struct hparams *hp, int i,
+		      struct arch_layer *l)
 {
 	int q = hp->heads * hp->head_dim, kv = hp->kv_heads * hp->head_dim;
 	const struct {
@@ -197,10 +213,14 @@ static int read_layer(const struct keys *k, const struct hparams *hp, int i, str
 		const struct gguf_tensor **out;
 		int cols, rows;
 	} table[] = {
-		{"attn_norm", &l->attn_norm, hp->embd, 1}, {"attn_q", &l->q, hp->embd, q},
-		{"attn_k", &l->k, hp->embd, kv},	   {"attn_v", &l->v, hp->embd, kv},
-		{"attn_output", &l->o, q, hp->embd},	   {"ffn_norm", &l->ffn_norm, hp->embd, 1},
-		{"ffn_gate", &l->gate, hp->embd, hp->ffn}, {"ffn_up", &l->up, hp->embd, hp->ffn},
+		{"attn_norm", &l->attn_norm, hp->embd, 1},
+		{"attn_q", &l->q, hp->embd, q},
+		{"attn_k", &l->k, hp->embd, kv},
+		{"attn_v", &l->v, hp->embd, kv},
+		{"attn_output", &l->o, q, hp->embd},
+		{"ffn_norm", &l->ffn_norm, hp->embd, 1},
+		{"ffn_gate", &l->gate, hp->embd, hp->ffn},
+		{"ffn_up", &l->up, hp->embd, hp->ffn},
 		{"ffn_down", &l->down, hp->ffn, hp->embd},
 	};
 	char name[64];
@@ -208,8 +228,10 @@ static int read_layer(const struct keys *k, const struct hparams *hp, int i, str
 	for (size_t j = 0; j < ARRAY_LEN(table); j++) {
 		snprintf(name, sizeof(name), "blk.%d.%s.bias", i, table[j].name);
 		if (gguf_tensor(k->g, name))
-			return err_set(k->e, ERR_UNSUPPORTED, "'%s': tensor '%s': biases are not "
-				       "supported", gguf_path(k->g), name);
+			return err_set(k->e, ERR_UNSUPPORTED,
+				       "'%s': tensor '%s': biases are not "
+				       "supported",
+				       gguf_path(k->g), name);
 		snprintf(name, sizeof(name), "blk.%d.%s.weight", i, table[j].name);
 		*table[j].out = need(k, name, table[j].cols, table[j].rows);
 		if (!*table[j].out)
@@ -246,7 +268,8 @@ static int read_tensors(const struct keys *k, struct hparams *hp, struct arch_te
 	return 0;
 }
 
-int arch_read(const struct gguf *g, struct hparams *hp, struct arch_tensors *t, struct err *e)
+int arch_read(const struct gguf *g, struct hparams *hp, struct arch_tensors *t,
+	      struct err *e)
 {
 	struct keys k = {.g = g, .e = e};
 	struct str name;
@@ -257,9 +280,11 @@ int arch_read(const struct gguf *g, struct hparams *hp, struct arch_tensors *t, 
 		return -1;
 	hp->arch = arch_find(name);
 	if (!hp->arch)
-		return err_set(e, ERR_UNSUPPORTED, "'%s': architecture '%.*s' is not supported "
-			       "(this build knows: llama)", gguf_path(g),
-			       (int)(name.len > 64 ? 64 : name.len), name.ptr);
+		return err_set(e, ERR_UNSUPPORTED,
+			       "'%s': architecture '%.*s' is not supported "
+			       "(this build knows: llama)",
+			       gguf_path(g), (int)(name.len > 64 ? 64 : name.len),
+			       name.ptr);
 	k.arch = hp->arch->name;
 	if (read_hparams(&k, hp) < 0)
 		return -1;

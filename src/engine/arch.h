@@ -30,8 +30,9 @@ struct hparams {
 	int vocab;
 	int ctx_train; /* tokens */
 	float eps;
-	float rope_base, rope_scale; /* angle = pos * rope_scale * base^(-2i/rot) / freq_factor[i] */
-	char name[128];		     /* general.name, or "" */
+	float rope_base,
+		rope_scale; /* angle = pos * rope_scale * base^(-2i/rot) / freq_factor[i] */
+	char name[128];     /* general.name, or "" */
 };
 
 /* Where a layer's tensors lie in the file; all present. */
@@ -42,14 +43,15 @@ struct arch_layer {
 
 struct arch_tensors {
 	const struct gguf_tensor *embd, *output_norm;
-	const struct gguf_tensor *output; /* == embd when tied */
+	const struct gguf_tensor *output;     /* == embd when tied */
 	const struct gguf_tensor *rope_freqs; /* [rot/2] divisors, or NULL */
-	struct arch_layer *layers;	      /* owned, hparams.layers of them */
+	struct arch_layer *layers;            /* owned, hparams.layers of them */
 };
 
 /* -1: ERR_UNSUPPORTED (another architecture or a feature of it that the graph lacks, named) or
  * ERR_CORRUPT (a key or tensor is missing or has the wrong shape, named); nothing to free then. */
-int arch_read(const struct gguf *g, struct hparams *hp, struct arch_tensors *t, struct err *e);
+int arch_read(const struct gguf *g, struct hparams *hp, struct arch_tensors *t,
+	      struct err *e);
 void arch_tensors_fini(struct arch_tensors *t);
 
 #endif

@@ -33,7 +33,8 @@ struct seq {
 	struct stops stops;
 	struct kv_slot *slot; /* from PREFILL on */
 
-	int cached, done; /* tokens of the prompt: found in the slot; stored in it by now */
+	int cached,
+		done; /* tokens of the prompt: found in the slot; stored in it by now */
 	int completion;
 	int32_t last; /* the token that the next step feeds */
 	uint64_t slot_us, first_us;
@@ -42,19 +43,19 @@ struct seq {
 };
 
 struct batch {
-	const struct model *m;	 /* borrowed, as are k and pool */
+	const struct model *m; /* borrowed, as are k and pool */
 	const struct kernels *k;
-	struct graph *graph;	 /* owned */
-	struct kv_cache *kv;	 /* owned */
+	struct graph *graph; /* owned */
+	struct kv_cache *kv; /* owned */
 	batch_event_fn *fn;
 	void *arg;
-	struct seq *seqs; /* owned; in order of arrival */
-	int64_t turn;	  /* the job whose prompt got the last chunk */
+	struct seq *seqs;     /* owned; in order of arrival */
+	int64_t turn;         /* the job whose prompt got the last chunk */
 	struct buf text, out; /* scratch of one token */
 };
 
-struct batch *batch_new(const struct model *m, const struct kernels *k, struct pool *pool, int ctx,
-			int slots, batch_event_fn *fn, void *arg)
+struct batch *batch_new(const struct model *m, const struct kernels *k, struct pool *pool,
+			int ctx, int slots, batch_event_fn *fn, void *arg)
 {
 	struct batch *b = xcalloc(1, sizeof(*b));
 
@@ -155,10 +156,13 @@ static void seq_finish(struct batch *b, struct seq *s, const char *reason)
 		stops_flush(&s->stops, &b->out);
 	}
 	if (b->out.len)
-		emit(b, s, (struct batch_event){.kind = BATCH_TEXT, .text = buf_str(&b->out)});
-	emit(b, s, (struct batch_event){.kind = BATCH_FINISHED, .reason = reason,
-					.prefill_us = s->first_us - s->slot_us,
-					.decode_us = now - s->first_us});
+		emit(b, s,
+		     (struct batch_event){.kind = BATCH_TEXT, .text = buf_str(&b->out)});
+	emit(b, s,
+	     (struct batch_event){.kind = BATCH_FINISHED,
+				  .reason = reason,
+				  .prefill_us = s->first_us - s->slot_us,
+				  .decode_us = now - s->first_us});
 	seq_leave(b, s);
 }
 
@@ -203,12 +207,16 @@ static int check_job(const struct batch *b, const struct batch_job *j, struct er
 		return err_set(e, ERR_INVALID, "the prompt is empty");
 	/* One position must be left for the answer. */
 	if (j->prompt.n >= (size_t)b->kv->ctx)
-		return err_set(e, ERR_CONTEXT, "the prompt has %zu tokens, but the context of this "
-			       "model holds %d including the answer: shorten the prompt or load the "
-			       "model with a larger ctx", j->prompt.n, b->kv->ctx);
+		return err_set(
+			e, ERR_CONTEXT,
+			"the prompt has %zu tokens, but the context of this "
+			"model holds %d including the answer: shorten the prompt or load the "
+			"model with a larger ctx",
+			j->prompt.n, b->kv->ctx);
 	for (size_t i = 0; i < j->prompt.n; i++)
 		if (j->prompt.ids[i] < 0 || j->prompt.ids[i] >= b->m->hp.vocab)
-			return err_set(e, ERR_INVALID, "token %d is not in the vocabulary",
+			return err_set(e, ERR_INVALID,
+				       "token %d is not in the vocabulary",
 				       j->prompt.ids[i]);
 	return 0;
 }
@@ -234,8 +242,10 @@ void batch_start(struct batch *b, struct batch_job *j)
 	j->prompt = (struct tokens){0};
 	detok_init(&s->detok);
 	if (!stops_init(&s->stops, j->stop, j->nstop) && rc == 0)
-		rc = err_set(&e, ERR_INVALID, "too many stop strings, or too long: at most %d of "
-			     "%d bytes", STOPS_MAX, STOPS_MAX_BYTES);
+		rc = err_set(&e, ERR_INVALID,
+			     "too many stop strings, or too long: at most %d of "
+			     "%d bytes",
+			     STOPS_MAX, STOPS_MAX_BYTES);
 	if (rc < 0) {
 		emit(b, s, (struct batch_event){.kind = BATCH_FAILED, .err = &e});
 		seq_free(s);
@@ -268,8 +278,8 @@ struct rows {
 	int n, nlogits;
 };
 
-static void add_rows(struct batch *b, struct seq *s, struct rows *r, const int32_t *ids, int n,
-		     bool logits)
+static void add_rows(struct batch *b, struct seq *s, struct rows *r, const int32_t *ids,
+		     int n, bool logits)
 {
 	int pos = s->slot->n;
 
@@ -340,7 +350,8 @@ static bool speak(struct batch *b, struct seq *s, int32_t id)
 	detok_push(&s->detok, b->m->vocab, id, &b->text);
 	hit = stops_feed(&s->stops, buf_str(&b->text), &b->out);
 	if (b->out.len)
-		emit(b, s, (struct batch_event){.kind = BATCH_TEXT, .text = buf_str(&b->out)});
+		emit(b, s,
+		     (struct batch_event){.kind = BATCH_TEXT, .text = buf_str(&b->out)});
 	return hit;
 }
 
@@ -350,7 +361,8 @@ static void seq_token(struct batch *b, struct seq *s, int32_t id)
 	s->last = id;
 	if (vocab_is_eog(b->m->vocab, id) || speak(b, s, id))
 		seq_finish(b, s, "stop");
-	else if ((s->max_tokens && s->completion >= s->max_tokens) || s->slot->n >= b->kv->ctx)
+	else if ((s->max_tokens && s->completion >= s->max_tokens) ||
+		 s->slot->n >= b->kv->ctx)
 		seq_finish(b, s, "length");
 }
 

@@ -11,17 +11,17 @@
 #include "engine/sampler.h"
 
 enum batch_event_kind {
-	BATCH_STARTED,	/* prompt_tokens, cached_tokens */
+	BATCH_STARTED,  /* prompt_tokens, cached_tokens */
 	BATCH_PROGRESS, /* done, prompt_tokens */
-	BATCH_TEXT,	/* text */
+	BATCH_TEXT,     /* text */
 	BATCH_FINISHED, /* all but text; the job is gone */
-	BATCH_FAILED	/* err; the job is gone */
+	BATCH_FAILED    /* err; the job is gone */
 };
 
 struct batch_event {
 	enum batch_event_kind kind;
 	int64_t job;
-	struct str text; /* whole UTF-8 characters; borrowed for the call */
+	struct str text;    /* whole UTF-8 characters; borrowed for the call */
 	const char *reason; /* "stop", "length" */
 	int prompt_tokens, cached_tokens, completion_tokens, done;
 	uint64_t prefill_us, decode_us; /* slot to first token; first to last token */
@@ -34,7 +34,7 @@ struct batch_job {
 	int64_t id;
 	struct tokens prompt; /* taken over */
 	struct sampler_params sampling;
-	int max_tokens;	     /* 0: as many as the context holds */
+	int max_tokens;         /* 0: as many as the context holds */
 	const struct str *stop; /* copied */
 	int nstop;
 };
@@ -42,18 +42,19 @@ struct batch_job {
 struct batch;
 
 /* Borrows model, kernels and pool.  ctx and slots as kv_new(). */
-struct batch *batch_new(const struct model *m, const struct kernels *k, struct pool *pool, int ctx,
-			int slots, batch_event_fn *fn, void *arg);
+struct batch *batch_new(const struct model *m, const struct kernels *k, struct pool *pool,
+			int ctx, int slots, batch_event_fn *fn, void *arg);
 void batch_free(struct batch *b); /* jobs go without an event; NULL is fine */
 /* Takes the job's prompt in any case.  What cannot run (too long a prompt, an empty one, too many stop
  * strings) fails by event. */
 void batch_start(struct batch *b, struct batch_job *job);
-bool batch_cancel(struct batch *b, int64_t job); /* no event follows; false: no such job */
+bool batch_cancel(struct batch *b,
+		  int64_t job); /* no event follows; false: no such job */
 bool batch_has(const struct batch *b, int64_t job);
 void batch_fail_all(struct batch *b, const struct err *e);
 bool batch_busy(const struct batch *b);
-void batch_step(struct batch *b); /* nothing to do: does nothing */
-int batch_ctx(const struct batch *b); /* tokens a sequence may have */
+void batch_step(struct batch *b);          /* nothing to do: does nothing */
+int batch_ctx(const struct batch *b);      /* tokens a sequence may have */
 size_t batch_bytes(const struct batch *b); /* caches when full, and buffers */
 
 #endif

@@ -19,12 +19,7 @@
 #include "engine/stops.h"
 #include "engine/wire.h"
 
-enum {
-	READ_BYTES = 1 << 16,
-	MIN_CTX = 32,
-	DEFAULT_CTX = 4096,
-	MAX_MESSAGES = 65536
-};
+enum { READ_BYTES = 1 << 16, MIN_CTX = 32, DEFAULT_CTX = 4096, MAX_MESSAGES = 65536 };
 
 struct loaded {
 	int64_t id;
@@ -79,8 +74,9 @@ static void on_batch_event(void *arg, const struct batch_event *ev)
 			 job, ev->prompt_tokens, ev->cached_tokens);
 		break;
 	case BATCH_PROGRESS:
-		buf_addf(b, "{\"ev\":\"progress\",\"job\":%lld,\"done\":%d,\"total\":%d}\n", job,
-			 ev->done, ev->prompt_tokens);
+		buf_addf(b,
+			 "{\"ev\":\"progress\",\"job\":%lld,\"done\":%d,\"total\":%d}\n",
+			 job, ev->done, ev->prompt_tokens);
 		break;
 	case BATCH_TEXT:
 		buf_addf(b, "{\"ev\":\"text\",\"job\":%lld", job);
@@ -88,13 +84,14 @@ static void on_batch_event(void *arg, const struct batch_event *ev)
 		buf_adds(b, "}\n");
 		break;
 	case BATCH_FINISHED:
-		buf_addf(b,
-			 "{\"ev\":\"finished\",\"job\":%lld,\"reason\":\"%s\","
-			 "\"prompt_tokens\":%d,\"cached_tokens\":%d,\"completion_tokens\":%d,"
-			 "\"prefill_ms\":%.3f,\"decode_ms\":%.3f}\n",
-			 job, ev->reason, ev->prompt_tokens, ev->cached_tokens,
-			 ev->completion_tokens, (double)ev->prefill_us / 1000,
-			 (double)ev->decode_us / 1000);
+		buf_addf(
+			b,
+			"{\"ev\":\"finished\",\"job\":%lld,\"reason\":\"%s\","
+			"\"prompt_tokens\":%d,\"cached_tokens\":%d,\"completion_tokens\":%d,"
+			"\"prefill_ms\":%.3f,\"decode_ms\":%.3f}\n",
+			job, ev->reason, ev->prompt_tokens, ev->cached_tokens,
+			ev->completion_tokens, (double)ev->prefill_us / 1000,
+			(double)ev->decode_us / 1000);
 		break;
 	case BATCH_FAILED:
 		job_failed(g, ev->job, ev->err);
@@ -136,33 +133,39 @@ static struct loaded *find_model(struct engine *g, int64_t id)
 	return NULL;
 }
 
-static void say_loaded(struct engine *g, const struct loaded *l, int ctx, int slots, uint64_t us)
+static void say_loaded(struct engine *g, const struct loaded *l, int ctx, int slots,
+		       uint64_t us)
 {
 	const struct hparams *hp = &l->model->hp;
 	struct buf *b = &g->out;
 
-	buf_addf(b,
-		 "{\"ev\":\"loaded\",\"model\":%lld,\"bytes\":%zu,\"file_bytes\":%zu,\"ctx\":%d,"
-		 "\"ctx_train\":%d,\"slots\":%d,\"arch\":\"%s\"",
-		 (long long)l->id, model_bytes(l->model) + batch_bytes(l->batch),
-		 gguf_file_bytes(l->model->gguf), ctx, hp->ctx_train, slots, hp->arch->name);
+	buf_addf(
+		b,
+		"{\"ev\":\"loaded\",\"model\":%lld,\"bytes\":%zu,\"file_bytes\":%zu,\"ctx\":%d,"
+		"\"ctx_train\":%d,\"slots\":%d,\"arch\":\"%s\"",
+		(long long)l->id, model_bytes(l->model) + batch_bytes(l->batch),
+		gguf_file_bytes(l->model->gguf), ctx, hp->ctx_train, slots,
+		hp->arch->name);
 	add_string(b, "name", str_of(hp->name));
 	buf_addf(b, ",\"chat\":%s,\"load_ms\":%.3f}\n",
-		 l->model->chat.family != CHAT_NONE ? "true" : "false", (double)us / 1000);
+		 l->model->chat.family != CHAT_NONE ? "true" : "false",
+		 (double)us / 1000);
 }
 
-static int open_model(struct engine *g, struct loaded *l, const char *path, int *ctx, int slots,
-		      struct err *e)
+static int open_model(struct engine *g, struct loaded *l, const char *path, int *ctx,
+		      int slots, struct err *e)
 {
 	if (g->nmodels == ENGINE_MAX_MODELS)
-		return err_set(e, ERR_BUSY, "%d models are loaded: unload one first", g->nmodels);
+		return err_set(e, ERR_BUSY, "%d models are loaded: unload one first",
+			       g->nmodels);
 	l->model = model_open(path, g->pool, e);
 	if (!l->model)
 		return -1;
 	/* Beyond what it was trained for a model only babbles. */
 	if (*ctx > l->model->hp.ctx_train)
 		*ctx = l->model->hp.ctx_train;
-	l->batch = batch_new(l->model, g->kernels, g->pool, *ctx, slots, on_batch_event, g);
+	l->batch =
+		batch_new(l->model, g->kernels, g->pool, *ctx, slots, on_batch_event, g);
 	return 0;
 }
 
@@ -181,10 +184,12 @@ static int op_load(struct engine *g, const cJSON *line, struct err *e)
 	    json_int(line, "slots", 1, KV_MAX_SLOTS, &slots, e) < 0)
 		return -1;
 	if (find_model(g, l.id))
-		return err_set(e, ERR_CONFLICT, "model %lld is loaded already", (long long)l.id);
+		return err_set(e, ERR_CONFLICT, "model %lld is loaded already",
+			       (long long)l.id);
 	n = (int)ctx;
 	if (open_model(g, &l, path, &n, (int)slots, &why) < 0) {
-		buf_addf(&g->out, "{\"ev\":\"load_failed\",\"model\":%lld", (long long)l.id);
+		buf_addf(&g->out, "{\"ev\":\"load_failed\",\"model\":%lld",
+			 (long long)l.id);
 		add_err(&g->out, &why);
 		return 0;
 	}
@@ -221,7 +226,8 @@ static int op_unload(struct engine *g, const cJSON *line, struct err *e)
 
 /* --- jobs ----------------------------------------------------------------------------------- */
 
-static int read_messages(const cJSON *line, struct chat_message **out, int *n, struct err *e)
+static int read_messages(const cJSON *line, struct chat_message **out, int *n,
+			 struct err *e)
 {
 	const cJSON *list = NULL, *item;
 	int count, i = 0;
@@ -232,7 +238,8 @@ static int read_messages(const cJSON *line, struct chat_message **out, int *n, s
 		return -1;
 	count = list ? cJSON_GetArraySize(list) : 0;
 	if (count > MAX_MESSAGES)
-		return err_set(e, ERR_TOO_LARGE, "%d messages, at most %d", count, MAX_MESSAGES);
+		return err_set(e, ERR_TOO_LARGE, "%d messages, at most %d", count,
+			       MAX_MESSAGES);
 	*out = xcalloc((size_t)count + 1, sizeof(**out));
 	cJSON_ArrayForEach(item, list)
 	{
@@ -242,7 +249,8 @@ static int read_messages(const cJSON *line, struct chat_message **out, int *n, s
 		    json_string(item, "content", &text, e) < 0)
 			return -1;
 		if (!role || !chat_role_by_name(str_of(role), &(*out)[i].role))
-			return err_set(e, ERR_INVALID, "messages[%d]: role '%s' is not known", i,
+			return err_set(e, ERR_INVALID,
+				       "messages[%d]: role '%s' is not known", i,
 				       role ? role : "");
 		(*out)[i++].text = str_of(text);
 	}
@@ -252,16 +260,19 @@ static int read_messages(const cJSON *line, struct chat_message **out, int *n, s
 
 /* The prompt of a job: a chat's messages by the model's template, or raw text. Special tokens are known
  * in raw text only: who completes raw text writes the template himself. */
-static int read_prompt(const struct model *m, const cJSON *line, struct tokens *out, struct err *e)
+static int read_prompt(const struct model *m, const cJSON *line, struct tokens *out,
+		       struct err *e)
 {
 	struct chat_message *messages = NULL;
 	const char *prompt = NULL;
 	int n, rc = -1;
 
-	if (json_string(line, "prompt", &prompt, e) < 0 || read_messages(line, &messages, &n, e) < 0)
+	if (json_string(line, "prompt", &prompt, e) < 0 ||
+	    read_messages(line, &messages, &n, e) < 0)
 		goto out;
 	if (prompt) {
-		vocab_encode(m->vocab, str_of(prompt), true, vocab_add_bos(m->vocab), out);
+		vocab_encode(m->vocab, str_of(prompt), true, vocab_add_bos(m->vocab),
+			     out);
 		rc = 0;
 	} else {
 		rc = chat_render(&m->chat, messages, n, out, e);
@@ -281,8 +292,8 @@ static int read_sampling(const cJSON *line, struct sampler_params *p, struct err
 	*p = sampler_defaults();
 	have_seed = json_int(line, "seed", INT64_MIN / 2, INT64_MAX / 2, &seed, e);
 	if (have_seed < 0 ||
-	    json_double(line, "temperature", 0, (double)SAMPLER_MAX_TEMPERATURE, &temperature, e) <
-		    0 ||
+	    json_double(line, "temperature", 0, (double)SAMPLER_MAX_TEMPERATURE,
+			&temperature, e) < 0 ||
 	    json_double(line, "top_p", 0, 1, &top_p, e) < 0 ||
 	    json_double(line, "min_p", 0, 1, &min_p, e) < 0 ||
 	    json_int(line, "top_k", 0, VOCAB_MAX_TOKENS, &top_k, e) < 0)
@@ -306,7 +317,8 @@ static int read_stops(const cJSON *line, struct str **out, int *n, struct err *e
 		return -1;
 	*n = list ? cJSON_GetArraySize(list) : 0;
 	if (*n > STOPS_MAX)
-		return err_set(e, ERR_INVALID, "stop: %d strings, at most %d", *n, STOPS_MAX);
+		return err_set(e, ERR_INVALID, "stop: %d strings, at most %d", *n,
+			       STOPS_MAX);
 	*out = xcalloc((size_t)*n + 1, sizeof(**out));
 	cJSON_ArrayForEach(item, list)
 	{
@@ -349,8 +361,8 @@ static bool job_exists(const struct engine *g, int64_t job)
 }
 
 /* The job and the model it names; a model that is not loaded fails the job, by *why. */
-static int read_target(struct engine *g, const cJSON *line, int64_t *job, struct loaded **l,
-		       struct err *why, struct err *e)
+static int read_target(struct engine *g, const cJSON *line, int64_t *job,
+		       struct loaded **l, struct err *why, struct err *e)
 {
 	int64_t model;
 
@@ -372,7 +384,8 @@ static int op_start(struct engine *g, const cJSON *line, struct err *e)
 	if (read_target(g, line, &job, &l, &why, e) < 0)
 		return -1;
 	if (job_exists(g, job))
-		return err_set(e, ERR_CONFLICT, "job %lld is running already", (long long)job);
+		return err_set(e, ERR_CONFLICT, "job %lld is running already",
+			       (long long)job);
 	if (!l || start_job(l, line, job, &why) < 0)
 		job_failed(g, job, &why);
 	return 0;
@@ -447,10 +460,12 @@ static int op_quit(struct engine *g, const cJSON *line, struct err *e)
 
 static const struct {
 	const char *name;
-	int (*run)(struct engine *g, const cJSON *line, struct err *e); /* -1: not wire.h */
+	int (*run)(struct engine *g, const cJSON *line,
+		   struct err *e); /* -1: not wire.h */
 } ops[] = {
-	{"load", op_load},     {"unload", op_unload}, {"start", op_start}, {"cancel", op_cancel},
-	{"count", op_count},   {"ping", op_ping},     {"quit", op_quit},
+	{"load", op_load},     {"unload", op_unload}, {"start", op_start},
+	{"cancel", op_cancel}, {"count", op_count},   {"ping", op_ping},
+	{"quit", op_quit},
 };
 
 static int run_op(struct engine *g, const cJSON *line, struct err *e)
@@ -465,7 +480,8 @@ static int run_op(struct engine *g, const cJSON *line, struct err *e)
 			rc = ops[i].run(g, line, e);
 			/* A getter that found nothing says nothing. */
 			if (rc < 0 && e->code == ERR_NONE)
-				err_set(e, ERR_INVALID, "a member of '%s' is missing", name);
+				err_set(e, ERR_INVALID, "a member of '%s' is missing",
+					name);
 			return rc;
 		}
 	return err_set(e, ERR_INVALID, "unknown op '%.40s'", name ? name : "");
@@ -497,13 +513,15 @@ static int run_lines(struct engine *g, struct err *e)
 			break;
 		end = (size_t)(nl - g->in.data);
 		if (end > start)
-			rc = run_line(g, (struct str){g->in.data + start, end - start}, e);
+			rc = run_line(g, (struct str){g->in.data + start, end - start},
+				      e);
 		start = g->scanned = end + 1;
 	}
 	buf_drop(&g->in, start);
 	g->scanned = g->in.len;
 	if (rc == 0 && g->in.len > WIRE_MAX_LINE_BYTES)
-		rc = err_set(e, ERR_TOO_LARGE, "a line is longer than %d bytes", WIRE_MAX_LINE_BYTES);
+		rc = err_set(e, ERR_TOO_LARGE, "a line is longer than %d bytes",
+			     WIRE_MAX_LINE_BYTES);
 	return rc;
 }
 
@@ -566,8 +584,9 @@ static void loop(struct engine *g)
 {
 	while (!g->quit) {
 		bool work = g->out.len < ENGINE_OUT_PAUSE_BYTES && has_work(g);
-		struct pollfd p[2] = {{.fd = g->in_fd, .events = POLLIN},
-				      {.fd = g->out.len ? g->out_fd : -1, .events = POLLOUT}};
+		struct pollfd p[2] = {
+			{.fd = g->in_fd, .events = POLLIN},
+			{.fd = g->out.len ? g->out_fd : -1, .events = POLLOUT}};
 
 		if (poll(p, 2, work ? 0 : -1) < 0 && errno != EINTR) {
 			log_error("engine: poll: %s", strerror(errno));
@@ -585,7 +604,8 @@ static void loop(struct engine *g)
 
 static void say_hello(struct engine *g)
 {
-	buf_addf(&g->out, "{\"ev\":\"hello\",\"version\":%d,\"kernels\":\"%s\",\"threads\":%d}\n",
+	buf_addf(&g->out,
+		 "{\"ev\":\"hello\",\"version\":%d,\"kernels\":\"%s\",\"threads\":%d}\n",
 		 WIRE_VERSION, g->kernels->name, pool_threads(g->pool));
 	flush(g);
 }
@@ -607,10 +627,12 @@ int engine_main(int in_fd, int out_fd, const struct engine_options *o)
 
 	g.kernels = kernels_by_name(o->kernels ? o->kernels : "auto");
 	if (!g.kernels) {
-		log_error("engine: kernels '%s' are unknown or not for this CPU", o->kernels);
+		log_error("engine: kernels '%s' are unknown or not for this CPU",
+			  o->kernels);
 		return ENGINE_EXIT_FAIL;
 	}
-	if (in_flags < 0 || out_flags < 0 || fcntl(in_fd, F_SETFL, in_flags | O_NONBLOCK) < 0 ||
+	if (in_flags < 0 || out_flags < 0 ||
+	    fcntl(in_fd, F_SETFL, in_flags | O_NONBLOCK) < 0 ||
 	    fcntl(out_fd, F_SETFL, out_flags | O_NONBLOCK) < 0) {
 		log_error("engine: descriptors: %s", strerror(errno));
 		return ENGINE_EXIT_FAIL;
@@ -635,8 +657,8 @@ static bool is_first_sibling(int cpu, const cpu_set_t *mask)
 	int first = cpu, a, b;
 	FILE *f;
 
-	snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list",
-		 cpu);
+	snprintf(path, sizeof(path),
+		 "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", cpu);
 	f = fopen(path, "re");
 	if (!f)
 		return true;

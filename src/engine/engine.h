@@ -7,13 +7,13 @@
 
 struct engine_options {
 	const char *kernels; /* "auto" or a table's name */
-	int threads;	     /* 0: engine_default_threads() */
+	int threads;         /* 0: engine_default_threads() */
 };
 
 enum {
-	ENGINE_EXIT_OK = 0,	   /* quit, or the router is gone */
-	ENGINE_EXIT_FAIL = 1,	   /* could not start, or a system call failed */
-	ENGINE_EXIT_PROTOCOL = 2,  /* the router sent what wire.h does not allow */
+	ENGINE_EXIT_OK = 0,       /* quit, or the router is gone */
+	ENGINE_EXIT_FAIL = 1,     /* could not start, or a system call failed */
+	ENGINE_EXIT_PROTOCOL = 2, /* the router sent what wire.h does not allow */
 	ENGINE_MAX_MODELS = 64,
 	ENGINE_OUT_PAUSE_BYTES = 1 << 20 /* unread output above this stops computing */
 };

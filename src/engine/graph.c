@@ -10,8 +10,8 @@
 #include <math.h>
 
 enum {
-	SOLO_ROWS = 2,	  /* up to here each thread quantises for itself */
-	ATT_ROWS = 32,	  /* query rows of one piece of attention */
+	SOLO_ROWS = 2, /* up to here each thread quantises for itself */
+	ATT_ROWS = 32, /* query rows of one piece of attention */
 	BUF_ALIGN = 64
 };
 
@@ -25,7 +25,7 @@ struct piece {
 /* What a thread has for itself. */
 struct own {
 	struct kacts embd, q, ffn; /* SOLO_ROWS columns */
-	void *scratch;		   /* matmul and attention, one at a time */
+	void *scratch;             /* matmul and attention, one at a time */
 };
 
 struct graph {
@@ -39,7 +39,7 @@ struct graph {
 	float *x, *qkv, *att, *ff, *cs, *last, *logits;
 	struct kacts a_embd, a_q, a_ffn;
 	struct own *own; /* owned: one a thread */
-	double *freq;	 /* owned: [rot/2] radians a position */
+	double *freq;    /* owned: [rot/2] radians a position */
 	int qkv_rows;
 
 	/* the batch at hand */
@@ -75,7 +75,8 @@ static size_t larger(size_t a, size_t b)
 
 static size_t scratch_bytes(const struct hparams *hp, int capacity)
 {
-	size_t mm = larger(kernels_scratch_bytes(hp->embd), kernels_scratch_bytes(hp->ffn));
+	size_t mm =
+		larger(kernels_scratch_bytes(hp->embd), kernels_scratch_bytes(hp->ffn));
 
 	mm = larger(mm, kernels_scratch_bytes(hp->heads * hp->head_dim));
 	return larger(mm, kernels_attn_scratch_bytes(capacity, hp->head_dim));
@@ -253,8 +254,8 @@ static void barrier(const struct me *me)
 	pool_barrier(me->g->pool, me->ith);
 }
 
-static void matmul(const struct me *me, const struct mats *w, const struct kacts *a, int n, float *y,
-		   int ldy, enum kmm_mode mode)
+static void matmul(const struct me *me, const struct mats *w, const struct kacts *a,
+		   int n, float *y, int ldy, enum kmm_mode mode)
 {
 	for (int i = 0; i < w->n; i++) {
 		int pairs = w->m[i].panels / 2;
@@ -268,7 +269,8 @@ static void matmul(const struct me *me, const struct mats *w, const struct kacts
 
 /* The three ways to fill activations share one shape: all columns for oneself, or a part
  * for everybody and a barrier. */
-static const struct kacts *norm(const struct me *me, const float *x, int n, const float *weight)
+static const struct kacts *norm(const struct me *me, const float *x, int n,
+				const float *weight)
 {
 	const struct hparams *hp = &me->g->m->hp;
 	struct kacts *a = me->solo ? &me->own->embd : &me->g->a_embd;
@@ -345,8 +347,8 @@ static void rotate_and_store(const struct me *me, int layer)
 
 		if (h < kv) {
 			g->k->rope(k, hp->head_dim, hp->rot, cs, il, h, kv1);
-			g->k->kv_store(&g->rows[row].slot->layers[layer], g->rows[row].pos, k, v, h,
-				       kv1);
+			g->k->kv_store(&g->rows[row].slot->layers[layer],
+				       g->rows[row].pos, k, v, h, kv1);
 		}
 		if (h + rest > kv)
 			g->k->rope(q, hp->head_dim, hp->rot, cs, il, q0, h + rest - kv);
@@ -366,9 +368,9 @@ static void attend(const struct me *me, int layer)
 
 		if (p->thread != me->ith)
 			continue;
-		g->k->attention(&g->rows[p->row].slot->layers[layer], g->qkv + at, g->att + at,
-				g->qkv_rows, p->n, g->rows[p->row].pos, hp->heads, p->h0, p->h1, scale,
-				me->own->scratch);
+		g->k->attention(&g->rows[p->row].slot->layers[layer], g->qkv + at,
+				g->att + at, g->qkv_rows, p->n, g->rows[p->row].pos,
+				hp->heads, p->h0, p->h1, scale, me->own->scratch);
 	}
 }
 
@@ -378,7 +380,8 @@ static void run_layer(const struct me *me, int i)
 	const struct hparams *hp = &g->m->hp;
 	const struct layer *l = &g->m->layers[i];
 
-	matmul(me, &l->qkv, norm(me, g->x, g->n, l->attn_norm), g->n, g->qkv, g->qkv_rows, KMM_STORE);
+	matmul(me, &l->qkv, norm(me, g->x, g->n, l->attn_norm), g->n, g->qkv, g->qkv_rows,
+	       KMM_STORE);
 	barrier(me);
 	rotate_and_store(me, i);
 	barrier(me);
@@ -386,7 +389,8 @@ static void run_layer(const struct me *me, int i)
 	barrier(me);
 	matmul(me, &l->o, plain(me), g->n, g->x, hp->embd, KMM_ADD);
 	barrier(me);
-	matmul(me, &l->gateup, norm(me, g->x, g->n, l->ffn_norm), g->n, g->ff, 2 * hp->ffn, KMM_STORE);
+	matmul(me, &l->gateup, norm(me, g->x, g->n, l->ffn_norm), g->n, g->ff,
+	       2 * hp->ffn, KMM_STORE);
 	barrier(me);
 	matmul(me, &l->down, silu_mul(me), g->n, g->x, hp->embd, KMM_ADD);
 	barrier(me);
@@ -404,8 +408,8 @@ static void run_head(struct me *me)
 		       g->x + (size_t)g->logit_row[i] * (size_t)hp->embd,
 		       (size_t)hp->embd * sizeof(float));
 	barrier(me);
-	matmul(me, &g->m->head, norm(me, g->last, g->nlogits, g->m->output_norm), g->nlogits, g->logits,
-	       hp->vocab, KMM_STORE);
+	matmul(me, &g->m->head, norm(me, g->last, g->nlogits, g->m->output_norm),
+	       g->nlogits, g->logits, hp->vocab, KMM_STORE);
 }
 
 static void forward_fn(void *arg, int ith, int nth)
@@ -429,7 +433,8 @@ void graph_forward(struct graph *g, const struct graph_row *rows, int n)
 	g->nlogits = 0;
 	for (int i = 0; i < n; i++) {
 		ASSERT(rows[i].token >= 0 && rows[i].token < g->m->hp.vocab);
-		ASSERT(rows[i].pos >= 0 && rows[i].pos < rows[i].slot->layers[0].capacity);
+		ASSERT(rows[i].pos >= 0 &&
+		       rows[i].pos < rows[i].slot->layers[0].capacity);
 		if (rows[i].wants_logits)
 			g->logit_row[g->nlogits++] = i;
 	}

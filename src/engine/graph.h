@@ -13,7 +13,8 @@ enum { GRAPH_MAX_ROWS = 256 };
 struct graph_row {
 	int32_t token; /* within the vocabulary */
 	int pos;
-	const struct kv_slot *slot; /* has positions 0..pos-1 stored or in this batch before this row */
+	const struct kv_slot *
+		slot; /* has positions 0..pos-1 stored or in this batch before this row */
 	bool wants_logits;
 };
 

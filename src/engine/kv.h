@@ -22,7 +22,7 @@ struct kv_cache {
 	int layers, nslots;
 	int ctx; /* tokens a sequence may have */
 	struct kkv shape;
-	size_t slot_bytes; /* memory of one slot when full */
+	size_t slot_bytes;     /* memory of one slot when full */
 	struct kv_slot *slots; /* owned */
 	uint64_t clock;
 };
@@ -31,7 +31,7 @@ enum { KV_MAX_SLOTS = 256 };
 
 /* ctx: at least 1 and at most ARCH_MAX_CTX; slots: 1..KV_MAX_SLOTS. */
 struct kv_cache *kv_new(const struct hparams *hp, int ctx, int slots);
-void kv_free(struct kv_cache *c); /* NULL is fine */
+void kv_free(struct kv_cache *c);              /* NULL is fine */
 size_t kv_bytes_max(const struct kv_cache *c); /* with all slots full */
 
 /* The best free slot for a prompt, cut back to the *common tokens that it shares with it (at most

@@ -64,7 +64,8 @@ static size_t plan_bytes(struct plan *p, size_t bytes)
 	return at;
 }
 
-static void plan_job(struct plan *p, struct kmat *m, const struct gguf_tensor *t, int row0)
+static void plan_job(struct plan *p, struct kmat *m, const struct gguf_tensor *t,
+		     int row0)
 {
 	ASSERT(p->njobs < p->max_jobs);
 	p->jobs[p->njobs++] = (struct pack_job){m, t, row0};
@@ -91,15 +92,16 @@ static int plan_mat(struct plan *p, struct kmat *m, const struct gguf_tensor *t,
 	size_t bytes;
 
 	if (!kmat_plan(m, t->type, rows, (int)t->dims[0], &bytes))
-		return err_set(e, ERR_UNSUPPORTED, "'%s': tensor '%.*s': cannot be packed",
+		return err_set(e, ERR_UNSUPPORTED,
+			       "'%s': tensor '%.*s': cannot be packed",
 			       gguf_path(p->model->gguf), (int)t->name.len, t->name.ptr);
 	/* An offset for now; model_place() adds the base. */
 	m->data = (uint8_t *)plan_bytes(p, bytes);
 	return 0;
 }
 
-static int plan_mats(struct plan *p, struct mats *out, const struct gguf_tensor *const *t, int n,
-		     struct err *e)
+static int plan_mats(struct plan *p, struct mats *out, const struct gguf_tensor *const *t,
+		     int n, struct err *e)
 {
 	bool stack = may_stack(t, n);
 
@@ -122,7 +124,7 @@ static int plan_mats(struct plan *p, struct mats *out, const struct gguf_tensor 
 	return 0;
 }
 
-#define MATS(p, out, e, ...) \
+#define MATS(p, out, e, ...)                                                \
 	plan_mats(p, out, (const struct gguf_tensor *const[]){__VA_ARGS__}, \
 		  (int)ARRAY_LEN(((const struct gguf_tensor *const[]){__VA_ARGS__})), e)
 
@@ -134,7 +136,8 @@ static int plan_all(struct plan *p, const struct arch_tensors *t, struct err *e)
 		struct layer *l = &m->layers[i];
 		const struct arch_layer *a = &t->layers[i];
 
-		if (MATS(p, &l->qkv, e, a->q, a->k, a->v) < 0 || MATS(p, &l->o, e, a->o) < 0 ||
+		if (MATS(p, &l->qkv, e, a->q, a->k, a->v) < 0 ||
+		    MATS(p, &l->o, e, a->o) < 0 ||
 		    MATS(p, &l->gateup, e, a->gate, a->up) < 0 ||
 		    MATS(p, &l->down, e, a->down) < 0)
 			return -1;
@@ -152,7 +155,8 @@ static void place_mats(const struct model *m, struct mats *s)
 
 static float *place_floats(struct plan *p, const struct gguf_tensor *t)
 {
-	float *x = (float *)(p->model->memory + plan_bytes(p, (size_t)t->dims[0] * sizeof(float)));
+	float *x = (float *)(p->model->memory +
+			     plan_bytes(p, (size_t)t->dims[0] * sizeof(float)));
 
 	dequantise_row(t->type, t->data, x, (int)t->dims[0]);
 	return x;
@@ -180,7 +184,8 @@ static void place_all(struct plan *p, const struct arch_tensors *t)
 
 static size_t floats_bytes(const struct hparams *hp)
 {
-	size_t row = ((size_t)hp->embd * sizeof(float) + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
+	size_t row = ((size_t)hp->embd * sizeof(float) + ALIGN_BYTES - 1) / ALIGN_BYTES *
+		     ALIGN_BYTES;
 
 	return row * (2 * (size_t)hp->layers + 1) + (size_t)hp->rot / 2 * sizeof(float) +
 	       ALIGN_BYTES;
@@ -202,7 +207,8 @@ static void pack_fn(void *arg, int ith, int nth)
 			r1 = rows;
 		if (r0 < r1)
 			kmat_pack(j->m, j->t->type,
-				  j->t->data + (size_t)r0 * quant_row_bytes(j->t->type, j->m->cols),
+				  j->t->data + (size_t)r0 * quant_row_bytes(j->t->type,
+									    j->m->cols),
 				  j->row0 + r0, r1 - r0);
 	}
 }
@@ -262,8 +268,8 @@ struct model *model_open(const char *path, struct pool *pool, struct err *e)
 	if (!m->vocab)
 		goto fail;
 	if (vocab_size(m->vocab) > m->hp.vocab) {
-		err_set(e, ERR_CORRUPT, "'%s': %d tokens, but embeddings for %d only", path,
-			vocab_size(m->vocab), m->hp.vocab);
+		err_set(e, ERR_CORRUPT, "'%s': %d tokens, but embeddings for %d only",
+			path, vocab_size(m->vocab), m->hp.vocab);
 		goto fail;
 	}
 	chat_format_init(&m->chat, m->gguf, m->vocab, m->hp.name[0] ? m->hp.name : path);

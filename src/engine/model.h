@@ -19,12 +19,12 @@ struct mats {
 	int n;
 	struct kmat m[MODEL_STACK];
 	int at[MODEL_STACK]; /* where in the output each begins */
-	int rows;	     /* of all */
+	int rows;            /* of all */
 };
 
 struct layer {
 	const float *attn_norm, *ffn_norm; /* [embd] */
-	struct mats qkv;		   /* [q | k | v] */
+	struct mats qkv;                   /* [q | k | v] */
 	struct mats o;
 	struct mats gateup; /* [gate | up] */
 	struct mats down;
@@ -32,14 +32,14 @@ struct layer {
 
 struct model {
 	struct hparams hp;
-	struct gguf *gguf; /* owned */
+	struct gguf *gguf;              /* owned */
 	const struct gguf_tensor *embd; /* in the mapping: [vocab][embd] */
-	struct vocab *vocab;		/* owned */
+	struct vocab *vocab;            /* owned */
 	struct chat_format chat;
-	struct layer *layers;	  /* owned */
-	const float *output_norm; /* [embd] */
+	struct layer *layers;      /* owned */
+	const float *output_norm;  /* [embd] */
 	const float *rope_factors; /* [rot/2] divisors, or NULL */
-	struct mats head;	  /* [vocab] */
+	struct mats head;          /* [vocab] */
 
 	uint8_t *memory; /* owned: everything packed */
 	size_t memory_bytes;

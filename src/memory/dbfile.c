@@ -55,7 +55,8 @@ static int take_lock(struct dbfile *f, struct err *e)
 	if (f->lock_fd >= 0 && flock(f->lock_fd, LOCK_EX | LOCK_NB) < 0) {
 		if (errno == EWOULDBLOCK)
 			err_set(e, ERR_CONFLICT,
-				"another hob has the conversations in '%s' open: stop it first", f->path);
+				"another hob has the conversations in '%s' open: stop it first",
+				f->path);
 		else
 			err_sys(e, errno, "lock '%s'", name);
 		close(f->lock_fd);
@@ -79,7 +80,8 @@ static bool was_unclean(const char *path)
 {
 	struct stat sb;
 
-	return (side_file(path, "-wal", &sb) && sb.st_size > 0) || side_file(path, ".suspect", &sb);
+	return (side_file(path, "-wal", &sb) && sb.st_size > 0) ||
+	       side_file(path, ".suspect", &sb);
 }
 
 static void remove_side(const char *path, const char *suffix)
@@ -100,9 +102,11 @@ void dbfile_suspect(const char *path)
 	free(name);
 }
 
-static int rename_side(const char *path, const char *aside, const char *suffix, struct err *e)
+static int rename_side(const char *path, const char *aside, const char *suffix,
+		       struct err *e)
 {
-	char *from = xasprintf("%s%s", path, suffix), *to = xasprintf("%s%s", aside, suffix);
+	char *from = xasprintf("%s%s", path, suffix),
+	     *to = xasprintf("%s%s", aside, suffix);
 	int rc = 0;
 
 	if (rename(from, to) < 0 && errno != ENOENT)
@@ -136,9 +140,10 @@ static int set_aside(struct dbfile *f, const struct err *why, struct err *e)
 		rc = rename_side(f->path, aside, "", e);
 	if (rc == 0) {
 		remove_side(f->path, ".suspect");
-		f->notice = xasprintf("the conversations in '%s' were damaged (%.200s); they were set "
-				      "aside as '%s' and hob starts with none",
-				      f->path, why->text, aside);
+		f->notice = xasprintf(
+			"the conversations in '%s' were damaged (%.200s); they were set "
+			"aside as '%s' and hob starts with none",
+			f->path, why->text, aside);
 		log_error("%s", f->notice);
 	}
 	free(aside);
@@ -147,7 +152,8 @@ static int set_aside(struct dbfile *f, const struct err *why, struct err *e)
 
 static int connect_db(struct dbfile *f, int flags, struct err *e)
 {
-	int rc = sqlite3_open_v2(f->path, &f->db, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE,
+	int rc = sqlite3_open_v2(f->path, &f->db,
+				 flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE,
 				 NULL);
 
 	if (rc == SQLITE_OK)
@@ -168,12 +174,14 @@ static void disconnect(struct dbfile *f)
 static int open_newer(struct dbfile *f, int version, struct err *e)
 {
 	disconnect(f);
-	if (connect_db(f, SQLITE_OPEN_READONLY, e) < 0 || schema_pragmas(f->db, false, e) < 0)
+	if (connect_db(f, SQLITE_OPEN_READONLY, e) < 0 ||
+	    schema_pragmas(f->db, false, e) < 0)
 		return -1;
 	f->read_only = true;
-	f->notice = xasprintf("the conversations in '%s' were written by a newer hob (version %d, this "
-			      "one knows %d): they can be read, and nothing new is kept",
-			      f->path, version, SCHEMA_VERSION);
+	f->notice = xasprintf(
+		"the conversations in '%s' were written by a newer hob (version %d, this "
+		"one knows %d): they can be read, and nothing new is kept",
+		f->path, version, SCHEMA_VERSION);
 	log_warn("%s", f->notice);
 	return 0;
 }
@@ -192,8 +200,10 @@ static int open_known(struct dbfile *f, struct err *e)
 	    schema_identify(f->db, &app, &version, &empty, e) < 0)
 		return -1;
 	if (app != SCHEMA_APPLICATION_ID && !empty)
-		return err_set(e, ERR_UNSUPPORTED,
-			       "'%s' is the database of another program: name another file", f->path);
+		return err_set(
+			e, ERR_UNSUPPORTED,
+			"'%s' is the database of another program: name another file",
+			f->path);
 	if (version > SCHEMA_VERSION)
 		return open_newer(f, version, e);
 	if (schema_pragmas(f->db, empty, e) < 0)
@@ -201,7 +211,8 @@ static int open_known(struct dbfile *f, struct err *e)
 	if (unclean && !empty && schema_check(f->db, e) < 0)
 		return -1;
 	remove_side(f->path, ".suspect");
-	return schema_migrate(f->db, f->path, schema_migrations, version, SCHEMA_VERSION, e);
+	return schema_migrate(f->db, f->path, schema_migrations, version, SCHEMA_VERSION,
+			      e);
 }
 
 int dbfile_open(struct dbfile *f, const char *path, struct err *e)

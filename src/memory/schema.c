@@ -93,18 +93,17 @@ const char *const schema_migrations[SCHEMA_VERSION] = {schema_v1};
 
 /* secure_delete is explicit because only some distributions compile it on; mmap stays off since
  * an I/O error would become SIGBUS; temporary files would leak text into a shared folder. */
-static const char pragmas[] =
-	"PRAGMA busy_timeout = 5000;"
-	"PRAGMA foreign_keys = ON;"
-	"PRAGMA recursive_triggers = ON;"
-	"PRAGMA cell_size_check = ON;"
-	"PRAGMA secure_delete = ON;"
-	"PRAGMA mmap_size = 0;"
-	"PRAGMA cache_size = -16000;"
-	"PRAGMA temp_store = MEMORY;"
-	"PRAGMA journal_size_limit = 67108864;"
-	"PRAGMA wal_autocheckpoint = 1000;"
-	"PRAGMA synchronous = FULL;";
+static const char pragmas[] = "PRAGMA busy_timeout = 5000;"
+			      "PRAGMA foreign_keys = ON;"
+			      "PRAGMA recursive_triggers = ON;"
+			      "PRAGMA cell_size_check = ON;"
+			      "PRAGMA secure_delete = ON;"
+			      "PRAGMA mmap_size = 0;"
+			      "PRAGMA cache_size = -16000;"
+			      "PRAGMA temp_store = MEMORY;"
+			      "PRAGMA journal_size_limit = 67108864;"
+			      "PRAGMA wal_autocheckpoint = 1000;"
+			      "PRAGMA synchronous = FULL;";
 
 int schema_exec(sqlite3 *db, const char *sql, const char *what, struct err *e)
 {
@@ -138,13 +137,16 @@ int schema_pragmas(sqlite3 *db, bool fresh, struct err *e)
 	sqlite3_db_config(db, SQLITE_DBCONFIG_DQS_DML, 0, (int *)NULL);
 	sqlite3_db_config(db, SQLITE_DBCONFIG_DQS_DDL, 0, (int *)NULL);
 	sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0, (int *)NULL);
-	if (fresh && schema_exec(db, "PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;",
-				 "make the conversation store", e) < 0)
+	if (fresh &&
+	    schema_exec(db,
+			"PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;",
+			"make the conversation store", e) < 0)
 		return -1;
 	return schema_exec(db, pragmas, "open the conversation store", e);
 }
 
-int schema_identify(sqlite3 *db, int *application_id, int *version, bool *empty, struct err *e)
+int schema_identify(sqlite3 *db, int *application_id, int *version, bool *empty,
+		    struct err *e)
 {
 	int64_t id = 0, v = 0, tables = 0;
 
@@ -161,7 +163,8 @@ int schema_identify(sqlite3 *db, int *application_id, int *version, bool *empty,
 /* The copy gets its final name only when complete; made empty first, for its mode. */
 static int backup(sqlite3 *db, const char *path, int version, struct err *e)
 {
-	char *name = xasprintf("%s.v%d.bak", path, version), *tmp = xasprintf("%s.tmp", name);
+	char *name = xasprintf("%s.v%d.bak", path, version),
+	     *tmp = xasprintf("%s.tmp", name);
 	sqlite3_stmt *st = NULL;
 	int rc = -1, fd;
 
@@ -197,17 +200,19 @@ static int migrate_one(sqlite3 *db, const char *ddl, int to, struct err *e)
 {
 	char stamp[96];
 
-	snprintf(stamp, sizeof(stamp), "PRAGMA application_id = %d; PRAGMA user_version = %d; COMMIT;",
+	snprintf(stamp, sizeof(stamp),
+		 "PRAGMA application_id = %d; PRAGMA user_version = %d; COMMIT;",
 		 SCHEMA_APPLICATION_ID, to);
 	if (schema_exec(db, "BEGIN IMMEDIATE", "migrate", e) == 0 &&
-	    schema_exec(db, ddl, "migrate", e) == 0 && schema_exec(db, stamp, "migrate", e) == 0)
+	    schema_exec(db, ddl, "migrate", e) == 0 &&
+	    schema_exec(db, stamp, "migrate", e) == 0)
 		return 0;
 	sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
 	return err_wrap(e, "conversation store, version %d", to);
 }
 
-int schema_migrate(sqlite3 *db, const char *path, const char *const *migrations, int from, int n,
-		   struct err *e)
+int schema_migrate(sqlite3 *db, const char *path, const char *const *migrations, int from,
+		   int n, struct err *e)
 {
 	if (from > 0 && from < n && backup(db, path, from, e) < 0)
 		return -1;
@@ -230,8 +235,10 @@ int schema_check(sqlite3 *db, struct err *e)
 		return sql_err(db, rc, "check the conversation store", e);
 	if (!sound)
 		return err_set(e, ERR_CORRUPT, "the conversation store fails its check");
-	rc = sqlite3_exec(db, "INSERT INTO message_fts (message_fts, rank) VALUES ('integrity-check', 1)",
-			  NULL, NULL, NULL);
+	rc = sqlite3_exec(
+		db,
+		"INSERT INTO message_fts (message_fts, rank) VALUES ('integrity-check', 1)",
+		NULL, NULL, NULL);
 	if ((rc & 0xff) != SQLITE_CORRUPT)
 		return rc == SQLITE_OK ? 0 : sql_err(db, rc, "check the search index", e);
 	return schema_exec(db, "INSERT INTO message_fts (message_fts) VALUES ('rebuild')",
@@ -245,6 +252,7 @@ int schema_limit(sqlite3 *db, int64_t max_bytes, struct err *e)
 
 	if (pragma_int(db, "PRAGMA page_size", &page_bytes, e) < 0)
 		return -1;
-	snprintf(sql, sizeof(sql), "PRAGMA max_page_count = %lld", (long long)(max_bytes / page_bytes));
+	snprintf(sql, sizeof(sql), "PRAGMA max_page_count = %lld",
+		 (long long)(max_bytes / page_bytes));
 	return schema_exec(db, sql, "limit the conversation store", e);
 }

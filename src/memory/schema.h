@@ -18,11 +18,12 @@ extern const char *const schema_migrations[SCHEMA_VERSION];
 /* What a connection needs each time; `fresh` adds what only an empty file can take. */
 int schema_pragmas(sqlite3 *db, bool fresh, struct err *e);
 /* Reads both header fields.  A file that is not SQLite, or broken, gives ERR_CORRUPT. */
-int schema_identify(sqlite3 *db, int *application_id, int *version, bool *empty, struct err *e);
+int schema_identify(sqlite3 *db, int *application_id, int *version, bool *empty,
+		    struct err *e);
 /* Runs migrations[from .. n), each in its own transaction.  A file that held data is first
  * copied to `<path>.v<from>.bak`. */
-int schema_migrate(sqlite3 *db, const char *path, const char *const *migrations, int from, int n,
-		   struct err *e);
+int schema_migrate(sqlite3 *db, const char *path, const char *const *migrations, int from,
+		   int n, struct err *e);
 /* After an unclean stop: 0 = sound (a bad search index is rebuilt), -1 with ERR_CORRUPT = not. */
 int schema_check(sqlite3 *db, struct err *e);
 /* A hard cap of the file's size, so that an error comes instead of a full disk. */

@@ -8,19 +8,20 @@
 
 /* A path is walked from the head by parent; child ids are greater than their parent's, so
  * ordering by id is root first. */
-#define PATH_FROM(start)                                                                   \
-	"WITH RECURSIVE path(id) AS (SELECT " start " UNION ALL "                          \
-	"SELECT m.parent_id FROM path JOIN message m ON m.id = path.id "                   \
+#define PATH_FROM(start)                                                 \
+	"WITH RECURSIVE path(id) AS (SELECT " start " UNION ALL "        \
+	"SELECT m.parent_id FROM path JOIN message m ON m.id = path.id " \
 	"WHERE m.parent_id IS NOT NULL) "
 
 /* The order is that of turns begun, because clocks jump. */
-#define CONVERSATION                                                                       \
-	"SELECT s.id, s.title, s.model, s.created_at, s.updated_at, "                      \
-	"(" PATH_FROM("s.head_id") "SELECT count(id) FROM path), "                         \
-	"coalesce(t.status, ''), "                                                         \
-	"CASE WHEN t.status IN ('interrupted', 'cancelled') THEN t.partial END "           \
-	"FROM session s LEFT JOIN turn t ON "                                              \
-	"t.id = (SELECT max(id) FROM turn WHERE session_id = s.id) "
+#define CONVERSATION                                                                                  \
+	"SELECT s.id, s.title, s.model, s.created_at, s.updated_at, "                                 \
+	"(" PATH_FROM(                                                                                \
+		"s.head_id") "SELECT count(id) FROM path), "                                          \
+			     "coalesce(t.status, ''), "                                               \
+			     "CASE WHEN t.status IN ('interrupted', 'cancelled') THEN t.partial END " \
+			     "FROM session s LEFT JOIN turn t ON "                                    \
+			     "t.id = (SELECT max(id) FROM turn WHERE session_id = s.id) "
 
 static const char *const sql_text[SQL_NR] = {
 	[SQL_BEGIN] = "BEGIN IMMEDIATE",
@@ -32,9 +33,9 @@ static const char *const sql_text[SQL_NR] = {
 	[SQL_MESSAGE_FIND] = "SELECT id FROM message WHERE hash = ?1",
 	[SQL_MESSAGE_ADD] =
 		/* parts that are no JSON become NULL, which the column refuses */
-		"INSERT INTO message (hash, parent_id, role, parts, text, bytes, created_at) "
-		"VALUES (?1, ?2, ?3, CASE WHEN json_valid(?4) THEN ?4 END, CASE ?3 WHEN 'tool' THEN '' "
-		"ELSE json_extract(?4, '$[0].text') END, ?5, ?6) RETURNING id",
+	"INSERT INTO message (hash, parent_id, role, parts, text, bytes, created_at) "
+	"VALUES (?1, ?2, ?3, CASE WHEN json_valid(?4) THEN ?4 END, CASE ?3 WHEN 'tool' THEN '' "
+	"ELSE json_extract(?4, '$[0].text') END, ?5, ?6) RETURNING id",
 	[SQL_MESSAGE_HASH] = "SELECT hash FROM message WHERE id = ?1",
 	[SQL_MESSAGE_FORGET] =
 		"DELETE FROM message WHERE id = ?1 "
@@ -44,25 +45,23 @@ static const char *const sql_text[SQL_NR] = {
 		"AND NOT EXISTS (SELECT 1 FROM turn WHERE reply_id = ?1) "
 		"AND NOT EXISTS (SELECT 1 FROM turn WHERE base_id = ?1) "
 		"AND NOT EXISTS (SELECT 1 FROM note WHERE source_id = ?1)",
-	[SQL_PATH] =
-		PATH_FROM("head_id FROM session WHERE id = ?1 AND head_id IS NOT NULL")
-		"SELECT m.id, m.role, json_extract(m.parts, '$[0].text'), "
-		"json_extract(m.parts, '$[1].message'), m.created_at "
-		"FROM message m WHERE m.id IN (SELECT id FROM path) ORDER BY m.id",
+	[SQL_PATH] = PATH_FROM(
+		"head_id FROM session WHERE id = ?1 AND head_id IS NOT NULL") "SELECT m.id, m.role, json_extract(m.parts, '$[0].text'), "
+									      "json_extract(m.parts, '$[1].message'), m.created_at "
+									      "FROM message m WHERE m.id IN (SELECT id FROM path) ORDER BY m.id",
 	[SQL_PATH_HAS_SYSTEM] =
-		PATH_FROM("?1")
-		"SELECT 1 FROM path JOIN message m ON m.id = path.id "
-		"WHERE m.role = 'system' AND m.parts = ?2 LIMIT 1",
+		PATH_FROM("?1") "SELECT 1 FROM path JOIN message m ON m.id = path.id "
+				"WHERE m.role = 'system' AND m.parts = ?2 LIMIT 1",
 	[SQL_SESSION_ADD] =
 		"INSERT INTO session (id, model, created_at, updated_at) VALUES (?1, ?2, ?3, ?3)",
-	[SQL_SESSION_LAST] =
-		"SELECT session_id FROM turn ORDER BY id DESC LIMIT 1",
+	[SQL_SESSION_LAST] = "SELECT session_id FROM turn ORDER BY id DESC LIMIT 1",
 	[SQL_SESSION_HEAD] = "SELECT coalesce(head_id, 0) FROM session WHERE id = ?1",
 	[SQL_SESSION_BEGIN] =
 		"UPDATE session SET head_id = ?2, model = ?3, updated_at = ?4 WHERE id = ?1",
 	[SQL_SESSION_MOVE] =
 		"UPDATE session SET head_id = ?3, updated_at = ?4 WHERE id = ?1 AND head_id = ?2",
-	[SQL_SESSION_TITLE] = "UPDATE session SET title = ?2 WHERE id = ?1 AND title = ''",
+	[SQL_SESSION_TITLE] =
+		"UPDATE session SET title = ?2 WHERE id = ?1 AND title = ''",
 	[SQL_SESSION_MEMBERS] =
 		"WITH RECURSIVE seen(id) AS ("
 		"SELECT head_id FROM session WHERE id = ?1 AND head_id IS NOT NULL "
@@ -82,7 +81,8 @@ static const char *const sql_text[SQL_NR] = {
 		"VALUES (?1, ?2, ?3, 'running', ?4, ?5, ?6) RETURNING id",
 	[SQL_TURN_GET] =
 		"SELECT session_id, coalesce(base_id, 0), prompt_id, status FROM turn WHERE id = ?1",
-	[SQL_TURN_PARTIAL] = "UPDATE turn SET partial = ?2 WHERE id = ?1 AND status = 'running'",
+	[SQL_TURN_PARTIAL] =
+		"UPDATE turn SET partial = ?2 WHERE id = ?1 AND status = 'running'",
 	[SQL_TURN_END] =
 		"UPDATE turn SET status = ?2, reply_id = ?3, "
 		"partial = CASE ?2 WHEN 'done' THEN NULL ELSE coalesce(?4, partial) END, error = ?5, "
@@ -92,29 +92,40 @@ static const char *const sql_text[SQL_NR] = {
 		"SELECT id, coalesce(partial, '') FROM turn WHERE status = 'running' "
 		"ORDER BY id DESC LIMIT 1",
 	[SQL_FTS_OPTIMIZE] = "INSERT INTO message_fts (message_fts) VALUES ('optimize')",
-	[SQL_FTS_MERGE] = "INSERT INTO message_fts (message_fts, rank) VALUES ('merge', 200)",
+	[SQL_FTS_MERGE] =
+		"INSERT INTO message_fts (message_fts, rank) VALUES ('merge', 200)",
 };
 
 /* SQLite 3.40 forgets the system's errno on some ways out of a write, so this thread's own, cleared
  * before each step, is asked too. */
 static enum err_code code_of(sqlite3 *db, int rc)
 {
-	int own = errno, kept = db ? sqlite3_system_errno(db) : 0, sys = kept ? kept : own;
+	int own = errno, kept = db ? sqlite3_system_errno(db) : 0,
+	    sys = kept ? kept : own;
 
 	switch (rc & 0xff) {
-	case SQLITE_FULL: return ERR_DISK_FULL;
+	case SQLITE_FULL:
+		return ERR_DISK_FULL;
 	case SQLITE_CORRUPT:
-	case SQLITE_NOTADB: return ERR_CORRUPT;
+	case SQLITE_NOTADB:
+		return ERR_CORRUPT;
 	case SQLITE_BUSY:
-	case SQLITE_LOCKED: return ERR_BUSY;
+	case SQLITE_LOCKED:
+		return ERR_BUSY;
 	case SQLITE_CONSTRAINT:
-	case SQLITE_MISMATCH: return ERR_INVALID;
-	case SQLITE_TOOBIG: return ERR_TOO_LARGE;
-	case SQLITE_NOMEM: return ERR_MEMORY;
-	case SQLITE_READONLY: return ERR_IO;
+	case SQLITE_MISMATCH:
+		return ERR_INVALID;
+	case SQLITE_TOOBIG:
+		return ERR_TOO_LARGE;
+	case SQLITE_NOMEM:
+		return ERR_MEMORY;
+	case SQLITE_READONLY:
+		return ERR_IO;
 	case SQLITE_IOERR:
-	case SQLITE_CANTOPEN: break;
-	default: return ERR_INTERNAL;
+	case SQLITE_CANTOPEN:
+		break;
+	default:
+		return ERR_INTERNAL;
 	}
 	/* EFBIG is ulimit -f, which is a disk that is full for us alone. */
 	return sys == ENOSPC || sys == EDQUOT || sys == EFBIG ? ERR_DISK_FULL : ERR_IO;
@@ -128,19 +139,21 @@ int sql_err(sqlite3 *db, int rc, const char *what, struct err *e)
 	if (!path)
 		path = "(closed)";
 	if (code == ERR_DISK_FULL)
-		return err_set(e, code,
-			       "%s: the disk (or hob's own limit) is full at '%s': free some space, "
-			       "or delete conversations",
-			       what, path);
-	return err_set(e, code, "%s: '%s': %s", what, path, db ? sqlite3_errmsg(db) : sqlite3_errstr(rc));
+		return err_set(
+			e, code,
+			"%s: the disk (or hob's own limit) is full at '%s': free some space, "
+			"or delete conversations",
+			what, path);
+	return err_set(e, code, "%s: '%s': %s", what, path,
+		       db ? sqlite3_errmsg(db) : sqlite3_errstr(rc));
 }
 
 int sql_open(struct sql *q, sqlite3 *db, bool read_only, struct err *e)
 {
 	*q = (struct sql){.db = db, .read_only = read_only};
 	for (int i = 0; i < SQL_NR; i++) {
-		int rc = sqlite3_prepare_v3(db, sql_text[i], -1, SQLITE_PREPARE_PERSISTENT, &q->st[i],
-					    NULL);
+		int rc = sqlite3_prepare_v3(db, sql_text[i], -1,
+					    SQLITE_PREPARE_PERSISTENT, &q->st[i], NULL);
 
 		if (rc == SQLITE_OK || read_only)
 			continue;
@@ -166,7 +179,9 @@ static void bind_one(sqlite3_stmt *st, int at, char type, va_list *ap)
 	size_t len = 0;
 
 	switch (type) {
-	case 'i': sqlite3_bind_int64(st, at, va_arg(*ap, int64_t)); break;
+	case 'i':
+		sqlite3_bind_int64(st, at, va_arg(*ap, int64_t));
+		break;
 	case 'I':
 		i = va_arg(*ap, int64_t);
 		if (i > 0)
@@ -177,7 +192,9 @@ static void bind_one(sqlite3_stmt *st, int at, char type, va_list *ap)
 		if (i >= 0)
 			sqlite3_bind_int64(st, at, i);
 		break;
-	case 's': sqlite3_bind_text(st, at, va_arg(*ap, const char *), -1, SQLITE_STATIC); break;
+	case 's':
+		sqlite3_bind_text(st, at, va_arg(*ap, const char *), -1, SQLITE_STATIC);
+		break;
 	case 'S':
 		p = va_arg(*ap, const char *);
 		len = va_arg(*ap, size_t);
@@ -187,7 +204,8 @@ static void bind_one(sqlite3_stmt *st, int at, char type, va_list *ap)
 		p = va_arg(*ap, const char *);
 		sqlite3_bind_blob(st, at, p, va_arg(*ap, int), SQLITE_STATIC);
 		break;
-	default: ASSERT(!"letter of sql_bind");
+	default:
+		ASSERT(!"letter of sql_bind");
 	}
 }
 
@@ -213,7 +231,8 @@ int sql_step(struct sql *q, sqlite3_stmt *st, struct err *e)
 	int rc;
 
 	if (!st)
-		return err_set(e, ERR_UNSUPPORTED, "the conversation store was written by a newer hob");
+		return err_set(e, ERR_UNSUPPORTED,
+			       "the conversation store was written by a newer hob");
 	errno = 0;
 	rc = sqlite3_step(st);
 	if (rc == SQLITE_ROW)

@@ -16,15 +16,26 @@
 #include "memory/tree.h"
 
 enum {
-	STORE_MAX_JOBS = 1024,		 /* accepted and not yet answered */
-	STORE_END_RESERVE = 256,	 /* more, for the end of turns that have begun */
+	STORE_MAX_JOBS = 1024,           /* accepted and not yet answered */
+	STORE_END_RESERVE = 256,         /* more, for the end of turns that have begun */
 	STORE_MAX_JOB_BYTES = 128 << 20, /* that all of them together may copy */
-	STORE_MAX_GROUP = 256,		 /* jobs in one transaction */
-	STORE_FORGET_BYTES = 4 << 20,	 /* deleting needs pages too: room beyond the limit */
+	STORE_MAX_GROUP = 256,           /* jobs in one transaction */
+	STORE_FORGET_BYTES =
+		4 << 20, /* deleting needs pages too: room beyond the limit */
 	STORE_IDLE_MS = 30000,
 };
 
-enum job_kind { JOB_PATH, JOB_BEGIN, JOB_PARTIAL, JOB_END, JOB_LIST, JOB_GET, JOB_DELETE, JOB_IDLE, JOB_LAST };
+enum job_kind {
+	JOB_PATH,
+	JOB_BEGIN,
+	JOB_PARTIAL,
+	JOB_END,
+	JOB_LIST,
+	JOB_GET,
+	JOB_DELETE,
+	JOB_IDLE,
+	JOB_LAST
+};
 
 union job_cb {
 	store_path_cb *path;
@@ -82,7 +93,8 @@ struct store {
 
 static int run_path(struct store *s, struct job *j)
 {
-	if (tree_resolve(&s->sql, j->conversation, j->model, clock_unix_ms(), j->id, &j->err) < 0)
+	if (tree_resolve(&s->sql, j->conversation, j->model, clock_unix_ms(), j->id,
+			 &j->err) < 0)
 		return -1;
 	return tree_path(&s->sql, j->id, &j->path, &j->err);
 }
@@ -93,8 +105,8 @@ static int run_begin(struct store *s, struct job *j)
 
 	if (tree_resolve(&s->sql, j->conversation, j->model, now, j->id, &j->err) < 0)
 		return -1;
-	return tree_turn_begin(&s->sql, j->id, j->model, j->provider, j->messages, j->n, now,
-			       &j->turn, &j->err);
+	return tree_turn_begin(&s->sql, j->id, j->model, j->provider, j->messages, j->n,
+			       now, &j->turn, &j->err);
 }
 
 static int run_partial(struct store *s, struct job *j)
@@ -130,7 +142,8 @@ static int run_get(struct store *s, struct job *j)
 static int run_delete(struct store *s, struct job *j)
 {
 	if (resolve_old(s, j) < 0 ||
-	    schema_limit(s->sql.db, (int64_t)DBFILE_MAX_BYTES + STORE_FORGET_BYTES, &j->err) < 0)
+	    schema_limit(s->sql.db, (int64_t)DBFILE_MAX_BYTES + STORE_FORGET_BYTES,
+			 &j->err) < 0)
 		return -1;
 	return tree_delete(&s->sql, j->id, &j->err);
 }
@@ -162,7 +175,8 @@ static const struct job_type {
 
 static bool job_writes(const struct job *j)
 {
-	return job_types[j->kind].writes || (j->kind == JOB_PATH && !strcmp(j->conversation, "new"));
+	return job_types[j->kind].writes ||
+	       (j->kind == JOB_PATH && !strcmp(j->conversation, "new"));
 }
 
 /* ---- store thread: groups ---- */
@@ -190,8 +204,8 @@ static bool run_saved(struct store *s, struct job *j)
 {
 	struct err ignored;
 
-	if (control(s, SQL_SAVEPOINT, &j->err) == 0 && job_types[j->kind].run(s, j) == 0 &&
-	    control(s, SQL_RELEASE, &j->err) == 0)
+	if (control(s, SQL_SAVEPOINT, &j->err) == 0 &&
+	    job_types[j->kind].run(s, j) == 0 && control(s, SQL_RELEASE, &j->err) == 0)
 		return true;
 	if (sqlite3_get_autocommit(s->sql.db))
 		return false;
@@ -213,7 +227,8 @@ static void run_group(struct store *s, struct job *first, struct job *end)
 			continue;
 		}
 		if (s->sql.read_only) {
-			err_set(&j->err, ERR_UNSUPPORTED, "memory is read-only: %.400s", s->file.notice);
+			err_set(&j->err, ERR_UNSUPPORTED, "memory is read-only: %.400s",
+				s->file.notice);
 			continue;
 		}
 		if (!open && control(s, SQL_BEGIN, &j->err) < 0)
@@ -241,7 +256,8 @@ static int scrub(struct store *s, struct err *e)
 		return -1;
 	if (schema_exec(s->sql.db, "PRAGMA incremental_vacuum", "shrink", e) < 0)
 		return -1;
-	rc = sqlite3_wal_checkpoint_v2(s->sql.db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+	rc = sqlite3_wal_checkpoint_v2(s->sql.db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL,
+				       NULL);
 	return rc == SQLITE_OK ? 0 : sql_err(s->sql.db, rc, "empty the log", e);
 }
 
@@ -301,7 +317,8 @@ static void store_thread(void *arg)
 		run_chain(s, CONTAINER_OF(chain, struct job, item));
 	if (!s->sql.read_only) {
 		sqlite3_exec(s->sql.db, "PRAGMA optimize", NULL, NULL, NULL);
-		sqlite3_wal_checkpoint_v2(s->sql.db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+		sqlite3_wal_checkpoint_v2(s->sql.db, NULL, SQLITE_CHECKPOINT_TRUNCATE,
+					  NULL, NULL);
 	}
 	sql_close(&s->sql);
 	ASSERT(queue_push(&s->results, &s->last.item));
@@ -336,19 +353,28 @@ static void call_back(struct job *j)
 
 	switch (j->kind) {
 	case JOB_PATH:
-		j->cb.path(j->arg, &j->err, id, ok ? j->path.messages : NULL, ok ? j->path.n : 0);
+		j->cb.path(j->arg, &j->err, id, ok ? j->path.messages : NULL,
+			   ok ? j->path.n : 0);
 		break;
-	case JOB_BEGIN: j->cb.turn(j->arg, &j->err, id, ok ? j->turn : 0); break;
+	case JOB_BEGIN:
+		j->cb.turn(j->arg, &j->err, id, ok ? j->turn : 0);
+		break;
 	case JOB_LIST:
-	case JOB_GET: j->cb.list(j->arg, &j->err, ok ? j->list.items : NULL, ok ? j->list.n : 0); break;
+	case JOB_GET:
+		j->cb.list(j->arg, &j->err, ok ? j->list.items : NULL,
+			   ok ? j->list.n : 0);
+		break;
 	case JOB_END:
-	case JOB_DELETE: j->cb.done(j->arg, &j->err); break;
+	case JOB_DELETE:
+		j->cb.done(j->arg, &j->err);
+		break;
 	case JOB_PARTIAL:
 	case JOB_IDLE:
 		if (!ok)
 			log_warn("memory: %s", j->err.text);
 		break;
-	case JOB_LAST: ASSERT(!"the last job has no answer");
+	case JOB_LAST:
+		ASSERT(!"the last job has no answer");
 	}
 }
 
@@ -434,16 +460,17 @@ static struct job *job_new(enum job_kind kind, union job_cb cb, void *arg)
  * to go. */
 static int admit(const struct store *s, const struct job *j, struct err *e)
 {
-	int max = j->kind == JOB_END	 ? STORE_MAX_JOBS + STORE_END_RESERVE :
-		  j->kind == JOB_PARTIAL ? STORE_MAX_JOBS / 2 :
-					   STORE_MAX_JOBS;
+	int max = j->kind == JOB_END       ? STORE_MAX_JOBS + STORE_END_RESERVE
+		  : j->kind == JOB_PARTIAL ? STORE_MAX_JOBS / 2
+					   : STORE_MAX_JOBS;
 
 	if (s->closing)
 		return err_set(e, ERR_CANCELLED, "memory is closing");
 	if (s->pending >= max)
 		return err_set(e, ERR_BUSY, "memory is behind: %d jobs wait", s->pending);
 	if (s->pending > 0 && s->pending_bytes + j->bytes > STORE_MAX_JOB_BYTES)
-		return err_set(e, ERR_BUSY, "memory is behind: %zu bytes wait", s->pending_bytes);
+		return err_set(e, ERR_BUSY, "memory is behind: %zu bytes wait",
+			       s->pending_bytes);
 	return 0;
 }
 
@@ -465,8 +492,8 @@ static void submit(struct store *s, struct job *j)
 		uv_async_send(&s->wake);
 }
 
-void store_path(struct store *s, const char *conversation, const char *model, store_path_cb *cb,
-		void *arg)
+void store_path(struct store *s, const char *conversation, const char *model,
+		store_path_cb *cb, void *arg)
 {
 	struct job *j = job_new(JOB_PATH, (union job_cb){.path = cb}, arg);
 
@@ -490,7 +517,8 @@ void store_turn_begin(struct store *s, const char *conversation, const char *mod
 
 		j->messages[j->n].role = m->role;
 		j->messages[j->n].text = copy_str(j, m->text);
-		j->messages[j->n].raw_json = m->raw_json ? copy_str(j, m->raw_json) : NULL;
+		j->messages[j->n].raw_json =
+			m->raw_json ? copy_str(j, m->raw_json) : NULL;
 	}
 	submit(s, j);
 }
@@ -544,7 +572,8 @@ void store_delete(struct store *s, const char *conversation, store_done_cb *cb, 
 	submit(s, j);
 }
 
-bool store_repeats_system(const struct store_message *path, int n, const struct message *m)
+bool store_repeats_system(const struct store_message *path, int n,
+			  const struct message *m)
 {
 	for (int i = 0; m->role == ROLE_SYSTEM && i < n; i++)
 		if (path[i].role == ROLE_SYSTEM && !strcmp(path[i].text, m->text))
@@ -582,7 +611,8 @@ static int settle(struct store *s, struct err *e)
 
 	if (s->sql.read_only)
 		return 0;
-	if (control(s, SQL_BEGIN, e) == 0 && tree_settle(&s->sql, clock_unix_ms(), e) == 0 &&
+	if (control(s, SQL_BEGIN, e) == 0 &&
+	    tree_settle(&s->sql, clock_unix_ms(), e) == 0 &&
 	    control(s, SQL_COMMIT, e) == 0)
 		return 0;
 	if (!sqlite3_get_autocommit(s->sql.db))

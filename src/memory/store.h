@@ -57,40 +57,47 @@ struct store_conversation {
 	const char *id, *title, *model;
 	int64_t created_ms, updated_ms;
 	int messages;
-	const char *status; /* of the last turn: "done", "interrupted", ... or "" */
+	const char *status;  /* of the last turn: "done", "interrupted", ... or "" */
 	const char *partial; /* text of an interrupted or cancelled last turn, or NULL */
 };
 
 /* e->code is ERR_NONE on success. */
 typedef void store_path_cb(void *arg, const struct err *e, const char *conversation,
 			   const struct store_message *path, int n);
-typedef void store_list_cb(void *arg, const struct err *e, const struct store_conversation *list, int n);
-typedef void store_turn_cb(void *arg, const struct err *e, const char *conversation, int64_t turn);
+typedef void store_list_cb(void *arg, const struct err *e,
+			   const struct store_conversation *list, int n);
+typedef void store_turn_cb(void *arg, const struct err *e, const char *conversation,
+			   int64_t turn);
 typedef void store_done_cb(void *arg, const struct err *e);
 
 /* The messages from the root to the head.  id "new" makes a conversation (and an empty path); "last"
  * is the most recently updated one, ERR_NOT_FOUND when there is none. */
-void store_path(struct store *s, const char *conversation, const char *model, store_path_cb *cb, void *arg);
+void store_path(struct store *s, const char *conversation, const char *model,
+		store_path_cb *cb, void *arg);
 /* Before the model call: appends the new messages to the head and opens a turn as `running`.  n may
  * be 0 when the path is not empty. */
-void store_turn_begin(struct store *s, const char *conversation, const char *model, const char *provider,
-		      const struct message *messages, int n, store_turn_cb *cb, void *arg);
+void store_turn_begin(struct store *s, const char *conversation, const char *model,
+		      const char *provider, const struct message *messages, int n,
+		      store_turn_cb *cb, void *arg);
 /* While it runs, now and then: the text so far.  No callback. */
 void store_turn_partial(struct store *s, int64_t turn, const char *text, size_t len);
 
 struct store_turn_end {
 	const char *status; /* "done", "cancelled", "error" */
-	const char *text;   /* the answer, borrowed for the call; see above for when it is appended */
+	const char *
+		text; /* the answer, borrowed for the call; see above for when it is appended */
 	size_t len;
-	const char *error; /* or NULL */
+	const char *error;                        /* or NULL */
 	int tokens_in, tokens_cached, tokens_out; /* -1 = unknown */
 	int ttft_ms, total_ms;
 	double cost_usd; /* < 0 = unknown */
 };
-void store_turn_end(struct store *s, int64_t turn, const struct store_turn_end *end, store_done_cb *cb, void *arg);
+void store_turn_end(struct store *s, int64_t turn, const struct store_turn_end *end,
+		    store_done_cb *cb, void *arg);
 
 /* True when m is a system message whose text is in the path already. */
-bool store_repeats_system(const struct store_message *path, int n, const struct message *m);
+bool store_repeats_system(const struct store_message *path, int n,
+			  const struct message *m);
 
 /* Newest turn first (by order of turns, since clocks jump); at most 1000. */
 void store_list(struct store *s, int limit, store_list_cb *cb, void *arg);
@@ -98,6 +105,7 @@ void store_list(struct store *s, int limit, store_list_cb *cb, void *arg);
 void store_get(struct store *s, const char *conversation, store_list_cb *cb, void *arg);
 /* The conversation, its turns and each message no other conversation reaches; when it succeeds the
  * text is gone from the search index and the log too. */
-void store_delete(struct store *s, const char *conversation, store_done_cb *cb, void *arg);
+void store_delete(struct store *s, const char *conversation, store_done_cb *cb,
+		  void *arg);
 
 #endif

@@ -35,7 +35,10 @@ int tree_resolve(struct sql *q, const char *name, const char *model, int64_t now
 		if (q->read_only)
 			return err_set(e, ERR_UNSUPPORTED, "memory is read-only");
 		ulid_make(now_ms, id);
-		return sql_run(q, sql_bind(q, SQL_SESSION_ADD, "ssi", id, model ? model : "", now_ms), e);
+		return sql_run(q,
+			       sql_bind(q, SQL_SESSION_ADD, "ssi", id, model ? model : "",
+					now_ms),
+			       e);
 	}
 	if (strcmp(name, "last")) {
 		if (strlen(name) >= CONVERSATION_ID_BYTES)
@@ -49,7 +52,8 @@ int tree_resolve(struct sql *q, const char *name, const char *model, int64_t now
 		return err_set(e, ERR_NOT_FOUND, "there is no conversation yet");
 	if (rc < 0)
 		return -1;
-	snprintf(id, CONVERSATION_ID_BYTES, "%s", (const char *)sqlite3_column_text(st, 0));
+	snprintf(id, CONVERSATION_ID_BYTES, "%s",
+		 (const char *)sqlite3_column_text(st, 0));
 	return sql_run(q, st, e);
 }
 
@@ -81,7 +85,8 @@ void tree_hash(const uint8_t *parent, const char *role, struct str parts,
 
 	SHA256Init(&ctx);
 	hash_field(&ctx, tag, sizeof(tag) - 1);
-	hash_field(&ctx, parent ? parent : (const uint8_t *)"", parent ? TREE_HASH_BYTES : 0);
+	hash_field(&ctx, parent ? parent : (const uint8_t *)"",
+		   parent ? TREE_HASH_BYTES : 0);
 	hash_field(&ctx, role, strlen(role));
 	hash_field(&ctx, parts.ptr, parts.len);
 	SHA256Final(full, &ctx);
@@ -95,7 +100,8 @@ static int parts_of(struct str text, const char *raw_json, struct buf *out, stru
 	cJSON *tree;
 
 	if (text.len > TREE_MAX_MESSAGE_BYTES || raw_len > TREE_MAX_MESSAGE_BYTES)
-		return err_set(e, ERR_TOO_LARGE, "a message of %zu bytes is not kept: at most %d",
+		return err_set(e, ERR_TOO_LARGE,
+			       "a message of %zu bytes is not kept: at most %d",
 			       text.len + raw_len, TREE_MAX_MESSAGE_BYTES);
 	buf_adds(out, "[{\"type\":\"text\",\"text\":");
 	buf_add_json(out, text.ptr, text.len);
@@ -125,17 +131,20 @@ static int node_put(struct sql *q, int64_t parent, const char *role, struct str 
 		st = sql_bind(q, SQL_MESSAGE_HASH, "i", parent);
 		rc = sql_step(q, st, e);
 		if (rc != 1 || sqlite3_column_bytes(st, 0) != TREE_HASH_BYTES)
-			return rc < 0 ? -1 : err_set(e, ERR_CORRUPT, "message %lld is missing",
-						     (long long)parent);
+			return rc < 0 ? -1
+				      : err_set(e, ERR_CORRUPT, "message %lld is missing",
+						(long long)parent);
 		memcpy(above, sqlite3_column_blob(st, 0), TREE_HASH_BYTES);
 		sqlite3_reset(st);
 	}
 	tree_hash(parent ? above : NULL, role, parts, hash);
-	rc = sql_run_int(q, sql_bind(q, SQL_MESSAGE_FIND, "b", (void *)hash, TREE_HASH_BYTES), id, e);
+	rc = sql_run_int(
+		q, sql_bind(q, SQL_MESSAGE_FIND, "b", (void *)hash, TREE_HASH_BYTES), id,
+		e);
 	if (rc != 0)
 		return rc < 0 ? -1 : 0;
-	st = sql_bind(q, SQL_MESSAGE_ADD, "bIsSii", (void *)hash, TREE_HASH_BYTES, parent, role,
-		      parts.ptr, parts.len, (int64_t)parts.len, now_ms);
+	st = sql_bind(q, SQL_MESSAGE_ADD, "bIsSii", (void *)hash, TREE_HASH_BYTES, parent,
+		      role, parts.ptr, parts.len, (int64_t)parts.len, now_ms);
 	return sql_run_int(q, st, id, e) == 1 ? 0 : -1;
 }
 
@@ -158,8 +167,9 @@ static int repeats_system(struct sql *q, int64_t head, struct str parts, struct 
 
 	if (!head)
 		return 0;
-	return sql_run_int(q, sql_bind(q, SQL_PATH_HAS_SYSTEM, "IS", head, parts.ptr, parts.len),
-			   &ignored, e);
+	return sql_run_int(
+		q, sql_bind(q, SQL_PATH_HAS_SYSTEM, "IS", head, parts.ptr, parts.len),
+		&ignored, e);
 }
 
 static int append(struct sql *q, int64_t *head, const struct message *m, int64_t now_ms,
@@ -171,7 +181,8 @@ static int append(struct sql *q, int64_t *head, const struct message *m, int64_t
 	if (rc == 0 && m->role == ROLE_SYSTEM)
 		rc = repeats_system(q, *head, buf_str(&parts), e);
 	if (rc == 0)
-		rc = node_put(q, *head, role_name(m->role), buf_str(&parts), now_ms, head, e);
+		rc = node_put(q, *head, role_name(m->role), buf_str(&parts), now_ms, head,
+			      e);
 	buf_free(&parts);
 	return rc < 0 ? -1 : 0;
 }
@@ -193,8 +204,10 @@ static int path_add(struct tree_path *p, int *cap, sqlite3_stmt *st, struct err 
 	struct store_message m = {.id = sqlite3_column_int64(st, 0)};
 	const char *role = (const char *)sqlite3_column_text(st, 1);
 
-	if (!role || !role_by_name(role, &m.role) || sqlite3_column_type(st, 2) != SQLITE_TEXT)
-		return err_set(e, ERR_CORRUPT, "message %lld cannot be read", (long long)m.id);
+	if (!role || !role_by_name(role, &m.role) ||
+	    sqlite3_column_type(st, 2) != SQLITE_TEXT)
+		return err_set(e, ERR_CORRUPT, "message %lld cannot be read",
+			       (long long)m.id);
 	m.text = column_dup(st, 2);
 	m.raw_json = column_dup(st, 3);
 	m.created_ms = sqlite3_column_int64(st, 4);
@@ -220,8 +233,8 @@ int tree_path(struct sql *q, const char *id, struct tree_path *out, struct err *
 		bytes += sqlite3_column_bytes(st, 2) + sqlite3_column_bytes(st, 3);
 		if (bytes > TREE_MAX_PATH_BYTES)
 			rc = err_set(e, ERR_TOO_LARGE,
-				     "conversation '%s' is over %d MiB: start a new one", id,
-				     TREE_MAX_PATH_BYTES >> 20);
+				     "conversation '%s' is over %d MiB: start a new one",
+				     id, TREE_MAX_PATH_BYTES >> 20);
 		else
 			rc = path_add(out, &cap, st, e);
 		if (rc < 0) {
@@ -243,7 +256,8 @@ static struct str title_of(const char *text)
 	int chars = 0;
 
 	for (; t.ptr[t.len] && t.ptr[t.len] != '\n' && t.ptr[t.len] != '\r'; t.len++)
-		if (((unsigned char)t.ptr[t.len] & 0xc0) != 0x80 && ++chars > TREE_TITLE_CHARS)
+		if (((unsigned char)t.ptr[t.len] & 0xc0) != 0x80 &&
+		    ++chars > TREE_TITLE_CHARS)
 			break;
 	return str_trim(t);
 }
@@ -255,14 +269,16 @@ static int set_title(struct sql *q, const char *id, const struct message *messag
 		struct str t = title_of(messages[i].text);
 
 		if (messages[i].role == ROLE_USER && t.len > 0)
-			return sql_run(q, sql_bind(q, SQL_SESSION_TITLE, "sS", id, t.ptr, t.len), e);
+			return sql_run(
+				q, sql_bind(q, SQL_SESSION_TITLE, "sS", id, t.ptr, t.len),
+				e);
 	}
 	return 0;
 }
 
-int tree_turn_begin(struct sql *q, const char *id, const char *model, const char *provider,
-		    const struct message *messages, int n, int64_t now_ms, int64_t *turn,
-		    struct err *e)
+int tree_turn_begin(struct sql *q, const char *id, const char *model,
+		    const char *provider, const struct message *messages, int n,
+		    int64_t now_ms, int64_t *turn, struct err *e)
 {
 	int64_t base = 0, head;
 
@@ -273,18 +289,26 @@ int tree_turn_begin(struct sql *q, const char *id, const char *model, const char
 		if (append(q, &head, &messages[i], now_ms, e) < 0)
 			return -1;
 	if (!head)
-		return err_set(e, ERR_INVALID, "conversation '%s': a turn needs a message", id);
+		return err_set(e, ERR_INVALID,
+			       "conversation '%s': a turn needs a message", id);
 	if (set_title(q, id, messages, n, e) < 0 ||
-	    sql_run(q, sql_bind(q, SQL_SESSION_BEGIN, "sisi", id, head, model, now_ms), e) < 0)
+	    sql_run(q, sql_bind(q, SQL_SESSION_BEGIN, "sisi", id, head, model, now_ms),
+		    e) < 0)
 		return -1;
-	return sql_run_int(q, sql_bind(q, SQL_TURN_ADD, "sIissi", id, base, head, model, provider,
-				       now_ms), turn, e) == 1 ? 0 : -1;
+	return sql_run_int(q,
+			   sql_bind(q, SQL_TURN_ADD, "sIissi", id, base, head, model,
+				    provider, now_ms),
+			   turn, e) == 1
+		       ? 0
+		       : -1;
 }
 
-int tree_turn_partial(struct sql *q, int64_t turn, const char *text, size_t len, struct err *e)
+int tree_turn_partial(struct sql *q, int64_t turn, const char *text, size_t len,
+		      struct err *e)
 {
 	if (len > TREE_MAX_MESSAGE_BYTES)
-		return err_set(e, ERR_TOO_LARGE, "an answer of %zu bytes is not kept", len);
+		return err_set(e, ERR_TOO_LARGE, "an answer of %zu bytes is not kept",
+			       len);
 	return sql_run(q, sql_bind(q, SQL_TURN_PARTIAL, "iS", turn, text, len), e);
 }
 
@@ -300,29 +324,38 @@ static int turn_get(struct sql *q, int64_t turn, struct turn_row *row, struct er
 	bool running;
 
 	if (rc <= 0)
-		return rc < 0 ? -1 : err_set(e, ERR_NOT_FOUND, "turn %lld is gone: its conversation was "
-							       "deleted", (long long)turn);
-	snprintf(row->session, sizeof(row->session), "%s", (const char *)sqlite3_column_text(st, 0));
+		return rc < 0 ? -1
+			      : err_set(e, ERR_NOT_FOUND,
+					"turn %lld is gone: its conversation was "
+					"deleted",
+					(long long)turn);
+	snprintf(row->session, sizeof(row->session), "%s",
+		 (const char *)sqlite3_column_text(st, 0));
 	row->base = sqlite3_column_int64(st, 1);
 	row->prompt = sqlite3_column_int64(st, 2);
 	running = !strcmp((const char *)sqlite3_column_text(st, 3), "running");
 	if (sql_run(q, st, e) < 0)
 		return -1;
-	return running ? 0 : err_set(e, ERR_CONFLICT, "turn %lld has ended before", (long long)turn);
+	return running ? 0
+		       : err_set(e, ERR_CONFLICT, "turn %lld has ended before",
+				 (long long)turn);
 }
 
 /* Keeps the text as the reply, or steps back to before the turn.  Only a head that still stands
  * on this turn's prompt moves: another turn may have gone on from there. */
-static int turn_settle(struct sql *q, const struct turn_row *row, bool keep, struct str text,
-		       int64_t now_ms, int64_t *reply, struct err *e)
+static int turn_settle(struct sql *q, const struct turn_row *row, bool keep,
+		       struct str text, int64_t now_ms, int64_t *reply, struct err *e)
 {
 	sqlite3_stmt *st;
 
 	*reply = 0;
-	if (keep && node_put_text(q, row->prompt, "assistant", text, now_ms, reply, e) < 0)
+	if (keep &&
+	    node_put_text(q, row->prompt, "assistant", text, now_ms, reply, e) < 0)
 		return -1;
-	st = keep ? sql_bind(q, SQL_SESSION_MOVE, "siIi", row->session, row->prompt, *reply, now_ms) :
-		    sql_bind(q, SQL_SESSION_MOVE, "siIi", row->session, row->prompt, row->base, now_ms);
+	st = keep ? sql_bind(q, SQL_SESSION_MOVE, "siIi", row->session, row->prompt,
+			     *reply, now_ms)
+		  : sql_bind(q, SQL_SESSION_MOVE, "siIi", row->session, row->prompt,
+			     row->base, now_ms);
 	return sql_run(q, st, e);
 }
 
@@ -331,13 +364,14 @@ static int64_t nanousd(double usd)
 	return usd >= 0 && usd < 9e9 ? (int64_t)llround(usd * 1e9) : -1;
 }
 
-static int turn_write(struct sql *q, int64_t turn, const struct store_turn_end *end, int64_t reply,
-		      struct err *e)
+static int turn_write(struct sql *q, int64_t turn, const struct store_turn_end *end,
+		      int64_t reply, struct err *e)
 {
-	sqlite3_stmt *st = sql_bind(q, SQL_TURN_END, "isISsnnnnnI", turn, end->status, reply,
-				    end->len ? end->text : NULL, end->len, end->error, end->tokens_in,
-				    end->tokens_cached, end->tokens_out, end->ttft_ms, end->total_ms,
-				    nanousd(end->cost_usd));
+	sqlite3_stmt *st =
+		sql_bind(q, SQL_TURN_END, "isISsnnnnnI", turn, end->status, reply,
+			 end->len ? end->text : NULL, end->len, end->error,
+			 end->tokens_in, end->tokens_cached, end->tokens_out,
+			 end->ttft_ms, end->total_ms, nanousd(end->cost_usd));
 
 	/* 'I' makes 0 NULL, and a turn that cost nothing is not a turn of unknown cost */
 	if (st && end->cost_usd >= 0 && nanousd(end->cost_usd) == 0)
@@ -345,15 +379,17 @@ static int turn_write(struct sql *q, int64_t turn, const struct store_turn_end *
 	return sql_run(q, st, e);
 }
 
-int tree_turn_end(struct sql *q, int64_t turn, const struct store_turn_end *end, int64_t now_ms,
-		  struct err *e)
+int tree_turn_end(struct sql *q, int64_t turn, const struct store_turn_end *end,
+		  int64_t now_ms, struct err *e)
 {
-	bool done = !strcmp(end->status, "done"), cancelled = !strcmp(end->status, "cancelled");
+	bool done = !strcmp(end->status, "done"),
+	     cancelled = !strcmp(end->status, "cancelled");
 	struct turn_row row;
 	int64_t reply;
 
 	if (!done && !cancelled && strcmp(end->status, "error"))
-		return err_set(e, ERR_INVALID, "a turn cannot end as '%.40s'", end->status);
+		return err_set(e, ERR_INVALID, "a turn cannot end as '%.40s'",
+			       end->status);
 	if (turn_get(q, turn, &row, e) < 0 ||
 	    turn_settle(q, &row, done || (cancelled && end->len > 0),
 			(struct str){end->text, end->len}, now_ms, &reply, e) < 0)
@@ -364,9 +400,15 @@ int tree_turn_end(struct sql *q, int64_t turn, const struct store_turn_end *end,
 static int interrupt_one(struct sql *q, int64_t turn, const char *partial, int64_t now_ms,
 			 struct err *e)
 {
-	struct store_turn_end end = {.status = "interrupted", .text = partial, .len = strlen(partial),
-				     .tokens_in = -1, .tokens_cached = -1, .tokens_out = -1,
-				     .ttft_ms = -1, .total_ms = -1, .cost_usd = -1};
+	struct store_turn_end end = {.status = "interrupted",
+				     .text = partial,
+				     .len = strlen(partial),
+				     .tokens_in = -1,
+				     .tokens_cached = -1,
+				     .tokens_out = -1,
+				     .ttft_ms = -1,
+				     .total_ms = -1,
+				     .cost_usd = -1};
 	struct turn_row row;
 	int64_t reply;
 
@@ -386,7 +428,8 @@ int tree_settle(struct sql *q, int64_t now_ms, struct err *e)
 		char *partial;
 
 		if (rc <= 0)
-			return rc < 0 ? -1 : sql_run(q, sql_bind(q, SQL_SESSION_SWEEP, ""), e);
+			return rc < 0 ? -1
+				      : sql_run(q, sql_bind(q, SQL_SESSION_SWEEP, ""), e);
 		turn = sqlite3_column_int64(st, 0);
 		partial = column_dup(st, 1);
 		sqlite3_reset(st);
@@ -412,7 +455,8 @@ void tree_list_free(struct tree_list *l)
 	*l = (struct tree_list){0};
 }
 
-int tree_list(struct sql *q, const char *id, int limit, struct tree_list *out, struct err *e)
+int tree_list(struct sql *q, const char *id, int limit, struct tree_list *out,
+	      struct err *e)
 {
 	sqlite3_stmt *st;
 	int rc;
@@ -422,7 +466,8 @@ int tree_list(struct sql *q, const char *id, int limit, struct tree_list *out, s
 	if (limit > TREE_MAX_LIST)
 		limit = TREE_MAX_LIST;
 	*out = (struct tree_list){.items = xcalloc((size_t)limit, sizeof(*out->items))};
-	st = id ? sql_bind(q, SQL_GET, "s", id) : sql_bind(q, SQL_LIST, "i", (int64_t)limit);
+	st = id ? sql_bind(q, SQL_GET, "s", id)
+		: sql_bind(q, SQL_LIST, "i", (int64_t)limit);
 	while ((rc = sql_step(q, st, e)) == 1 && out->n < limit) {
 		out->items[out->n++] = (struct store_conversation){
 			.id = column_dup(st, 0),

@@ -12,7 +12,8 @@
 enum {
 	TREE_HASH_BYTES = 16,
 	TREE_TITLE_CHARS = 60,
-	TREE_MAX_MESSAGE_BYTES = 32 << 20, /* text + raw_json: what a request body may hold */
+	TREE_MAX_MESSAGE_BYTES =
+		32 << 20, /* text + raw_json: what a request body may hold */
 	TREE_MAX_PATH_BYTES = 256 << 20,
 	TREE_MAX_LIST = 1000,
 };
@@ -34,14 +35,16 @@ void tree_list_free(struct tree_list *l);
 int tree_resolve(struct sql *q, const char *name, const char *model, int64_t now_ms,
 		 char id[CONVERSATION_ID_BYTES], struct err *e);
 int tree_path(struct sql *q, const char *id, struct tree_path *out, struct err *e);
-int tree_turn_begin(struct sql *q, const char *id, const char *model, const char *provider,
-		    const struct message *messages, int n, int64_t now_ms, int64_t *turn,
-		    struct err *e);
-int tree_turn_partial(struct sql *q, int64_t turn, const char *text, size_t len, struct err *e);
-int tree_turn_end(struct sql *q, int64_t turn, const struct store_turn_end *end, int64_t now_ms,
-		  struct err *e);
+int tree_turn_begin(struct sql *q, const char *id, const char *model,
+		    const char *provider, const struct message *messages, int n,
+		    int64_t now_ms, int64_t *turn, struct err *e);
+int tree_turn_partial(struct sql *q, int64_t turn, const char *text, size_t len,
+		      struct err *e);
+int tree_turn_end(struct sql *q, int64_t turn, const struct store_turn_end *end,
+		  int64_t now_ms, struct err *e);
 /* id NULL lists, else only that one (ERR_NOT_FOUND when there is none). */
-int tree_list(struct sql *q, const char *id, int limit, struct tree_list *out, struct err *e);
+int tree_list(struct sql *q, const char *id, int limit, struct tree_list *out,
+	      struct err *e);
 /* The conversation, its turns, and each message that nothing else reaches. */
 int tree_delete(struct sql *q, const char *id, struct err *e);
 /* At start: turns left running become interrupted, conversations without any turn go. */

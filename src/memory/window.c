@@ -23,7 +23,8 @@ static int next_turn(const struct window_item *items, int i, int end)
 }
 
 /* Drops whole turns of [first, end) until system + rest fit `target`; the last turn stays. */
-static int trim(const struct window_item *items, int first, int end, int64_t *sum, int64_t target)
+static int trim(const struct window_item *items, int first, int end, int64_t *sum,
+		int64_t target)
 {
 	while (*sum > target) {
 		int next = next_turn(items, first, end);

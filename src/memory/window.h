@@ -16,11 +16,11 @@ struct window_item {
 };
 
 struct window {
-	int nsystem;	  /* items [0, nsystem) are kept */
-	int first;	  /* items [first, n) are kept */
+	int nsystem;       /* items [0, nsystem) are kept */
+	int first;         /* items [first, n) are kept */
 	int kept, dropped; /* messages */
-	int tokens;	  /* of what is kept */
-	bool fits;	  /* false: even the last turn alone is over the budget */
+	int tokens;        /* of what is kept */
+	bool fits;         /* false: even the last turn alone is over the budget */
 };
 
 enum { WINDOW_LOW_PERCENT = 50 };

@@ -31,7 +31,7 @@ enum conn_event {
 	EV_STREAM,  /* the handler began a stream */
 	EV_REPLY,   /* all of the reply is in the buffer */
 	EV_SENT,    /* … and the kernel has it */
-	EV_EOF,	    /* the peer sends no more */
+	EV_EOF,     /* the peer sends no more */
 	EV_GONE,    /* an error of the socket, or a deadline */
 };
 
@@ -225,7 +225,8 @@ static void conn_parse(struct conn *c)
 		bool was_started = http_parser_started(&c->parser);
 		enum parse_event ev;
 
-		ev = http_feed(&c->parser, c->ahead.data + pos, c->ahead.len - pos, &used, &e);
+		ev = http_feed(&c->parser, c->ahead.data + pos, c->ahead.len - pos, &used,
+			       &e);
 		pos += used;
 		if (c->parser.head_done)
 			conn_deadline(c, CONN_BODY_IDLE_MS);
@@ -322,7 +323,8 @@ static void conn_wrote(struct conn *c)
 			c->exchange->pause(c->exchange, true);
 	}
 	if (c->state == ST_STREAM && backlog > CONN_MAX_BACKLOG_BYTES)
-		c->deadline_ms = 1; /* the sweep closes it: not from inside a http_* call */
+		c->deadline_ms =
+			1; /* the sweep closes it: not from inside a http_* call */
 }
 
 /* -- the only place that decides -- */
@@ -418,9 +420,10 @@ static void conn_watch_stall(struct conn *c, uint64_t now)
 	if (!c->flying || !c->backlog_seen ||
 	    uv_stream_get_write_queue_size(&c->sock.stream) < c->backlog_seen) {
 		c->deadline_ms = c->flying ? now + CONN_STALL_MS : 0;
-		c->backlog_seen = c->flying && backlog
-					  ? uv_stream_get_write_queue_size(&c->sock.stream)
-					  : 0;
+		c->backlog_seen =
+			c->flying && backlog
+				? uv_stream_get_write_queue_size(&c->sock.stream)
+				: 0;
 	}
 }
 
@@ -511,7 +514,8 @@ void http_reply(struct conn *c, int status, const char *content_type, const char
 	conn_event(c, EV_REPLY);
 }
 
-void http_stream_begin(struct conn *c, int status, const char *content_type, const char *extra)
+void http_stream_begin(struct conn *c, int status, const char *content_type,
+		       const char *extra)
 {
 	struct http_reply_head h = {
 		.status = status,

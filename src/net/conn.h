@@ -17,15 +17,15 @@
 #include "net/http.h"
 
 enum {
-	CONN_MAX = 1024,		      /* beyond: accepted and closed */
-	CONN_MAX_AHEAD_BYTES = 64 << 10,      /* pipelined bytes kept while a reply runs */
-	CONN_PAUSE_ABOVE_BYTES = 256 << 10,   /* backlog at which the job is paused */
-	CONN_RESUME_BELOW_BYTES = 64 << 10,   /* … and goes on */
-	CONN_MAX_BACKLOG_BYTES = 16 << 20,    /* a stream whose job ignores pause is cut */
-	CONN_BODY_IDLE_MS = 30000,	      /* no byte of an announced body → 408 */
-	CONN_KEEP_ALIVE_MS = 60000,	      /* between requests */
-	CONN_STALL_MS = 60000,		      /* the client takes no byte of our reply */
-	CONN_LINGER_MS = 2000,		      /* reading what nobody wants, so that the client
+	CONN_MAX = 1024,                    /* beyond: accepted and closed */
+	CONN_MAX_AHEAD_BYTES = 64 << 10,    /* pipelined bytes kept while a reply runs */
+	CONN_PAUSE_ABOVE_BYTES = 256 << 10, /* backlog at which the job is paused */
+	CONN_RESUME_BELOW_BYTES = 64 << 10, /* … and goes on */
+	CONN_MAX_BACKLOG_BYTES = 16 << 20,  /* a stream whose job ignores pause is cut */
+	CONN_BODY_IDLE_MS = 30000,          /* no byte of an announced body → 408 */
+	CONN_KEEP_ALIVE_MS = 60000,         /* between requests */
+	CONN_STALL_MS = 60000,              /* the client takes no byte of our reply */
+	CONN_LINGER_MS = 2000, /* reading what nobody wants, so that the client
 					       * sees our error and not a reset (RFC 9112 9.6) */
 	CONN_LINGER_BYTES = 64 << 20,
 };
@@ -54,7 +54,7 @@ struct conns *conns_new(uv_loop_t *loop, const struct conn_handler *h, void *arg
 void conns_accept(struct conns *s, uv_stream_t *listener);
 int conns_count(const struct conns *s);
 uint64_t conns_requests(const struct conns *s); /* answered, since start */
-uint64_t conns_refused(const struct conns *s);	/* over CONN_MAX, or a foreign uid */
+uint64_t conns_refused(const struct conns *s);  /* over CONN_MAX, or a foreign uid */
 /* From now on each connection closes after its reply, idle ones at once; done(arg) when none is
  * left, in a later turn of the loop. */
 void conns_drain(struct conns *s, void (*done)(void *arg), void *arg);
@@ -79,7 +79,8 @@ void http_reply(struct conn *c, int status, const char *content_type, const char
 		struct str body);
 /* A body of unknown length: chunked (HTTP/1.0: until close).  Writes of one turn of the loop leave
  * together. */
-void http_stream_begin(struct conn *c, int status, const char *content_type, const char *extra);
+void http_stream_begin(struct conn *c, int status, const char *content_type,
+		       const char *extra);
 void http_stream_write(struct conn *c, struct str data);
 void http_stream_end(struct conn *c);
 

@@ -8,7 +8,7 @@
 TAILQ_HEAD(conn_list, conn);
 
 struct conns {
-	uv_loop_t *loop;		    /* borrowed */
+	uv_loop_t *loop;                    /* borrowed */
 	const struct conn_handler *handler; /* borrowed, static */
 	void *arg;
 	uv_prepare_t prepare;
@@ -38,24 +38,24 @@ struct conn {
 	struct conn_peer peer;
 	struct http_parser parser;
 	struct exchange *exchange; /* borrowed: whoever computes the answer, or NULL */
-	uint64_t deadline_ms;	   /* uv_now() clock; 0 = none */
-	uint64_t discarded;	   /* bytes read while lingering */
+	uint64_t deadline_ms;      /* uv_now() clock; 0 = none */
+	uint64_t discarded;        /* bytes read while lingering */
 
 	struct buf ahead; /* received while a reply runs */
-	struct buf out;	  /* to be written */
+	struct buf out;   /* to be written */
 	uv_write_t write; /* in flight while `flying` is set */
-	char *flying;	  /* owned */
+	char *flying;     /* owned */
 	size_t backlog_seen;
 	bool reading, dirty, keep_alive, chunked;
 	bool unread_body; /* refused before its body: linger */
-	bool no_body;	  /* HEAD */
+	bool no_body;     /* HEAD */
 	bool paused;
 };
 
 /* conn.c */
 struct conn *conn_new(struct conns *s, bool is_tcp); /* not accepted yet */
-void conn_start(struct conn *c);		     /* accepted: reads */
-void conn_close(struct conn *c);		     /* must not be closing */
+void conn_start(struct conn *c);                     /* accepted: reads */
+void conn_close(struct conn *c);                     /* must not be closing */
 void conn_flush(struct conn *c); /* hands the gathered output to the kernel */
 void conn_check(struct conn *c, uint64_t now); /* deadlines, on uv_now()'s clock */
 bool conn_is_closing(const struct conn *c);

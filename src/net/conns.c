@@ -86,7 +86,8 @@ static void on_sweep(uv_timer_t *t)
 	struct conn *c, *next;
 
 	for (c = TAILQ_FIRST(&s->all); c; c = next) {
-		next = TAILQ_NEXT(c, link); /* memory goes in close callbacks, never here */
+		next = TAILQ_NEXT(c,
+				  link); /* memory goes in close callbacks, never here */
 		conn_check(c, now);
 	}
 }

@@ -29,12 +29,13 @@ TAILQ_HEAD(call_queue, fetch_call);
 struct fetch {
 	uv_loop_t *loop;
 	CURLM *multi;
-	uv_timer_t timer; /* curl's clock */
-	uv_timer_t kick;  /* delivers what came while nobody was delivering */
+	uv_timer_t timer;    /* curl's clock */
+	uv_timer_t kick;     /* delivers what came while nobody was delivering */
 	struct sock **socks; /* owned; by descriptor; NULL where there is none */
 	size_t nsocks;
-	struct call_queue ready;	/* calls that owe a data() or an end() */
-	struct fetch_call *delivering;	/* the sink being called; NULL once it was cancelled */
+	struct call_queue ready; /* calls that owe a data() or an end() */
+	struct fetch_call
+		*delivering; /* the sink being called; NULL once it was cancelled */
 	bool in_curl, closing;
 	int open_handles, upstreams;
 	void (*done)(void *arg);
@@ -48,22 +49,23 @@ struct upstream {
 	bool loopback;
 	struct call_queue spare, running;
 	int nspare, ncalls; /* ncalls: also those whose timer is closing */
-	bool freed;	    /* goes with its last call */
+	bool freed;         /* goes with its last call */
 };
 
 struct fetch_call {
 	CURL *easy;
 	struct upstream *up;
 	struct fetch_sink *sink; /* borrowed; NULL: the call is spare */
-	struct buf body;	 /* owned; curl reads it */
-	struct buf gathered;	 /* response bytes not delivered yet */
-	uv_timer_t timer;	 /* the nearest deadline */
+	struct buf body;         /* owned; curl reads it */
+	struct buf gathered;     /* response bytes not delivered yet */
+	uv_timer_t timer;        /* the nearest deadline */
 	struct fetch_deadlines limits;
-	uint64_t start_ms, last_ms, end_by_ms; /* of the loop's clock; end_by_ms 0 = none */
+	uint64_t start_ms, last_ms,
+		end_by_ms; /* of the loop's clock; end_by_ms 0 = none */
 	bool progressed, paused, curl_paused, queued, ended;
-	CURLcode result;	/* when ended */
+	CURLcode result; /* when ended */
 	char detail[CURL_ERROR_SIZE];
-	TAILQ_ENTRY(fetch_call) link;	    /* spare or running */
+	TAILQ_ENTRY(fetch_call) link;       /* spare or running */
 	TAILQ_ENTRY(fetch_call) ready_link; /* when queued */
 };
 
@@ -152,7 +154,8 @@ static struct sock *sock_new(struct fetch *f, curl_socket_t fd, bool ours)
 
 static curl_socket_t on_open(void *arg, curlsocktype purpose, struct curl_sockaddr *a)
 {
-	int fd = socket(a->family, a->socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, a->protocol);
+	int fd = socket(a->family, a->socktype | SOCK_CLOEXEC | SOCK_NONBLOCK,
+			a->protocol);
 
 	UNUSED(purpose);
 	if (fd < 0 || sock_new(arg, fd, true))
@@ -295,11 +298,11 @@ static int call_error(struct fetch_call *c, struct err *e)
 		why = curl_easy_strerror(c->result);
 	switch (c->result) {
 	case CURLE_COULDNT_RESOLVE_HOST:
-		return err_set(e, ERR_UPSTREAM, "%s: name not found; is this machine offline?",
-			       host);
+		return err_set(e, ERR_UPSTREAM,
+			       "%s: name not found; is this machine offline?", host);
 	case CURLE_COULDNT_RESOLVE_PROXY:
-		return err_set(e, ERR_UPSTREAM, "%s: the proxy's name was not found (%.200s)",
-			       host, why);
+		return err_set(e, ERR_UPSTREAM,
+			       "%s: the proxy's name was not found (%.200s)", host, why);
 	case CURLE_COULDNT_CONNECT:
 		return err_set(e, ERR_UPSTREAM, "%s: cannot connect (%.200s)", host, why);
 	case CURLE_OPERATION_TIMEDOUT: /* CONNECTTIMEOUT_MS is the only one we give curl */
@@ -315,8 +318,8 @@ static int call_error(struct fetch_call *c, struct err *e)
 	case CURLE_SEND_ERROR:
 	case CURLE_HTTP2:
 	case CURLE_HTTP2_STREAM:
-		return err_set(e, ERR_UPSTREAM, "%s: the connection was lost (%.200s)", host,
-			       why);
+		return err_set(e, ERR_UPSTREAM, "%s: the connection was lost (%.200s)",
+			       host, why);
 	default:
 		return err_set(e, ERR_UPSTREAM, "%s: %.300s", host, why);
 	}
@@ -379,7 +382,8 @@ static void call_deliver(struct fetch_call *c)
 			call_error(c, &e);
 		call_end(c, c->result == CURLE_OK ? NULL : &e);
 	} else if (c->curl_paused && !c->paused && !c->ended) {
-		unpause_curl(c); /* more may be ready at once: the queue is not done yet */
+		unpause_curl(
+			c); /* more may be ready at once: the queue is not done yet */
 	}
 }
 
@@ -424,8 +428,9 @@ static void on_socket_ready(uv_poll_t *p, int status, int events)
 	else if (status < 0)
 		run_curl(s->f, s->fd, CURL_CSELECT_ERR);
 	else
-		run_curl(s->f, s->fd, (events & UV_READABLE ? CURL_CSELECT_IN : 0) |
-				      (events & UV_WRITABLE ? CURL_CSELECT_OUT : 0));
+		run_curl(s->f, s->fd,
+			 (events & UV_READABLE ? CURL_CSELECT_IN : 0) |
+				 (events & UV_WRITABLE ? CURL_CSELECT_OUT : 0));
 }
 
 static void on_timer(uv_timer_t *t)
@@ -482,7 +487,8 @@ static uint64_t call_due(const struct fetch_call *c, const char **what, int *lim
 
 	nearest(&due, what, limit, c->start_ms, c->limits.total, "not done");
 	if (!c->paused && !c->progressed)
-		nearest(&due, what, limit, c->start_ms, c->limits.first_byte, "no answer");
+		nearest(&due, what, limit, c->start_ms, c->limits.first_byte,
+			"no answer");
 	if (!c->paused && c->last_ms)
 		nearest(&due, what, limit, c->last_ms, c->limits.idle, "silent");
 	if (c->end_by_ms && (!due || c->end_by_ms < due)) {
@@ -534,7 +540,6 @@ static void on_deadline(uv_timer_t *t)
 	f->delivering = NULL;
 }
 
-
 /* ---- the caller's side ---- */
 
 #define SET(option, value) curl_easy_setopt(c->easy, CURLOPT_##option, value)
@@ -548,7 +553,8 @@ static void call_options(struct fetch_call *c)
 	SET(HTTPHEADER, u->headers);
 	SET(PRIVATE, c);
 	SET(ERRORBUFFER, c->detail);
-	SET(HTTP_VERSION, tls ? (long)CURL_HTTP_VERSION_2TLS : (long)CURL_HTTP_VERSION_1_1);
+	SET(HTTP_VERSION,
+	    tls ? (long)CURL_HTTP_VERSION_2TLS : (long)CURL_HTTP_VERSION_1_1);
 	SET(PROTOCOLS_STR, "http,https");
 	SET(FOLLOWLOCATION, 0L); /* a redirect would carry prompt and key elsewhere */
 	SET(NOSIGNAL, 1L);
@@ -619,7 +625,8 @@ struct fetch_call *fetch_start(struct upstream *u, struct buf *body,
 		SET(HTTPGET, 1L);
 	}
 	SET(CONNECTTIMEOUT_MS, (long)d->connect); /* 0 is curl's own default, 300 s */
-	curl_multi_add_handle(f->multi, c->easy); /* asks for a timeout of zero, no more */
+	curl_multi_add_handle(f->multi,
+			      c->easy); /* asks for a timeout of zero, no more */
 	call_watch(c);
 	return c;
 }
@@ -705,8 +712,8 @@ static int parse_url(struct upstream *u, struct err *e)
 	return rc;
 }
 
-struct upstream *upstream_new(struct fetch *f, const char *url, const char *const *headers,
-			      struct err *e)
+struct upstream *upstream_new(struct fetch *f, const char *url,
+			      const char *const *headers, struct err *e)
 {
 	struct upstream *u = xcalloc(1, sizeof *u);
 
@@ -759,7 +766,8 @@ struct fetch *fetch_new(uv_loop_t *loop, struct err *e)
 	const curl_version_info_data *v = curl_version_info(CURLVERSION_NOW);
 	struct fetch *f;
 
-	if (curl_global_init(CURL_GLOBAL_DEFAULT) || !(v->features & CURL_VERSION_ASYNCHDNS)) {
+	if (curl_global_init(CURL_GLOBAL_DEFAULT) ||
+	    !(v->features & CURL_VERSION_ASYNCHDNS)) {
 		err_set(e, ERR_UNSUPPORTED,
 			"libcurl %s cannot look up names without blocking", v->version);
 		return NULL;

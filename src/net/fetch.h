@@ -19,7 +19,8 @@ enum {
 	 * sends a POST once more when a reused connection died before its first byte. */
 	FETCH_MAX_IDLE_S = 30,
 	FETCH_MAX_AGE_S = 900,
-	FETCH_MAX_GATHER_BYTES = 256 << 10, /* undelivered bytes of a call; then curl pauses */
+	FETCH_MAX_GATHER_BYTES =
+		256 << 10, /* undelivered bytes of a call; then curl pauses */
 };
 
 struct fetch;
@@ -38,9 +39,9 @@ struct fetch_sink {
 
 /* All in ms, 0 = none.  A paused call is exempt from all but total. */
 struct fetch_deadlines {
-	int connect;	/* name, connection, TLS */
+	int connect;    /* name, connection, TLS */
 	int first_byte; /* start until data() first returned true */
-	int idle;	/* between two deliveries */
+	int idle;       /* between two deliveries */
 	int total;
 };
 
@@ -49,8 +50,8 @@ struct fetch *fetch_new(uv_loop_t *loop, struct err *e);
 void fetch_close(struct fetch *f, void (*done)(void *arg), void *arg);
 
 /* headers: NULL-terminated "Name: value" lines, copied; or NULL.  url: http or https. */
-struct upstream *upstream_new(struct fetch *f, const char *url, const char *const *headers,
-			      struct err *e);
+struct upstream *upstream_new(struct fetch *f, const char *url,
+			      const char *const *headers, struct err *e);
 void upstream_free(struct upstream *u); /* cancels its calls; NULL is fine */
 bool upstream_is_loopback(const struct upstream *u);
 const char *upstream_host(const struct upstream *u); /* for messages */
@@ -58,7 +59,8 @@ const char *upstream_host(const struct upstream *u); /* for messages */
 /* POSTs the body, whose memory is taken; NULL body: GET.  Failures come by end(). */
 struct fetch_call *fetch_start(struct upstream *u, struct buf *body,
 			       const struct fetch_deadlines *d, struct fetch_sink *sink);
-void fetch_cancel(struct fetch_call *c); /* legal everywhere; the connection closes at once */
+void fetch_cancel(
+	struct fetch_call *c); /* legal everywhere; the connection closes at once */
 void fetch_pause(struct fetch_call *c, bool paused);
 /* The caller has all it needs: end() must come within ms. */
 void fetch_expect_end(struct fetch_call *c, int ms);

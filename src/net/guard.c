@@ -38,11 +38,13 @@ static bool is_configured(struct str host, struct str name, const struct config 
 		if (str_eq_nocase(host, c->hosts[i]) || str_eq_nocase(name, c->hosts[i]))
 			return true;
 	/* A bind beyond loopback has a token; its own address is a fair name for it. */
-	return c->bind && !guard_is_loopback(c->bind) && strcmp(c->bind, "0.0.0.0") != 0 &&
-	       strcmp(c->bind, "::") != 0 && str_eq_nocase(name, c->bind);
+	return c->bind && !guard_is_loopback(c->bind) &&
+	       strcmp(c->bind, "0.0.0.0") != 0 && strcmp(c->bind, "::") != 0 &&
+	       str_eq_nocase(name, c->bind);
 }
 
-static bool host_is_ours(struct str host, int port, bool need_port, const struct config *c)
+static bool host_is_ours(struct str host, int port, bool need_port,
+			 const struct config *c)
 {
 	struct str name;
 	int64_t given;
@@ -67,8 +69,8 @@ static bool origin_is_ours(struct str origin, int port, const struct config *c)
 		size_t n = strlen(schemes[i]);
 
 		if (str_starts(origin, schemes[i]))
-			return host_is_ours((struct str){origin.ptr + n, origin.len - n}, port,
-					    true, c);
+			return host_is_ours((struct str){origin.ptr + n, origin.len - n},
+					    port, true, c);
 	}
 	return false; /* "null", file://, extensions */
 }
@@ -91,7 +93,8 @@ static int check_token(struct str authorization, const char *token, struct err *
 		return err_set(e, ERR_UNAUTHORIZED,
 			       "a token is needed: send \"Authorization: Bearer TOKEN\"");
 	if (given.len < 7 || !str_eq_nocase((struct str){given.ptr, 7}, "bearer "))
-		return err_set(e, ERR_UNAUTHORIZED, "Authorization must be \"Bearer TOKEN\"");
+		return err_set(e, ERR_UNAUTHORIZED,
+			       "Authorization must be \"Bearer TOKEN\"");
 	given = str_trim((struct str){given.ptr + 7, given.len - 7});
 	if (!guard_token_eq(given, token))
 		return err_set(e, ERR_UNAUTHORIZED, "the token is wrong");
@@ -109,12 +112,14 @@ int guard_check(const struct guard_input *in, const struct config *c, struct err
 	if (in->is_tcp && !in->host.ptr)
 		return err_set(e, ERR_FORBIDDEN, "the Host header is missing");
 	if (in->is_tcp && !host_is_ours(in->host, in->port, false, c))
-		return err_set(e, ERR_FORBIDDEN,
-			       "Host \"%.*s\" is not served here; a name of your own goes into "
-			       "server.hosts",
-			       (int)(in->host.len < 100 ? in->host.len : 100), in->host.ptr);
+		return err_set(
+			e, ERR_FORBIDDEN,
+			"Host \"%.*s\" is not served here; a name of your own goes into "
+			"server.hosts",
+			(int)(in->host.len < 100 ? in->host.len : 100), in->host.ptr);
 	if (in->origin.ptr && !origin_is_ours(in->origin, in->port, c))
-		return err_set(e, ERR_FORBIDDEN, "requests from web pages are refused (Origin)");
+		return err_set(e, ERR_FORBIDDEN,
+			       "requests from web pages are refused (Origin)");
 	if (in->fetch_site.ptr && str_eq_nocase(in->fetch_site, "cross-site"))
 		return err_set(e, ERR_FORBIDDEN,
 			       "requests from web pages are refused (Sec-Fetch-Site)");

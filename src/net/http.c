@@ -101,7 +101,8 @@ static bool is_token(struct str s)
 {
 	for (size_t i = 0; i < s.len; i++) {
 		unsigned char c = (unsigned char)s.ptr[i];
-		bool alnum = (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z');
+		bool alnum = (c >= '0' && c <= '9') ||
+			     ((c | 0x20) >= 'a' && (c | 0x20) <= 'z');
 
 		if (!alnum && (c <= ' ' || c >= 0x7f || !strchr("!#$%&'*+-.^_`|~", c)))
 			return false;
@@ -115,9 +116,10 @@ static void resolve_slices(struct http_parser *p)
 	const char *base = p->head.data ? p->head.data : "", *q;
 
 	for (int i = 0; i < r->nheaders; i++) {
-		r->headers[i].name = (struct str){base + p->at[i].name, p->at[i].name_len};
-		r->headers[i].value = str_trim(
-			(struct str){base + p->at[i].value, p->at[i].value_len});
+		r->headers[i].name =
+			(struct str){base + p->at[i].name, p->at[i].name_len};
+		r->headers[i].value =
+			str_trim((struct str){base + p->at[i].value, p->at[i].value_len});
 	}
 	r->target = (struct str){base, p->url_len};
 	r->path = r->target;
@@ -143,14 +145,16 @@ static int on_headers_complete(llhttp_t *ll)
 	r->has_body = chunked || ll->content_length > 0;
 	r->expects_continue = r->has_body && !r->is_http10 &&
 			      str_eq_nocase(http_header(r, "expect"), "100-continue");
-	ll->upgrade = 0; /* "Upgrade: h2c" is an offer; we decline by answering in HTTP/1.1 */
+	ll->upgrade =
+		0; /* "Upgrade: h2c" is an offer; we decline by answering in HTTP/1.1 */
 	for (int i = 0; i < r->nheaders; i++)
 		if (!is_token(r->headers[i].name))
 			return fail(p, 400, "malformed header name");
 	if (count_named(r, "host") > 1)
 		return fail(p, 400, "more than one Host");
 	/* llhttp refuses these itself unless built lenient; a second lock on that door. */
-	if (count_named(r, "content-length") > 1 || count_named(r, "transfer-encoding") > 1 ||
+	if (count_named(r, "content-length") > 1 ||
+	    count_named(r, "transfer-encoding") > 1 ||
 	    (chunked && count_named(r, "content-length")))
 		return fail(p, 400, "ambiguous body length");
 	if (count_named(r, "transfer-encoding") &&
@@ -227,7 +231,8 @@ bool http_parser_started(const struct http_parser *p)
 }
 
 /* One llhttp call; *used is what it took. */
-static llhttp_errno_t step(struct http_parser *p, const char *data, size_t n, size_t *used)
+static llhttp_errno_t step(struct http_parser *p, const char *data, size_t n,
+			   size_t *used)
 {
 	llhttp_errno_t rc = llhttp_execute(&p->ll, data, n);
 
@@ -257,8 +262,8 @@ static enum parse_event bad(struct http_parser *p, llhttp_errno_t rc, struct err
 	return PARSE_BAD;
 }
 
-enum parse_event http_feed(struct http_parser *p, const char *data, size_t n, size_t *used,
-			  struct err *e)
+enum parse_event http_feed(struct http_parser *p, const char *data, size_t n,
+			   size_t *used, struct err *e)
 {
 	size_t took, give;
 	llhttp_errno_t rc;
@@ -269,7 +274,8 @@ enum parse_event http_feed(struct http_parser *p, const char *data, size_t n, si
 
 		give = n - *used;
 		/* Empty lines before a request line are legal (RFC 9112 2.2) and cost nothing. */
-		if (in_head && !p->head_bytes && (data[*used] == '\r' || data[*used] == '\n')) {
+		if (in_head && !p->head_bytes &&
+		    (data[*used] == '\r' || data[*used] == '\n')) {
 			(*used)++;
 			continue;
 		}

@@ -11,7 +11,7 @@
 
 enum {
 	HTTP_MAX_HEAD_BYTES = 16 << 10, /* request line and headers together → 431 */
-	HTTP_MAX_HEADERS = 100,		/* → 431 */
+	HTTP_MAX_HEADERS = 100,         /* → 431 */
 	HTTP_MAX_BODY_BYTES = 32 << 20, /* → 413 */
 };
 
@@ -47,7 +47,7 @@ enum parse_event {
 
 struct http_parser {
 	struct http_request req; /* complete after HEAD (body after DONE) */
-	int status;		 /* what to answer after PARSE_BAD: 400, 413, 431, 501 */
+	int status;              /* what to answer after PARSE_BAD: 400, 413, 431, 501 */
 
 	/* private */
 	llhttp_t ll;
@@ -65,17 +65,18 @@ void http_parser_fini(struct http_parser *p);
 void http_parser_reset(struct http_parser *p); /* for the next request */
 /* True once a byte of the current message has been seen. */
 bool http_parser_started(const struct http_parser *p);
-enum parse_event http_feed(struct http_parser *p, const char *data, size_t n, size_t *used,
-			  struct err *e);
+enum parse_event http_feed(struct http_parser *p, const char *data, size_t n,
+			   size_t *used, struct err *e);
 
 const char *http_reason(int status);
 
 struct http_reply_head {
 	int status;
-	const char *content_type;  /* or NULL */
-	const char *extra;	   /* whole lines, each ended by CRLF, or NULL */
-	int64_t content_length;	   /* < 0: not given */
-	bool chunked, close, is_http10; /* is_http10: the client is; say keep-alive aloud */
+	const char *content_type; /* or NULL */
+	const char *extra;        /* whole lines, each ended by CRLF, or NULL */
+	int64_t content_length;   /* < 0: not given */
+	bool chunked, close,
+		is_http10; /* is_http10: the client is; say keep-alive aloud */
 };
 void http_add_head(struct buf *out, const struct http_reply_head *h);
 /* Appends "Name: value CRLF"; control characters in value become spaces (no header splitting);

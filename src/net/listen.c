@@ -74,7 +74,8 @@ static int make_folder(const char *path, struct err *e)
 			continue;
 		*p = '\0';
 		if (mkdir(folder, 0700) != 0 && errno != EEXIST) {
-			rc = err_sys(e, errno, "make the folder %s for the socket", folder);
+			rc = err_sys(e, errno, "make the folder %s for the socket",
+				     folder);
 			goto out;
 		}
 		*p = c;
@@ -114,7 +115,8 @@ static int take_lock(const char *socket_path, struct err *e)
 	}
 	n = snprintf(pid, sizeof(pid), "%ld\n", (long)getpid());
 	if (ftruncate(fd, 0) != 0 || pwrite(fd, pid, (size_t)n, 0) != n)
-		log_warn("cannot write the process id into %s: %s", path, strerror(errno));
+		log_warn("cannot write the process id into %s: %s", path,
+			 strerror(errno));
 out:
 	free(path);
 	return fd;
@@ -129,20 +131,23 @@ static int clear_stale(const char *path, const struct sockaddr_un *addr, struct 
 	if (lstat(path, &st) != 0)
 		return errno == ENOENT ? 0 : err_sys(e, errno, "look at %s", path);
 	if (!S_ISSOCK(st.st_mode))
-		return err_set(e, ERR_INVALID,
-			       "%s exists and is no socket: move it away, or set server.socket",
-			       path);
+		return err_set(
+			e, ERR_INVALID,
+			"%s exists and is no socket: move it away, or set server.socket",
+			path);
 	if (st.st_uid != getuid())
-		return err_set(e, ERR_FORBIDDEN,
-			       "%s belongs to user %u: set server.socket to a path of your own",
-			       path, (unsigned)st.st_uid);
+		return err_set(
+			e, ERR_FORBIDDEN,
+			"%s belongs to user %u: set server.socket to a path of your own",
+			path, (unsigned)st.st_uid);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return err_sys(e, errno, "make a socket");
 	rc = connect(fd, (const struct sockaddr *)addr, sizeof(*addr));
 	if (rc == 0 || errno == EAGAIN) {
 		close(fd);
-		return err_set(e, ERR_CONFLICT, "another program serves %s: stop it first", path);
+		return err_set(e, ERR_CONFLICT,
+			       "another program serves %s: stop it first", path);
 	}
 	close(fd);
 	if (unlink(path) != 0 && errno != ENOENT)
@@ -239,8 +244,9 @@ static int port_of(const uv_tcp_t *tcp)
 
 	if (uv_tcp_getsockname(tcp, (struct sockaddr *)&name, &len) != 0)
 		return 0;
-	return ntohs(name.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&name)->sin6_port
-						: ((struct sockaddr_in *)&name)->sin_port);
+	return ntohs(name.ss_family == AF_INET6
+			     ? ((struct sockaddr_in6 *)&name)->sin6_port
+			     : ((struct sockaddr_in *)&name)->sin_port);
 }
 
 static int open_tcp(struct listen *l, const struct config *c, struct err *e)
@@ -251,7 +257,8 @@ static int open_tcp(struct listen *l, const struct config *c, struct err *e)
 	struct listener *s;
 
 	if (parse_address(bind_to, port, &addr) != 0)
-		return err_set(e, ERR_INVALID, "server.bind \"%s\" is no IP address", bind_to);
+		return err_set(e, ERR_INVALID, "server.bind \"%s\" is no IP address",
+			       bind_to);
 	if (need_token(c, bind_to, e) != 0)
 		return -1;
 	s = add(l, true);
@@ -259,10 +266,11 @@ static int open_tcp(struct listen *l, const struct config *c, struct err *e)
 	if (rc == 0)
 		rc = uv_listen(&s->sock.stream, BACKLOG, on_connection);
 	if (rc == UV_EADDRINUSE)
-		return err_set(e, ERR_CONFLICT,
-			       "port %d on %s is in use: stop the program that has it, or set "
-			       "server.port (0 = unix socket only)",
-			       port, bind_to);
+		return err_set(
+			e, ERR_CONFLICT,
+			"port %d on %s is in use: stop the program that has it, or set "
+			"server.port (0 = unix socket only)",
+			port, bind_to);
 	if (rc < 0)
 		return err_set(e, ERR_IO, "listen on %s port %d: %s", bind_to, port,
 			       uv_strerror(rc));
@@ -283,7 +291,8 @@ static bool inherited_is_loopback(int fd)
 }
 
 /* *is_tcp says which kind it was. */
-static int inherit(struct listen *l, int fd, const struct config *c, bool *is_tcp, struct err *e)
+static int inherit(struct listen *l, int fd, const struct config *c, bool *is_tcp,
+		   struct err *e)
 {
 	struct sockaddr_storage name = {0};
 	socklen_t len = sizeof(name);
@@ -294,8 +303,8 @@ static int inherit(struct listen *l, int fd, const struct config *c, bool *is_tc
 		return err_sys(e, errno, "socket %d from systemd", fd);
 	*is_tcp = name.ss_family == AF_INET || name.ss_family == AF_INET6;
 	if (!*is_tcp && name.ss_family != AF_UNIX)
-		return err_set(e, ERR_INVALID, "socket %d from systemd is neither unix nor TCP",
-			       fd);
+		return err_set(e, ERR_INVALID,
+			       "socket %d from systemd is neither unix nor TCP", fd);
 	if (*is_tcp && !inherited_is_loopback(fd) &&
 	    need_token(c, "an address beyond loopback (from systemd)", e) != 0)
 		return -1;
@@ -304,7 +313,8 @@ static int inherit(struct listen *l, int fd, const struct config *c, bool *is_tc
 	if (rc == 0)
 		rc = uv_listen(&s->sock.stream, BACKLOG, on_connection);
 	if (rc < 0)
-		return err_set(e, ERR_IO, "socket %d from systemd: %s", fd, uv_strerror(rc));
+		return err_set(e, ERR_IO, "socket %d from systemd: %s", fd,
+			       uv_strerror(rc));
 	if (*is_tcp)
 		l->port = port_of(&s->sock.tcp);
 	return 0;

@@ -54,7 +54,8 @@ static int add_data(struct sse *s, struct str value, struct err *e)
 	return 0;
 }
 
-static int take_line(struct sse *s, struct str line, sse_event_fn *fn, void *arg, struct err *e)
+static int take_line(struct sse *s, struct str line, sse_event_fn *fn, void *arg,
+		     struct err *e)
 {
 	struct str field = line, value = {"", 0};
 	const char *colon = line.len ? memchr(line.ptr, ':', line.len) : NULL;
@@ -108,7 +109,8 @@ static size_t line_len(const char *bytes, size_t n)
 }
 
 /* Ends a line whose last piece is given; the rest of it may wait in s->line. */
-static int end_line(struct sse *s, struct str piece, sse_event_fn *fn, void *arg, struct err *e)
+static int end_line(struct sse *s, struct str piece, sse_event_fn *fn, void *arg,
+		    struct err *e)
 {
 	struct buf whole = s->line;
 	int rc;
@@ -141,7 +143,8 @@ int sse_feed(struct sse *s, const char *bytes, size_t n, sse_event_fn *fn, void 
 			break;
 		len = line_len(bytes + i, n - i);
 		if (s->line.len + len > SSE_MAX_LINE_BYTES)
-			return err_set(e, ERR_UPSTREAM, "event stream: a line over %d bytes",
+			return err_set(e, ERR_UPSTREAM,
+				       "event stream: a line over %d bytes",
 				       SSE_MAX_LINE_BYTES);
 		if (i + len == n) {
 			buf_add(&s->line, bytes + i, len);

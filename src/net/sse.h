@@ -13,12 +13,12 @@
 enum { SSE_MAX_LINE_BYTES = 1 << 20, SSE_MAX_EVENT_BYTES = 4 << 20 };
 
 struct sse {
-	struct buf line;  /* owned: the unfinished line */
-	struct buf data;  /* owned: data lines of the unfinished event */
-	struct buf type;  /* owned: its event field */
+	struct buf line; /* owned: the unfinished line */
+	struct buf data; /* owned: data lines of the unfinished event */
+	struct buf type; /* owned: its event field */
 	bool has_data;
-	bool after_cr;	  /* a LF now belongs to the CR before */
-	uint8_t bom;	  /* bytes of the mark seen; BOM_DONE afterwards */
+	bool after_cr; /* a LF now belongs to the CR before */
+	uint8_t bom;   /* bytes of the mark seen; BOM_DONE afterwards */
 	unsigned comments;
 };
 

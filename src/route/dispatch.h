@@ -20,7 +20,8 @@
 struct dispatch;
 struct dispatch_job;
 
-struct dispatch_job *dispatch_start(struct dispatch *d, struct request *r, struct event_sink *sink);
+struct dispatch_job *dispatch_start(struct dispatch *d, struct request *r,
+				    struct event_sink *sink);
 void dispatch_cancel(struct dispatch_job *j);
 void dispatch_pause(struct dispatch_job *j, bool paused);
 

@@ -7,34 +7,37 @@
 #include "base/err.h"
 
 enum event_type {
-	EVENT_STARTED,	 /* at most once, before any text: where it runs */
+	EVENT_STARTED, /* at most once, before any text: where it runs */
 	EVENT_TEXT,
 	EVENT_REASONING,
 	EVENT_TOOL_CALL, /* one element of OpenAI's delta.tool_calls, as JSON */
-	EVENT_PROGRESS,	 /* nothing to show yet; keeps clients from giving up */
-	EVENT_FINISHED,	 /* terminal */
-	EVENT_FAILED	 /* terminal */
+	EVENT_PROGRESS,  /* nothing to show yet; keeps clients from giving up */
+	EVENT_FINISHED,  /* terminal */
+	EVENT_FAILED     /* terminal */
 };
 
 enum finish_reason { FINISH_STOP, FINISH_LENGTH, FINISH_TOOLS, FINISH_FILTER };
 enum progress_stage { PROGRESS_QUEUED, PROGRESS_LOADING, PROGRESS_PREFILL };
 
-const char *finish_reason_name(enum finish_reason r); /* OpenAI's: "stop", "length", ... */
+const char *
+finish_reason_name(enum finish_reason r); /* OpenAI's: "stop", "length", ... */
 const char *progress_stage_name(enum progress_stage s);
 
 struct usage {
 	int prompt_tokens, cached_tokens, completion_tokens; /* -1 = unknown */
-	double prefill_ms, decode_ms;			     /* < 0 = unknown (remote) */
-	double cost_usd;				     /* < 0 = unknown, 0 = local */
+	double prefill_ms, decode_ms;                        /* < 0 = unknown (remote) */
+	double cost_usd; /* < 0 = unknown, 0 = local */
 };
 
 struct event {
 	enum event_type type;
 	union {
 		struct {
-			const char *model, *provider, *reason; /* reason: why it runs there */
-			const char *conversation;	       /* or NULL */
-			int kept_messages, dropped_messages;   /* of the history; -1 = no memory used */
+			const char *model, *provider,
+				*reason;          /* reason: why it runs there */
+			const char *conversation; /* or NULL */
+			int kept_messages,
+				dropped_messages; /* of the history; -1 = no memory used */
 		} started;
 		struct {
 			const char *ptr;

@@ -39,8 +39,8 @@ static int find_index(const struct models *m, const char *name)
 
 /* Adds or refreshes; a file that cannot be read is left out with a line in the log when the
  * configuration names it. */
-static void offer(struct models *m, bool *seen, const char *name, const char *path, int ctx, bool pinned,
-		  bool configured)
+static void offer(struct models *m, bool *seen, const char *name, const char *path,
+		  int ctx, bool pinned, bool configured)
 {
 	struct model *x;
 	struct stat st;
@@ -86,7 +86,8 @@ static void scan_folder(struct models *m, bool *seen, const char *dir)
 		const struct catalogue_entry *known;
 		char *path, *name;
 
-		if (len <= 5 || strcmp(entry->d_name + len - 5, ".gguf") || entry->d_name[0] == '.')
+		if (len <= 5 || strcmp(entry->d_name + len - 5, ".gguf") ||
+		    entry->d_name[0] == '.')
 			continue;
 		known = catalogue_by_file(entry->d_name);
 		path = xasprintf("%s/%s", dir, entry->d_name);
@@ -109,14 +110,16 @@ static void apply_settings(struct models *m, const struct config *c)
 			m->list[at]->ctx = c->models[i].ctx;
 			m->list[at]->pinned = c->models[i].pinned;
 		} else if (!c->models[i].path) {
-			log_warn("model '%s': no path, and no such file in '%s'", c->models[i].name, c->models_dir);
+			log_warn("model '%s': no path, and no such file in '%s'",
+				 c->models[i].name, c->models_dir);
 		}
 	}
 }
 
 static int by_name(const void *a, const void *b)
 {
-	return strcmp((*(struct model *const *)a)->name, (*(struct model *const *)b)->name);
+	return strcmp((*(struct model *const *)a)->name,
+		      (*(struct model *const *)b)->name);
 }
 
 void models_rescan(struct models *m, const struct config *c)
@@ -127,8 +130,8 @@ void models_rescan(struct models *m, const struct config *c)
 	m->config = c;
 	for (int i = 0; i < c->nmodels; i++)
 		if (c->models[i].path)
-			offer(m, seen, c->models[i].name, c->models[i].path, c->models[i].ctx,
-			      c->models[i].pinned, true);
+			offer(m, seen, c->models[i].name, c->models[i].path,
+			      c->models[i].ctx, c->models[i].pinned, true);
 	scan_folder(m, seen, c->models_dir);
 	for (int i = 0; i < m->n; i++) {
 		if (seen[i])
@@ -167,8 +170,10 @@ const struct model *models_find(struct models *m, const char *name)
 	struct stat st;
 
 	/* A file that changed or went since the scan has another identity: look again. */
-	if (i < 0 || stat(m->list[i]->path, &st) < 0 || (uint64_t)st.st_size != m->list[i]->bytes ||
-	    (int64_t)st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000 != m->list[i]->mtime_ms) {
+	if (i < 0 || stat(m->list[i]->path, &st) < 0 ||
+	    (uint64_t)st.st_size != m->list[i]->bytes ||
+	    (int64_t)st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000 !=
+		    m->list[i]->mtime_ms) {
 		models_rescan(m, m->config);
 		i = find_index(m, name);
 	}

@@ -14,11 +14,11 @@
 struct provider;
 
 struct model {
-	char *name;	       /* owned */
-	char *path;	       /* owned; local file, or NULL when remote */
-	uint64_t bytes;	       /* size of the file; 0 when remote */
-	int64_t mtime_ms;      /* of the file: with path and bytes, its identity */
-	int ctx;	       /* configured context in tokens; 0 = default */
+	char *name;       /* owned */
+	char *path;       /* owned; local file, or NULL when remote */
+	uint64_t bytes;   /* size of the file; 0 when remote */
+	int64_t mtime_ms; /* of the file: with path and bytes, its identity */
+	int ctx;          /* configured context in tokens; 0 = default */
 	bool pinned;
 };
 
@@ -26,7 +26,8 @@ struct models; /* opaque */
 
 struct models *models_new(const struct config *c);
 void models_free(struct models *m);
-void models_rescan(struct models *m, const struct config *c); /* pointers to struct model of files
+void models_rescan(struct models *m,
+		   const struct config *c); /* pointers to struct model of files
 								* that are still there stay valid */
 
 /* A local model by name, or NULL.  Rescans the folder once when the name is unknown. */

@@ -10,12 +10,12 @@
 enum request_class { CLASS_INTERACTIVE, CLASS_COMPLETION, CLASS_BATCH };
 enum role { ROLE_SYSTEM, ROLE_USER, ROLE_ASSISTANT, ROLE_TOOL };
 
-const char *role_name(enum role r);		    /* "system", ... */
+const char *role_name(enum role r);                  /* "system", ... */
 bool role_by_name(const char *name, enum role *out); /* "developer" is ROLE_SYSTEM */
 
 struct message {
 	enum role role;
-	char *text;	/* owned, UTF-8, never NULL */
+	char *text; /* owned, UTF-8, never NULL */
 	char *raw_json; /* owned or NULL: the whole message object in OpenAI's dialect, when it
 			 * holds more than role and text (images, tool calls); for providers
 			 * that speak it.  The engine refuses what it cannot read. */
@@ -23,12 +23,12 @@ struct message {
 
 struct sampling {
 	double temperature; /* 0 = greedy; < 0 = not given */
-	double top_p;	    /* 0..1; < 0 = not given */
-	double min_p;	    /* 0..1; < 0 = not given */
-	int top_k;	    /* 0 = off; < 0 = not given */
-	int64_t seed;	    /* < 0 = not given: random */
-	int max_tokens;	    /* 0 = not given: until the context is full */
-	char **stops;	    /* owned */
+	double top_p;       /* 0..1; < 0 = not given */
+	double min_p;       /* 0..1; < 0 = not given */
+	int top_k;          /* 0 = off; < 0 = not given */
+	int64_t seed;       /* < 0 = not given: random */
+	int max_tokens;     /* 0 = not given: until the context is full */
+	char **stops;       /* owned */
 	int nstops;
 };
 
@@ -49,7 +49,8 @@ struct request {
 	/* memory: messages holds only what is new when conversation is set */
 	char *conversation; /* owned or NULL; an id, or "new" */
 	bool is_private;    /* must not leave this machine */
-	uint64_t deadline_ms; /* clock_mono_ms() by which the first token is due; 0 = default */
+	uint64_t
+		deadline_ms; /* clock_mono_ms() by which the first token is due; 0 = default */
 };
 
 struct request *request_new(void);

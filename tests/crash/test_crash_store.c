@@ -29,11 +29,24 @@ enum { WRITERS = 4, REPLY_BYTES = 700 };
 
 /* ---- the layer under SQLite ---- */
 
-enum fault { FAULT_NONE, FAULT_FAIL, FAULT_FAIL_ON, FAULT_FULL, FAULT_FULL_ON, FAULT_EXIT, FAULT_HALF,
-	     FAULT_NR };
+enum fault {
+	FAULT_NONE,
+	FAULT_FAIL,
+	FAULT_FAIL_ON,
+	FAULT_FULL,
+	FAULT_FULL_ON,
+	FAULT_EXIT,
+	FAULT_HALF,
+	FAULT_NR
+};
 
-static const char *const fault_names[] = {"none", "fail once", "fail from there on", "full once",
-					  "full from there on", "exit", "half a write and exit"};
+static const char *const fault_names[] = {"none",
+					  "fail once",
+					  "fail from there on",
+					  "full once",
+					  "full from there on",
+					  "exit",
+					  "half a write and exit"};
 
 /* SQLite hands back no context with a file, so the plan is the one static of this program; it is
  * set before a store exists and then belongs to the store thread. */
@@ -65,11 +78,15 @@ static int strike(void)
 		return SQLITE_OK;
 	switch (plan.fault) {
 	case FAULT_FAIL:
-	case FAULT_FAIL_ON: return SQLITE_IOERR_WRITE;
+	case FAULT_FAIL_ON:
+		return SQLITE_IOERR_WRITE;
 	case FAULT_FULL:
-	case FAULT_FULL_ON: return SQLITE_FULL;
-	case FAULT_EXIT: _exit(0);
-	default: return SQLITE_ABORT; /* half a write: f_write knows how */
+	case FAULT_FULL_ON:
+		return SQLITE_FULL;
+	case FAULT_EXIT:
+		_exit(0);
+	default:
+		return SQLITE_ABORT; /* half a write: f_write knows how */
 	}
 }
 
@@ -99,7 +116,8 @@ static int f_truncate(sqlite3_file *f, sqlite3_int64 size)
 
 	if (rc == SQLITE_ABORT)
 		_exit(0);
-	return rc ? SQLITE_IOERR_TRUNCATE : real_of(f)->pMethods->xTruncate(real_of(f), size);
+	return rc ? SQLITE_IOERR_TRUNCATE
+		  : real_of(f)->pMethods->xTruncate(real_of(f), size);
 }
 
 static int f_close(sqlite3_file *f)
@@ -147,7 +165,8 @@ static int f_device(sqlite3_file *f)
 	return real_of(f)->pMethods->xDeviceCharacteristics(real_of(f));
 }
 
-static int f_shm_map(sqlite3_file *f, int page, int bytes, int extend, void volatile **out)
+static int f_shm_map(sqlite3_file *f, int page, int bytes, int extend,
+		     void volatile **out)
 {
 	return real_of(f)->pMethods->xShmMap(real_of(f), page, bytes, extend, out);
 }
@@ -188,7 +207,8 @@ static const sqlite3_io_methods fault_methods = {
 	.xShmUnmap = f_shm_unmap,
 };
 
-static int fault_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags, int *out)
+static int fault_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags,
+		      int *out)
 {
 	struct fault_file *f = (struct fault_file *)file;
 	int rc;
@@ -225,7 +245,7 @@ struct writer {
 struct work {
 	uv_loop_t loop;
 	struct store *store;
-	int fd;	      /* the pipe */
+	int fd;       /* the pipe */
 	int failures; /* answers with an error */
 	struct writer writers[WRITERS];
 };
@@ -273,7 +293,8 @@ static void on_begun(void *arg, const struct err *e, const char *id, int64_t tur
 	w->turn = turn;
 	say(w->work, "begun", w->id, w->turn);
 	memset(w->text, 'a' + w->number, sizeof(w->text));
-	end.len = (size_t)snprintf(w->text, sizeof(w->text), "reply to %lld", (long long)turn);
+	end.len = (size_t)snprintf(w->text, sizeof(w->text), "reply to %lld",
+				   (long long)turn);
 	w->text[end.len] = ' ';
 	end.len = sizeof(w->text);
 	end.text = w->text;
@@ -292,7 +313,8 @@ static void next_turn(struct writer *w)
 		return;
 	}
 	snprintf(text, sizeof(text), "writer %d, %d to go", w->number, w->turns_left);
-	store_turn_begin(w->work->store, w->id[0] ? w->id : "new", "m", "p", &m, 1, on_begun, w);
+	store_turn_begin(w->work->store, w->id[0] ? w->id : "new", "m", "p", &m, 1,
+			 on_begun, w);
 }
 
 /* The exit status: 0 = all went well, 1 = something was refused. */
@@ -307,7 +329,8 @@ static int work(const char *path, int fd, int turns)
 	if (!w->store)
 		return 1;
 	for (int i = 0; i < WRITERS; i++) {
-		w->writers[i] = (struct writer){.work = w, .number = i, .turns_left = turns};
+		w->writers[i] =
+			(struct writer){.work = w, .number = i, .turns_left = turns};
 		next_turn(&w->writers[i]);
 	}
 	uv_run(&w->loop, UV_RUN_DEFAULT);
@@ -383,19 +406,36 @@ static int64_t ask(sqlite3 *db, const char *sql, int64_t turn, const char *id)
 
 static void check_sound(sqlite3 *db)
 {
-	assert_int_equal(ask(db, "SELECT integrity_check = 'ok' FROM pragma_integrity_check", 0, NULL), 1);
-	assert_int_equal(ask(db, "SELECT count(*) FROM pragma_foreign_key_check", 0, NULL), 0);
-	assert_int_equal(sqlite3_exec(db, "INSERT INTO message_fts (message_fts, rank) "
-					  "VALUES ('integrity-check', 1)", NULL, NULL, NULL), SQLITE_OK);
-	assert_int_equal(ask(db, "SELECT count(*) FROM turn WHERE status = 'running'", 0, NULL), 0);
+	assert_int_equal(ask(db,
+			     "SELECT integrity_check = 'ok' FROM pragma_integrity_check",
+			     0, NULL),
+			 1);
+	assert_int_equal(
+		ask(db, "SELECT count(*) FROM pragma_foreign_key_check", 0, NULL), 0);
+	assert_int_equal(sqlite3_exec(db,
+				      "INSERT INTO message_fts (message_fts, rank) "
+				      "VALUES ('integrity-check', 1)",
+				      NULL, NULL, NULL),
+			 SQLITE_OK);
+	assert_int_equal(
+		ask(db, "SELECT count(*) FROM turn WHERE status = 'running'", 0, NULL),
+		0);
 	/* no half turn: what is done has its reply, whole, under its prompt */
-	assert_int_equal(ask(db, "SELECT count(*) FROM turn t LEFT JOIN message m ON m.id = t.reply_id "
-				 "WHERE t.status = 'done' AND (m.id IS NULL OR length(m.text) <> 700 OR "
-				 "m.parent_id IS NOT t.prompt_id)", 0, NULL), 0);
+	assert_int_equal(
+		ask(db,
+		    "SELECT count(*) FROM turn t LEFT JOIN message m ON m.id = t.reply_id "
+		    "WHERE t.status = 'done' AND (m.id IS NULL OR length(m.text) <> 700 OR "
+		    "m.parent_id IS NOT t.prompt_id)",
+		    0, NULL),
+		0);
 	/* a head stands on the newest whole reply or after it; an interrupted one, found at start
 	 * after later turns went on without it, is a branch */
-	assert_int_equal(ask(db, "SELECT count(*) FROM session s WHERE head_id < (SELECT max(reply_id) "
-				 "FROM turn WHERE session_id = s.id AND status = 'done')", 0, NULL), 0);
+	assert_int_equal(
+		ask(db,
+		    "SELECT count(*) FROM session s WHERE head_id < (SELECT max(reply_id) "
+		    "FROM turn WHERE session_id = s.id AND status = 'done')",
+		    0, NULL),
+		0);
 }
 
 /* A conversation may have gone because its deletion was committed and never acknowledged. */
@@ -415,13 +455,19 @@ static void check_line(sqlite3 *db, char *line)
 	if (!there) /* writer 0 deletes */
 		return;
 	if (!strcmp(line, "ended"))
-		there = ask(db, "SELECT instr(m.text, 'reply to ' || ?1 || ' ') FROM turn t JOIN message m "
-				"ON m.id = t.reply_id WHERE t.id = ?1 AND t.session_id = ?2 AND "
-				"t.status = 'done'", turn, id);
+		there = ask(
+			db,
+			"SELECT instr(m.text, 'reply to ' || ?1 || ' ') FROM turn t JOIN message m "
+			"ON m.id = t.reply_id WHERE t.id = ?1 AND t.session_id = ?2 AND "
+			"t.status = 'done'",
+			turn, id);
 	else
-		there = ask(db, "SELECT count(*) FROM turn WHERE id = ?1 AND session_id = ?2", turn, id);
+		there = ask(db,
+			    "SELECT count(*) FROM turn WHERE id = ?1 AND session_id = ?2",
+			    turn, id);
 	if (there != 1)
-		fail_msg("%s turn %lld of %s was acknowledged and is lost", line, (long long)turn, id);
+		fail_msg("%s turn %lld of %s was acknowledged and is lost", line,
+			 (long long)turn, id);
 }
 
 /* Returns the number of acknowledgements found. */
@@ -432,7 +478,8 @@ static int check(const char *path, struct buf *said)
 	int lines = 0;
 
 	recover(path);
-	assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL),
+			 SQLITE_OK);
 	check_sound(db);
 	for (; rest && (newline = strchr(rest, '\n')) != NULL; lines++) {
 		line = rest;
@@ -494,7 +541,8 @@ static void no_acknowledged_turn_is_lost_by_kill_9(void **state)
 		int fd, found, status;
 		pid_t pid = start(path, 1000000, FAULT_NONE, 0, &fd);
 
-		usleep((useconds_t)(rand_r(&seed) % 60000)); /* the pipe holds what it says */
+		usleep((useconds_t)(rand_r(&seed) %
+				    60000)); /* the pipe holds what it says */
 		kill(pid, SIGKILL);
 		read_all(fd, &said);
 		assert_int_equal(waitpid(pid, &status, 0), pid);
@@ -504,7 +552,8 @@ static void no_acknowledged_turn_is_lost_by_kill_9(void **state)
 		lines += found;
 		buf_free(&said);
 	}
-	print_message("%d kills, %d acknowledgements, %d kills before the first\n", kills, lines, early);
+	print_message("%d kills, %d acknowledgements, %d kills before the first\n", kills,
+		      lines, early);
 	assert_true(early < kills); /* else nothing was tested */
 	remove_dir(dir);
 }
@@ -523,7 +572,8 @@ static bool run_fault(enum fault fault, int at, int *lines)
 	read_all(fd, &said);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	if (!WIFEXITED(status))
-		fail_msg("%s at %d: the child crashed, status %d", fault_names[fault], at, status);
+		fail_msg("%s at %d: the child crashed, status %d", fault_names[fault], at,
+			 status);
 	found = check(path, &said);
 	*lines += found;
 	buf_free(&said);

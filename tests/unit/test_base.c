@@ -18,8 +18,10 @@ static void numbers_are_whole_and_in_range(void **state)
 
 	UNUSED(state);
 	assert_true(str_to_i64(STR("0"), 0, 10, &v) && v == 0);
-	assert_true(str_to_i64(STR("-9223372036854775808"), INT64_MIN, INT64_MAX, &v) && v == INT64_MIN);
-	assert_true(str_to_i64(STR("9223372036854775807"), 0, INT64_MAX, &v) && v == INT64_MAX);
+	assert_true(str_to_i64(STR("-9223372036854775808"), INT64_MIN, INT64_MAX, &v) &&
+		    v == INT64_MIN);
+	assert_true(str_to_i64(STR("9223372036854775807"), 0, INT64_MAX, &v) &&
+		    v == INT64_MAX);
 	v = 7;
 	assert_false(str_to_i64(STR("9223372036854775808"), 0, INT64_MAX, &v));
 	assert_false(str_to_i64(STR("-1"), 0, 10, &v));
@@ -56,8 +58,8 @@ static void json_strings_are_escaped_and_never_invalid_utf8(void **state)
 		{STR("a\"b\\c\n\t\x01"), "\"a\\\"b\\\\c\\n\\t\\u0001\""},
 		{STR("\xc3\xa9\xf0\x9f\x98\x80"), "\"\xc3\xa9\xf0\x9f\x98\x80\""},
 		{STR("\xff"), "\"\\ufffd\""},
-		{STR("\xc3"), "\"\\ufffd\""},		    /* cut */
-		{STR("\xc0\x80"), "\"\\ufffd\\ufffd\""},    /* overlong NUL */
+		{STR("\xc3"), "\"\\ufffd\""},                       /* cut */
+		{STR("\xc0\x80"), "\"\\ufffd\\ufffd\""},            /* overlong NUL */
 		{STR("\xed\xa0\x80"), "\"\\ufffd\\ufffd\\ufffd\""}, /* surrogate */
 	};
 
@@ -115,7 +117,8 @@ static void json_deeper_than_the_limit_is_refused_before_parsing(void **state)
 static void getters_tell_absent_from_wrong(void **state)
 {
 	struct err e = {0};
-	cJSON *t = json_parse(STR("{\"s\":\"x\",\"n\":1.5,\"i\":3,\"z\":null,\"b\":true}"), &e);
+	cJSON *t = json_parse(
+		STR("{\"s\":\"x\",\"n\":1.5,\"i\":3,\"z\":null,\"b\":true}"), &e);
 	const char *s = NULL;
 	int64_t i = 0;
 	double d = 0;

@@ -73,14 +73,15 @@ static void an_empty_file_gives_the_defaults(void **state)
 static void all_sections_are_read(void **state)
 {
 	struct err e;
-	struct config *c = load(*state,
-				"default_model = \"mine\"\n"
-				"server { port = 0 hosts = {\"a\", \"b\"} }\n"
-				"cache { budget = \"1.5 GiB\" ctx = 512 kernels = \"scalar\" }\n"
-				"memory { enabled = false }\n"
-				"model \"mine\" { path = \"/x/y.gguf\" ctx = 128 pinned = true }\n"
-				"provider \"lan\" { url = \"http://127.0.0.1:1/v1\" idle_timeout = 5 }\n",
-				&e);
+	struct config *c = load(
+		*state,
+		"default_model = \"mine\"\n"
+		"server { port = 0 hosts = {\"a\", \"b\"} }\n"
+		"cache { budget = \"1.5 GiB\" ctx = 512 kernels = \"scalar\" }\n"
+		"memory { enabled = false }\n"
+		"model \"mine\" { path = \"/x/y.gguf\" ctx = 128 pinned = true }\n"
+		"provider \"lan\" { url = \"http://127.0.0.1:1/v1\" idle_timeout = 5 }\n",
+		&e);
 
 	assert_non_null(c);
 	assert_int_equal(c->port, 0);
@@ -99,7 +100,8 @@ static void wrong_files_say_where_and_what(void **state)
 	static const struct {
 		const char *text, *expect;
 	} cases[] = {
-		{"server {\n  prot = 1\n}\n", "hob.conf:2: no such option 'prot'; did you mean 'port'?"},
+		{"server {\n  prot = 1\n}\n",
+		 "hob.conf:2: no such option 'prot'; did you mean 'port'?"},
 		{"sever {\n}\n", "did you mean 'server'"},
 		{"server {\n  port = 1\n", "a '}' is missing"},
 		{"server { port = 70000 }\n", "server: port = 70000 is out of range"},
@@ -109,7 +111,8 @@ static void wrong_files_say_where_and_what(void **state)
 		{"cache { ctx = 3 }\n", "ctx = 3 is out of range"},
 		{"model \"m\" { path = \"a.gguf\" }\n", "must be absolute"},
 		{"provider \"p\" { url = \"ftp://x\" }\n", "url must start with http"},
-		{"provider \"p\" { url = \"http://x\" kind = \"soap\" }\n", "kind = 'soap' is unknown"},
+		{"provider \"p\" { url = \"http://x\" kind = \"soap\" }\n",
+		 "kind = 'soap' is unknown"},
 		{"provider \"a/b\" { url = \"http://x\" }\n", "a name has no '/'"},
 	};
 
@@ -156,7 +159,9 @@ static void a_token_that_others_can_read_is_refused(void **state)
 static void files_dropped_into_the_folder_are_found(void **state)
 {
 	struct fixture *f = *state;
-	char *text = xasprintf("models_dir = \"%s\"\nmodel \"named\" { path = \"%s/z.bin\" }\n", f->dir, f->dir);
+	char *text = xasprintf(
+		"models_dir = \"%s\"\nmodel \"named\" { path = \"%s/z.bin\" }\n", f->dir,
+		f->dir);
 	char *a = xasprintf("%s/apple.gguf", f->dir), *z = xasprintf("%s/z.bin", f->dir);
 	const struct model *first;
 	struct config *c;
@@ -187,12 +192,17 @@ static void files_dropped_into_the_folder_are_found(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(an_empty_file_gives_the_defaults, setup, teardown),
+		cmocka_unit_test_setup_teardown(an_empty_file_gives_the_defaults, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(all_sections_are_read, setup, teardown),
-		cmocka_unit_test_setup_teardown(wrong_files_say_where_and_what, setup, teardown),
-		cmocka_unit_test_setup_teardown(a_named_file_that_is_missing_is_an_error, setup, teardown),
-		cmocka_unit_test_setup_teardown(a_token_that_others_can_read_is_refused, setup, teardown),
-		cmocka_unit_test_setup_teardown(files_dropped_into_the_folder_are_found, setup, teardown),
+		cmocka_unit_test_setup_teardown(wrong_files_say_where_and_what, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(a_named_file_that_is_missing_is_an_error,
+						setup, teardown),
+		cmocka_unit_test_setup_teardown(a_token_that_others_can_read_is_refused,
+						setup, teardown),
+		cmocka_unit_test_setup_teardown(files_dropped_into_the_folder_are_found,
+						setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

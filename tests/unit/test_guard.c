@@ -57,7 +57,8 @@ static const struct row {
 
 static char *hosts[] = {(char *)"mine.example", (char *)"other.example:99"};
 
-static enum err_code ask(bool is_tcp, const struct row *r, const char *auth, const char *token)
+static enum err_code ask(bool is_tcp, const struct row *r, const char *auth,
+			 const char *token)
 {
 	struct config c = {.hosts = hosts, .nhosts = 2, .token = (char *)token};
 	struct guard_input in = {.is_tcp = is_tcp, .port = PORT};
@@ -79,8 +80,8 @@ static void only_exact_names_and_own_origins_pass_on_tcp(void **state)
 	UNUSED(state);
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
 		if (ask(true, &rows[i], NULL, NULL) != rows[i].want)
-			fail_msg("host %s, origin %s, site %s", rows[i].host, rows[i].origin,
-				 rows[i].site);
+			fail_msg("host %s, origin %s, site %s", rows[i].host,
+				 rows[i].origin, rows[i].site);
 }
 
 static void a_unix_socket_takes_any_host_but_no_web_page(void **state)

@@ -8,8 +8,8 @@
 #include "net/http.h"
 
 /* Feeds text in pieces of `step` bytes; the last event.  *left: bytes not used. */
-static enum parse_event feed(struct http_parser *p, const char *text, size_t n, size_t step,
-			     size_t *left, struct err *e)
+static enum parse_event feed(struct http_parser *p, const char *text, size_t n,
+			     size_t step, size_t *left, struct err *e)
 {
 	enum parse_event ev = PARSE_MORE;
 	size_t pos = 0, used;
@@ -48,7 +48,8 @@ static void a_request_is_the_same_whole_and_in_pieces_of_any_size(void **state)
 		size_t left;
 
 		http_parser_init(&p);
-		assert_int_equal(feed(&p, chat, sizeof(chat) - 1, step, &left, &e), PARSE_DONE);
+		assert_int_equal(feed(&p, chat, sizeof(chat) - 1, step, &left, &e),
+				 PARSE_DONE);
 		assert_int_equal(left, 3);
 		assert_true(str_eq(p.req.method, "POST"));
 		assert_true(str_eq(p.req.path, "/v1/chat/completions"));
@@ -67,11 +68,13 @@ static void a_request_is_the_same_whole_and_in_pieces_of_any_size(void **state)
 
 static void pipelined_requests_come_out_one_by_one(void **state)
 {
-	static const char text[] = "\r\nGET /a HTTP/1.1\r\nHost: x\r\n\r\n"
-				   "POST /b HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
-				   "3;x=y\r\nabc\r\n2\r\nde\r\n0\r\nTrailer: t\r\n\r\n"
-				   "GET /c HTTP/1.0\r\n\r\n";
-	static const char *const paths[] = {"/a", "/b", "/c"}, *const bodies[] = {"", "abcde", ""};
+	static const char text[] =
+		"\r\nGET /a HTTP/1.1\r\nHost: x\r\n\r\n"
+		"POST /b HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+		"3;x=y\r\nabc\r\n2\r\nde\r\n0\r\nTrailer: t\r\n\r\n"
+		"GET /c HTTP/1.0\r\n\r\n";
+	static const char *const paths[] = {"/a", "/b", "/c"}, *const bodies[] = {
+								       "", "abcde", ""};
 	struct http_parser p;
 	struct err e = {0};
 	size_t left = sizeof(text) - 1;
@@ -107,8 +110,10 @@ static const struct {
 	{"GET / HTTP/1.1\r\nHost : c\r\n\r\n", 400},
 	{"GET / HTTP/1.1\r\n: c\r\n\r\n", 400},
 	{"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400},
-	{"POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400},
-	{"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n0\r\n\r\n", 400},
+	{"POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+	 400},
+	{"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n0\r\n\r\n",
+	 400},
 	{"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", 400},
 	{"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nab", 400},
 	{"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400},
@@ -223,7 +228,8 @@ static void a_chunked_body_over_the_limit_is_413(void **state)
 
 static void an_upgrade_offer_is_an_ordinary_request(void **state)
 {
-	static const char text[] = "GET /a HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\nGET";
+	static const char text[] =
+		"GET /a HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\nGET";
 	struct http_parser p;
 	struct err e = {0};
 	size_t left;

@@ -56,9 +56,10 @@ static void all_fields_are_decoded(void **state)
 static void what_is_absent_or_null_is_not_given(void **state)
 {
 	struct openai_params p;
-	struct request *r = decode("{" HI ",\"temperature\":null,\"stop\":null,\"seed\":null,"
-				   "\"stream_options\":null,\"max_tokens\":-1}",
-				   &p);
+	struct request *r =
+		decode("{" HI ",\"temperature\":null,\"stop\":null,\"seed\":null,"
+		       "\"stream_options\":null,\"max_tokens\":-1}",
+		       &p);
 
 	UNUSED(state);
 	assert_string_equal(r->model, "default");
@@ -120,7 +121,8 @@ static const struct {
 	{"{\"messages\":[{\"role\":\"boss\",\"content\":\"a\"}]}", "messages[0].role"},
 	{"{\"messages\":[{\"role\":\"user\"}]}", "messages[0].content"},
 	{"{\"messages\":[{\"role\":\"user\",\"content\":1}]}", "messages[0].content"},
-	{"{\"messages\":[{\"role\":\"user\",\"content\":[1]}]}", "messages[0].content[0]"},
+	{"{\"messages\":[{\"role\":\"user\",\"content\":[1]}]}",
+	 "messages[0].content[0]"},
 	{"{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\"}]}]}",
 	 "messages[0].content[0].text"},
 	{"{" HI ",\"model\":1}", "'model'"},
@@ -162,8 +164,8 @@ static void what_is_wrong_is_refused_and_named(void **state)
 static void an_escaped_backslash_before_u0000_is_no_NUL(void **state)
 {
 	struct openai_params p;
-	struct request *r =
-		decode("{\"messages\":[{\"role\":\"user\",\"content\":\"\\\\u0000\"}]}", &p);
+	struct request *r = decode(
+		"{\"messages\":[{\"role\":\"user\",\"content\":\"\\\\u0000\"}]}", &p);
 
 	UNUSED(state);
 	assert_string_equal(r->messages[0].text, "\\u0000");
@@ -294,15 +296,18 @@ static void a_stream_has_role_text_finish_usage_and_done(void **state)
 	t = payload(&out, 0);
 	assert_string_equal(path(t, "choice", "delta", "role")->valuestring, "assistant");
 	assert_string_equal(path(t, "model", NULL, NULL)->valuestring, "m \"quoted\"");
-	assert_string_equal(path(t, "object", NULL, NULL)->valuestring, "chat.completion.chunk");
+	assert_string_equal(path(t, "object", NULL, NULL)->valuestring,
+			    "chat.completion.chunk");
 	assert_true(cJSON_IsNull(path(t, "usage", NULL, NULL)));
 	cJSON_Delete(t);
 	t = payload(&out, 1);
-	assert_string_equal(path(t, "choice", "delta", "content")->valuestring, "a \"b\"\n");
+	assert_string_equal(path(t, "choice", "delta", "content")->valuestring,
+			    "a \"b\"\n");
 	assert_true(cJSON_IsNull(path(t, "choice", "finish_reason", NULL)));
 	cJSON_Delete(t);
 	t = payload(&out, 2);
-	assert_string_equal(path(t, "choice", "finish_reason", NULL)->valuestring, "length");
+	assert_string_equal(path(t, "choice", "finish_reason", NULL)->valuestring,
+			    "length");
 	cJSON_Delete(t);
 	t = payload(&out, 3);
 	assert_int_equal(cJSON_GetArraySize(path(t, "choices", NULL, NULL)), 0);
@@ -328,7 +333,8 @@ static void without_include_usage_there_is_no_usage_but_hob_extras(void **state)
 	openai_add_finish(&enc, &ev, &out);
 	assert_null(strstr(out.data, "\"usage\""));
 	t = payload(&out, 1); /* behind the role */
-	assert_string_equal(path(t, "choice", "finish_reason", NULL)->valuestring, "stop");
+	assert_string_equal(path(t, "choice", "finish_reason", NULL)->valuestring,
+			    "stop");
 	assert_true(path(t, "hob", "prefill_ms", NULL)->valuedouble == 1.5);
 	cJSON_Delete(t);
 	openai_encoder_fini(&enc);
@@ -366,14 +372,18 @@ static void a_whole_reply_joins_text_reasoning_and_tool_calls(void **state)
 	openai_add_whole(&enc, &ev, &out);
 	t = json_parse(buf_str(&out), &e);
 	assert_non_null(t);
-	assert_string_equal(path(t, "choice", "message", "content")->valuestring, "one one ");
-	assert_string_equal(path(t, "choice", "message", "reasoning_content")->valuestring, "hm");
+	assert_string_equal(path(t, "choice", "message", "content")->valuestring,
+			    "one one ");
+	assert_string_equal(
+		path(t, "choice", "message", "reasoning_content")->valuestring, "hm");
 	list = path(t, "choice", "message", "tool_calls");
 	assert_int_equal(cJSON_GetArraySize(list), 2);
-	assert_string_equal(path(cJSON_GetArrayItem(list, 0), "function", "arguments", NULL)
-				    ->valuestring,
-			    "{\"a\":1}");
-	assert_string_equal(path(t, "choice", "finish_reason", NULL)->valuestring, "tool_calls");
+	assert_string_equal(
+		path(cJSON_GetArrayItem(list, 0), "function", "arguments", NULL)
+			->valuestring,
+		"{\"a\":1}");
+	assert_string_equal(path(t, "choice", "finish_reason", NULL)->valuestring,
+			    "tool_calls");
 	cJSON_Delete(t);
 	openai_encoder_fini(&enc);
 	buf_free(&out);
@@ -390,7 +400,8 @@ static void raw_completions_have_their_own_shape(void **state)
 	begin(&enc, false, false);
 	openai_add_delta(&enc, &ev, &out);
 	t = payload(&out, 0);
-	assert_string_equal(path(t, "object", NULL, NULL)->valuestring, "text_completion");
+	assert_string_equal(path(t, "object", NULL, NULL)->valuestring,
+			    "text_completion");
 	assert_string_equal(path(t, "choice", "text", NULL)->valuestring, "x");
 	cJSON_Delete(t);
 	openai_encoder_fini(&enc);
@@ -407,9 +418,12 @@ static void an_error_object_names_type_and_code(void **state)
 	err_set(&e, ERR_MODEL, "no model \"x\"");
 	api_add_error(&out, &e);
 	t = json_parse(buf_str(&out), &e);
-	assert_string_equal(path(t, "error", "message", NULL)->valuestring, "no model \"x\"");
-	assert_string_equal(path(t, "error", "code", NULL)->valuestring, "model_not_found");
-	assert_string_equal(path(t, "error", "type", NULL)->valuestring, "invalid_request_error");
+	assert_string_equal(path(t, "error", "message", NULL)->valuestring,
+			    "no model \"x\"");
+	assert_string_equal(path(t, "error", "code", NULL)->valuestring,
+			    "model_not_found");
+	assert_string_equal(path(t, "error", "type", NULL)->valuestring,
+			    "invalid_request_error");
 	cJSON_Delete(t);
 	buf_free(&out);
 }
@@ -420,16 +434,21 @@ static void routes_know_paths_methods_and_parameters(void **state)
 	struct str param;
 
 	UNUSED(state);
-	assert_non_null(routes_find(STR("GET"), STR("/healthz"), &param, allow, sizeof(allow)));
-	assert_non_null(routes_find(STR("HEAD"), STR("/healthz"), &param, allow, sizeof(allow)));
-	assert_null(routes_find(STR("POST"), STR("/healthz"), &param, allow, sizeof(allow)));
+	assert_non_null(
+		routes_find(STR("GET"), STR("/healthz"), &param, allow, sizeof(allow)));
+	assert_non_null(
+		routes_find(STR("HEAD"), STR("/healthz"), &param, allow, sizeof(allow)));
+	assert_null(
+		routes_find(STR("POST"), STR("/healthz"), &param, allow, sizeof(allow)));
 	assert_string_equal(allow, "GET, HEAD");
-	assert_null(routes_find(STR("PATCH"), STR("/v1/hob/conversations/x"), &param, allow,
-				sizeof(allow)));
+	assert_null(routes_find(STR("PATCH"), STR("/v1/hob/conversations/x"), &param,
+				allow, sizeof(allow)));
 	assert_string_equal(allow, "GET, HEAD, DELETE");
-	assert_null(routes_find(STR("GET"), STR("/healthz/"), &param, allow, sizeof(allow)));
+	assert_null(
+		routes_find(STR("GET"), STR("/healthz/"), &param, allow, sizeof(allow)));
 	assert_string_equal(allow, "");
-	assert_null(routes_find(STR("GET"), STR("/v1/models/"), &param, allow, sizeof(allow)));
+	assert_null(routes_find(STR("GET"), STR("/v1/models/"), &param, allow,
+				sizeof(allow)));
 	assert_non_null(routes_find(STR("GET"), STR("/v1/models/a/b"), &param, allow,
 				    sizeof(allow)));
 	assert_true(str_eq(param, "a/b"));

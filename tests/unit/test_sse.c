@@ -23,8 +23,12 @@ static const struct {
 	{"event: delta\ndata: x\n\ndata: y\n\n", "delta|x;|y;"},
 	{"event: empty\n\ndata: y\n\n", "|y;"},
 	{"id: 7\nretry: 10\nwhatever: z\nnocolon\ndata: x\n\n", "|x;"},
-	{"\xef\xbb\xbf" "data: bom\n\n", "|bom;"},
-	{"\xef\xbb" "data: no bom\n\ndata: x\n\n", "|x;"},
+	{"\xef\xbb\xbf"
+	 "data: bom\n\n",
+	 "|bom;"},
+	{"\xef\xbb"
+	 "data: no bom\n\ndata: x\n\n",
+	 "|x;"},
 	{"data: \xf0\x9f\x94\xa5 fire\n\n", "|\xf0\x9f\x94\xa5 fire;"},
 	{"data: no blank line", "|no blank line;"},
 	{"data: no blank line\n", "|no blank line;"},
@@ -166,7 +170,8 @@ static void a_reader_may_go_while_it_delivers(void **state)
 
 		if (sse_feed(s, text, cut, free_the_reader, &s, NULL) == 0)
 			assert_int_equal(sse_feed(s, text + cut, sizeof text - 1 - cut,
-						  free_the_reader, &s, NULL), 1);
+						  free_the_reader, &s, NULL),
+					 1);
 		assert_null(s);
 	}
 }

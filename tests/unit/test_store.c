@@ -126,8 +126,8 @@ static void answered(struct box *b, const struct err *e, const char *id)
 	b->answered = true;
 }
 
-static void on_path(void *arg, const struct err *e, const char *id, const struct store_message *path,
-		    int n)
+static void on_path(void *arg, const struct err *e, const char *id,
+		    const struct store_message *path, int n)
 {
 	struct box *b = arg;
 
@@ -135,7 +135,8 @@ static void on_path(void *arg, const struct err *e, const char *id, const struct
 	for (int i = 0; i < n && i < MAX_PATH; i++) {
 		b->roles[i] = path[i].role;
 		snprintf(b->texts[i], MAX_TEXT, "%s", path[i].text);
-		snprintf(b->raw[i], MAX_TEXT, "%s", path[i].raw_json ? path[i].raw_json : "");
+		snprintf(b->raw[i], MAX_TEXT, "%s",
+			 path[i].raw_json ? path[i].raw_json : "");
 	}
 	answered(b, e, id);
 }
@@ -151,7 +152,8 @@ static void on_done(void *arg, const struct err *e)
 	answered(arg, e, NULL);
 }
 
-static void on_list(void *arg, const struct err *e, const struct store_conversation *list, int n)
+static void on_list(void *arg, const struct err *e, const struct store_conversation *list,
+		    int n)
 {
 	struct box *b = arg;
 
@@ -161,7 +163,8 @@ static void on_list(void *arg, const struct err *e, const struct store_conversat
 		return;
 	snprintf(b->title, sizeof(b->title), "%s", list[0].title);
 	snprintf(b->status, sizeof(b->status), "%s", list[0].status);
-	snprintf(b->partial, sizeof(b->partial), "%s", list[0].partial ? list[0].partial : "(none)");
+	snprintf(b->partial, sizeof(b->partial), "%s",
+		 list[0].partial ? list[0].partial : "(none)");
 }
 
 static enum err_code path(struct box *b, const char *id)
@@ -185,11 +188,18 @@ static enum err_code say(struct box *b, const char *id, const char *text)
 	return begin(b, id, &m, 1);
 }
 
-static enum err_code end(struct box *b, int64_t turn, const char *status, const char *text)
+static enum err_code end(struct box *b, int64_t turn, const char *status,
+			 const char *text)
 {
-	struct store_turn_end t = {.status = status, .text = text, .len = text ? strlen(text) : 0,
-				   .tokens_in = 5, .tokens_cached = 0, .tokens_out = -1,
-				   .ttft_ms = 3, .total_ms = 9, .cost_usd = 0.25};
+	struct store_turn_end t = {.status = status,
+				   .text = text,
+				   .len = text ? strlen(text) : 0,
+				   .tokens_in = 5,
+				   .tokens_cached = 0,
+				   .tokens_out = -1,
+				   .ttft_ms = 3,
+				   .total_ms = 9,
+				   .cost_usd = 0.25};
 
 	store_turn_end(b->store, turn, &t, on_done, b);
 	wait_for(b);
@@ -225,7 +235,8 @@ static int peek(struct box *b, const char *sql)
 	sqlite3 *db = NULL;
 	int v;
 
-	assert_int_equal(sqlite3_open_v2(b->path, &db, SQLITE_OPEN_READWRITE, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_open_v2(b->path, &db, SQLITE_OPEN_READWRITE, NULL),
+			 SQLITE_OK);
 	sqlite3_busy_timeout(db, 5000);
 	if (sqlite3_prepare_v2(db, sql, -1, &st, NULL) != SQLITE_OK)
 		fail_msg("%s: %s", sql, sqlite3_errmsg(db));
@@ -240,7 +251,8 @@ static int poke(struct box *b, const char *sql)
 	sqlite3 *db = NULL;
 	int rc;
 
-	assert_int_equal(sqlite3_open_v2(b->path, &db, SQLITE_OPEN_READWRITE, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_open_v2(b->path, &db, SQLITE_OPEN_READWRITE, NULL),
+			 SQLITE_OK);
 	rc = sqlite3_exec(db, sql, NULL, NULL, NULL);
 	sqlite3_close(db);
 	return rc;
@@ -258,9 +270,11 @@ static int mode_of(const char *name)
 
 static void a_turn_comes_back_as_it_went_in(void **state)
 {
-	static const char odd[] = "zwei\n\"Zeilen\" \\ \t\x01 \xc3\xa9 \xf0\x9f\x94\xa5 </s>";
+	static const char odd[] =
+		"zwei\n\"Zeilen\" \\ \t\x01 \xc3\xa9 \xf0\x9f\x94\xa5 </s>";
 	struct box *b = *state;
-	struct message m[] = {{ROLE_SYSTEM, (char *)"be brief", NULL}, {ROLE_USER, (char *)odd, NULL}};
+	struct message m[] = {{ROLE_SYSTEM, (char *)"be brief", NULL},
+			      {ROLE_USER, (char *)odd, NULL}};
 	char id[64];
 
 	assert_int_equal(path(b, "new"), ERR_NONE);
@@ -282,16 +296,19 @@ static void a_turn_comes_back_as_it_went_in(void **state)
 	assert_string_equal(b->texts[0], "be brief");
 	assert_string_equal(b->texts[1], odd);
 	assert_string_equal(b->texts[2], "Yes.");
-	assert_int_equal(peek(b, "SELECT cost_nanousd = 250000000 AND tokens_in = 5 AND tokens_cached = 0 "
-				 "AND tokens_out IS NULL AND backend = 'engine' FROM turn"), 1);
+	assert_int_equal(
+		peek(b,
+		     "SELECT cost_nanousd = 250000000 AND tokens_in = 5 AND tokens_cached = 0 "
+		     "AND tokens_out IS NULL AND backend = 'engine' FROM turn"),
+		1);
 }
 
 static void a_message_with_more_than_text_keeps_its_own_json(void **state)
 {
 	struct box *b = *state;
-	struct message m[] = {
-		{ROLE_USER, (char *)"look", (char *)"{\"role\":\"user\",\"content\":[{\"n\":1.50}]}"},
-		{ROLE_TOOL, (char *)"noise", NULL}};
+	struct message m[] = {{ROLE_USER, (char *)"look",
+			       (char *)"{\"role\":\"user\",\"content\":[{\"n\":1.50}]}"},
+			      {ROLE_TOOL, (char *)"noise", NULL}};
 	struct message bad = {ROLE_USER, (char *)"x", (char *)"{}},{\"type\":\"text\""};
 
 	assert_int_equal(begin(b, "new", m, 2), ERR_NONE);
@@ -319,7 +336,8 @@ static void turns_follow_each_other_without_a_fork(void **state)
 		assert_int_equal(b->roles[i], i % 2 ? ROLE_ASSISTANT : ROLE_USER);
 	assert_int_equal(peek(b, "SELECT count(*) FROM message"), 40);
 	assert_int_equal(peek(b, "SELECT max(c) FROM (SELECT count(*) AS c FROM message "
-				 "GROUP BY parent_id)"), 1);
+				 "GROUP BY parent_id)"),
+			 1);
 	assert_int_equal(get(b, id), ERR_NONE);
 	assert_string_equal(b->status, "done");
 	assert_string_equal(b->title, "even");
@@ -344,7 +362,8 @@ static void the_same_beginning_is_stored_once(void **state)
 static void a_repeated_system_message_is_not_appended_again(void **state)
 {
 	struct box *b = *state;
-	struct message m[] = {{ROLE_SYSTEM, (char *)"be brief", NULL}, {ROLE_USER, (char *)"a", NULL}};
+	struct message m[] = {{ROLE_SYSTEM, (char *)"be brief", NULL},
+			      {ROLE_USER, (char *)"a", NULL}};
 	struct store_message p = {.role = ROLE_SYSTEM, .text = "be brief"};
 	struct store_message other = {.role = ROLE_SYSTEM, .text = "be long"};
 
@@ -397,7 +416,8 @@ static void a_cancelled_answer_stays_as_far_as_it_was_seen(void **state)
 static void a_failed_turn_steps_back_so_that_a_retry_repeats_nothing(void **state)
 {
 	struct box *b = *state;
-	struct message m[] = {{ROLE_SYSTEM, (char *)"s", NULL}, {ROLE_USER, (char *)"u", NULL}};
+	struct message m[] = {{ROLE_SYSTEM, (char *)"s", NULL},
+			      {ROLE_USER, (char *)"u", NULL}};
 
 	for (int i = 0; i < 3; i++) {
 		assert_int_equal(begin(b, i ? "last" : "new", m, 2), ERR_NONE);
@@ -449,11 +469,13 @@ static void what_does_not_exist_is_not_found(void **state)
 
 	assert_int_equal(path(b, "last"), ERR_NOT_FOUND);
 	assert_int_equal(path(b, "01ARZ3NDEKTSV4RRFFQ69G5FAV"), ERR_NOT_FOUND);
-	assert_int_equal(path(b, "an id far longer than any that was ever made by hob"), ERR_NOT_FOUND);
+	assert_int_equal(path(b, "an id far longer than any that was ever made by hob"),
+			 ERR_NOT_FOUND);
 	assert_int_equal(get(b, "new"), ERR_INVALID);
 	assert_int_equal(forget(b, "x"), ERR_NOT_FOUND);
 	assert_int_equal(begin(b, "new", NULL, 0), ERR_INVALID);
-	assert_int_equal(peek(b, "SELECT count(*) FROM session"), 0); /* rolled back with its turn */
+	assert_int_equal(peek(b, "SELECT count(*) FROM session"),
+			 0); /* rolled back with its turn */
 }
 
 static void lists_come_newest_first_and_leave_out_the_unused(void **state)
@@ -495,7 +517,10 @@ static void deleting_takes_only_what_nothing_else_reaches(void **state)
 	assert_int_equal(b->n, 4);
 	assert_int_equal(path(b, one), ERR_NOT_FOUND);
 	assert_int_equal(forget(b, "last"), ERR_NONE);
-	assert_int_equal(peek(b, "SELECT (SELECT count(*) FROM message) + (SELECT count(*) FROM turn)"), 0);
+	assert_int_equal(
+		peek(b,
+		     "SELECT (SELECT count(*) FROM message) + (SELECT count(*) FROM turn)"),
+		0);
 }
 
 static void a_turn_whose_conversation_went_cannot_end(void **state)
@@ -571,8 +596,10 @@ static void turns_found_running_become_interrupted(void **state)
 	box_close(b);
 	box_open(b);
 	assert_int_equal(path(b, id), ERR_NONE);
-	assert_int_equal(b->n, 4); /* both prompts without an answer are stepped back over */
-	assert_int_equal(peek(b, "SELECT count(*) FROM turn WHERE status = 'running'"), 0);
+	assert_int_equal(b->n,
+			 4); /* both prompts without an answer are stepped back over */
+	assert_int_equal(peek(b, "SELECT count(*) FROM turn WHERE status = 'running'"),
+			 0);
 }
 
 static void messages_cannot_be_changed(void **state)
@@ -581,7 +608,8 @@ static void messages_cannot_be_changed(void **state)
 	char id[64] = "new";
 
 	turn(b, id, "one", "1");
-	assert_int_equal(poke(b, "UPDATE message SET text = 'forged'"), SQLITE_CONSTRAINT);
+	assert_int_equal(poke(b, "UPDATE message SET text = 'forged'"),
+			 SQLITE_CONSTRAINT);
 }
 
 /* ---- the file ---- */
@@ -606,7 +634,8 @@ static void files_are_private_whatever_the_umask(void **state)
 	assert_int_equal(mode_of(name), 0600);
 	assert_int_equal(peek(b, "PRAGMA auto_vacuum"), 2);
 	assert_int_equal(peek(b, "PRAGMA application_id"), SCHEMA_APPLICATION_ID);
-	assert_int_equal(peek(b, "SELECT journal_mode = 'wal' FROM pragma_journal_mode"), 1);
+	assert_int_equal(peek(b, "SELECT journal_mode = 'wal' FROM pragma_journal_mode"),
+			 1);
 }
 
 static void a_second_store_on_the_same_file_is_refused(void **state)
@@ -645,7 +674,8 @@ static void overwrite(const char *name, long at, size_t n)
 	memset(junk, 0x5a, sizeof(junk));
 	assert_true(fd >= 0);
 	for (; n > 0; n -= n < sizeof(junk) ? n : sizeof(junk), at += (long)sizeof(junk))
-		assert_true(pwrite(fd, junk, n < sizeof(junk) ? n : sizeof(junk), at) > 0);
+		assert_true(pwrite(fd, junk, n < sizeof(junk) ? n : sizeof(junk), at) >
+			    0);
 	close(fd);
 }
 
@@ -745,8 +775,9 @@ static void a_newer_file_is_read_and_never_written(void **state)
 
 static void a_migration_backs_up_first_and_is_all_or_nothing(void **state)
 {
-	static const char *const steps[] = {"unused", "CREATE TABLE extra (x)",
-					    "CREATE TABLE more (x); CREATE TABLE extra (x)"};
+	static const char *const steps[] = {
+		"unused", "CREATE TABLE extra (x)",
+		"CREATE TABLE more (x); CREATE TABLE extra (x)"};
 	struct box *b = *state;
 	char id[64] = "new", bak[800];
 	struct err e = {0};
@@ -754,12 +785,16 @@ static void a_migration_backs_up_first_and_is_all_or_nothing(void **state)
 
 	turn(b, id, "x", "y");
 	box_close(b);
-	assert_int_equal(sqlite3_open_v2(b->path, &db, SQLITE_OPEN_READWRITE, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_open_v2(b->path, &db, SQLITE_OPEN_READWRITE, NULL),
+			 SQLITE_OK);
 	assert_int_equal(schema_migrate(db, b->path, steps, 1, 2, &e), 0);
 	assert_int_equal(schema_migrate(db, b->path, steps, 2, 3, &e), -1);
 	sqlite3_close(db);
 	assert_int_equal(peek(b, "PRAGMA user_version"), 2);
-	assert_int_equal(peek(b, "SELECT count(*) FROM sqlite_schema WHERE name IN ('extra', 'more')"), 1);
+	assert_int_equal(
+		peek(b,
+		     "SELECT count(*) FROM sqlite_schema WHERE name IN ('extra', 'more')"),
+		1);
 	snprintf(bak, sizeof(bak), "%s.v1.bak", b->path);
 	assert_int_equal(mode_of(bak), 0600);
 	memcpy(b->path, bak, sizeof(b->path));
@@ -774,7 +809,8 @@ static void a_path_that_cannot_be_made_is_an_error(void **state)
 	struct err e = {0};
 	char name[800];
 
-	snprintf(name, sizeof(name), "%s/below/memory.db", b->path); /* under a plain file */
+	snprintf(name, sizeof(name), "%s/below/memory.db",
+		 b->path); /* under a plain file */
 	assert_null(store_open(&b->loop, name, &e));
 	assert_true(e.code == ERR_IO);
 	snprintf(name, sizeof(name), "%s", b->dir); /* a folder */
@@ -839,7 +875,8 @@ static void a_full_queue_refuses_and_loses_nothing_it_took(void **state)
 
 	for (int i = 0; i < 1500; i++)
 		store_turn_begin(b->store, "new", "m", "p", &m, 1, on_many, b);
-	assert_int_equal(b->answers, 0); /* refusals come in a later turn of the loop too */
+	assert_int_equal(b->answers,
+			 0); /* refusals come in a later turn of the loop too */
 	uv_run(&b->loop, UV_RUN_DEFAULT);
 	assert_int_equal(b->answers, 1500);
 	assert_int_equal(b->failures, 1500 - 1024);
@@ -892,7 +929,8 @@ static void a_full_disk_is_an_error_with_the_path_and_passes(void **state)
 	turn(b, id, "after", "yes");
 	assert_int_equal(path(b, id), ERR_NONE);
 	assert_int_equal(b->n, 4);
-	assert_int_equal(peek(b, "SELECT integrity_check = 'ok' FROM pragma_integrity_check"), 1);
+	assert_int_equal(
+		peek(b, "SELECT integrity_check = 'ok' FROM pragma_integrity_check"), 1);
 }
 
 /* ---- ids ---- */

@@ -10,9 +10,8 @@
 enum { MAX_ITEMS = 4000 };
 
 static const struct window_item chat[] = {
-	{ROLE_SYSTEM, 10},    {ROLE_USER, 20}, {ROLE_ASSISTANT, 30},
-	{ROLE_USER, 20},      {ROLE_TOOL, 40}, {ROLE_ASSISTANT, 30},
-	{ROLE_USER, 20},
+	{ROLE_SYSTEM, 10}, {ROLE_USER, 20},      {ROLE_ASSISTANT, 30}, {ROLE_USER, 20},
+	{ROLE_TOOL, 40},   {ROLE_ASSISTANT, 30}, {ROLE_USER, 20},
 };
 
 static void a_path_within_the_budget_is_kept_whole(void **state)
@@ -88,10 +87,12 @@ static int grow(struct window_item *items, int n, int turns, uint32_t *seed)
 	if (n == 0)
 		items[n++] = (struct window_item){ROLE_SYSTEM, 30};
 	while (turns-- > 0) {
-		items[n++] = (struct window_item){ROLE_USER, 10 + (int)(next_random(seed) % 50)};
+		items[n++] = (struct window_item){ROLE_USER,
+						  10 + (int)(next_random(seed) % 50)};
 		if (next_random(seed) % 4 == 0)
 			items[n++] = (struct window_item){ROLE_TOOL, 40};
-		items[n++] = (struct window_item){ROLE_ASSISTANT, 20 + (int)(next_random(seed) % 90)};
+		items[n++] = (struct window_item){ROLE_ASSISTANT,
+						  20 + (int)(next_random(seed) % 90)};
 	}
 	return n;
 }
@@ -115,7 +116,8 @@ static void appending_turns_keeps_the_cut_for_many_turns(void **state)
 		since++;
 		if (w.first == last)
 			continue;
-		assert_true(w.tokens <= 8192 / 2 + 190); /* and the rest of the turn that cut */
+		assert_true(w.tokens <=
+			    8192 / 2 + 190); /* and the rest of the turn that cut */
 		if (moves++ > 0 && since < shortest)
 			shortest = since;
 		since = 0;
