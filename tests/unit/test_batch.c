@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <sys/ioctl.h>
 #include <pthread.h>
 #include <sys/socket.h>
 
@@ -14,7 +15,7 @@
 #include "tests/unit/tiny_model.h"
 
 enum { THREADS = 2, JOBS = 8, CTX = 512, GUARD = 20000 /* steps */ };
-enum { UNREAD_JOBS = 120, UNREAD_US = 3000000 };
+enum { UNREAD_JOBS = 300, STALL_POLL_US = 50000, STALL_POLLS = 20 };
 
 /* --- the batch alone -------------------------------------------------------------------------- */
 
@@ -544,6 +545,19 @@ static void what_is_not_the_protocol_ends_the_process(void **state)
 
 /* The router stops reading in the middle of answers: the engine must neither block nor grow, and go on
  * when it reads again. */
+/* Until the unread bytes have not grown for a second, after the first came: its buffers are full. */
+static void wait_until_stalled(int fd)
+{
+	int unread = 0, last = 0, same = 0;
+
+	while (same < STALL_POLLS) {
+		usleep(STALL_POLL_US);
+		assert_int_equal(ioctl(fd, FIONREAD, &unread), 0);
+		same = unread > 0 && unread == last ? same + 1 : 0;
+		last = unread;
+	}
+}
+
 static void a_router_that_does_not_read_stops_computing_not_the_process(void **state)
 {
 	struct tiny *m = tiny_new(NULL);
@@ -556,7 +570,7 @@ static void a_router_that_does_not_read_stops_computing_not_the_process(void **s
 	for (int i = 0; i < UNREAD_JOBS; i++)
 		say(&p, "{\"op\":\"start\",\"job\":%d,\"model\":1,\"prompt\":\"hello\",\"seed\":%d,"
 			"\"stop\":[],\"max_tokens\":450}", i, i);
-	usleep(UNREAD_US);
+	wait_until_stalled(p.fd);
 	say(&p, "{\"op\":\"ping\"}");
 	while (finished < UNREAD_JOBS) {
 		cJSON *line = hear(&p);
