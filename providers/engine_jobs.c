@@ -164,6 +164,8 @@ static void add_sampling(struct buf *b, const struct sampling *s)
 	if (s->seed >= 0)
 		buf_addf(b, ",\"seed\":%llu",
 			 (unsigned long long)((uint64_t)s->seed & seed_mask));
+	if (s->ignore_eos)
+		buf_adds(b, ",\"ignore_eos\":true");
 	if (s->nstops == 0)
 		return;
 	buf_adds(b, ",\"stop\":[");

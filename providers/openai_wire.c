@@ -33,7 +33,7 @@ static const char *const ours[] = {
 	"model",          "messages",    "prompt",     "stream",
 	"stream_options", "temperature", "top_p",      "top_k",
 	"min_p",          "seed",        "max_tokens", "max_completion_tokens",
-	"stop",           "session_id",  "n",
+	"stop",           "session_id",  "n",          "ignore_eos",
 };
 
 static bool is_ours(const char *key)
@@ -86,6 +86,8 @@ static void add_sampling(struct buf *out, const struct openai_dialect *d,
 		buf_addf(out, ",\"seed\":%lld", (long long)s->seed);
 	if (s->max_tokens > 0)
 		buf_addf(out, ",\"%s\":%d", d->max_tokens_key, s->max_tokens);
+	if (s->ignore_eos)
+		buf_adds(out, ",\"ignore_eos\":true");
 	if (s->nstops == 0)
 		return;
 	buf_adds(out, ",\"stop\":[");

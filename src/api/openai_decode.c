@@ -225,7 +225,8 @@ static int decode_sampling(struct request *r, const cJSON *root, struct err *e)
 	if (json_double(root, "temperature", 0, 2, &s->temperature, e) < 0 ||
 	    json_double(root, "top_p", 0, 1, &s->top_p, e) < 0 ||
 	    json_double(root, "min_p", 0, 1, &s->min_p, e) < 0 ||
-	    json_int(root, "seed", -1, (int64_t)max_seed, &s->seed, e) < 0)
+	    json_int(root, "seed", -1, (int64_t)max_seed, &s->seed, e) < 0 ||
+	    json_bool(root, "ignore_eos", &s->ignore_eos, e) < 0)
 		return -1;
 	rc = json_int(root, "top_k", -1, TOP_K_MAX, &top_k, e);
 	if (rc < 0)
@@ -289,6 +290,7 @@ static char *take_extra(cJSON *root)
 		"top_k",
 		"min_p",
 		"seed",
+		"ignore_eos",
 		"stop",
 		"n",
 		"conversation",

@@ -28,6 +28,7 @@ struct seq {
 	int64_t job;
 	struct tokens prompt; /* owned */
 	int max_tokens;
+	bool ignore_eos;
 	struct sampler *sampler; /* owned */
 	struct detok detok;
 	struct stops stops;
@@ -239,6 +240,7 @@ void batch_start(struct batch *b, struct batch_job *j)
 	s->job = j->id;
 	s->prompt = j->prompt;
 	s->max_tokens = j->max_tokens;
+	s->ignore_eos = j->ignore_eos;
 	j->prompt = (struct tokens){0};
 	detok_init(&s->detok);
 	if (!stops_init(&s->stops, j->stop, j->nstop) && rc == 0)
@@ -357,9 +359,11 @@ static bool speak(struct batch *b, struct seq *s, int32_t id)
 
 static void seq_token(struct batch *b, struct seq *s, int32_t id)
 {
+	bool end = vocab_is_eog(b->m->vocab, id);
+
 	s->completion++;
 	s->last = id;
-	if (vocab_is_eog(b->m->vocab, id) || speak(b, s, id))
+	if (end ? !s->ignore_eos : speak(b, s, id))
 		seq_finish(b, s, "stop");
 	else if ((s->max_tokens && s->completion >= s->max_tokens) ||
 		 s->slot->n >= b->kv->ctx)

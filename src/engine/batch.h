@@ -35,6 +35,7 @@ struct batch_job {
 	struct tokens prompt; /* taken over */
 	struct sampler_params sampling;
 	int max_tokens;         /* 0: as many as the context holds */
+	bool ignore_eos;        /* the model's end of the answer does not end it */
 	const struct str *stop; /* copied */
 	int nstop;
 };

@@ -338,6 +338,7 @@ static int start_job(struct loaded *l, const cJSON *line, int64_t id, struct err
 	int rc = -1;
 
 	if (json_int(line, "max_tokens", 0, INT32_MAX, &max_tokens, e) < 0 ||
+	    json_bool(line, "ignore_eos", &job.ignore_eos, e) < 0 ||
 	    read_sampling(line, &job.sampling, e) < 0 ||
 	    read_stops(line, &stop, &job.nstop, e) < 0 ||
 	    read_prompt(l->model, line, &job.prompt, e) < 0)

@@ -5,8 +5,8 @@
  *   {"op":"load","model":M,"path":P,"ctx":tokens,"slots":n}    answered by loaded | load_failed
  *   {"op":"unload","model":M}                                  answered by unloaded; jobs on it fail
  *   {"op":"start","job":J,"model":M,"messages":[{"role":"user","content":"..."}] | "prompt":"...",
- *    "max_tokens":n,"temperature":t,"top_k":k,"top_p":p,"min_p":p,"seed":s,"stop":["..."]}
- *                                                              sampling members are optional
+ *    "max_tokens":n,"temperature":t,"top_k":k,"top_p":p,"min_p":p,"seed":s,"stop":["..."],
+ *    "ignore_eos":bool}                                        sampling members are optional
  *   {"op":"cancel","job":J}                                    no answer; no event of J follows
  *                                                              those already on their way
  *   {"op":"count","job":J,"model":M,"messages":[...]}          answered by count | failed

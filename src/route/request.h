@@ -28,6 +28,7 @@ struct sampling {
 	int top_k;          /* 0 = off; < 0 = not given */
 	int64_t seed;       /* < 0 = not given: random */
 	int max_tokens;     /* 0 = not given: until the context is full */
+	bool ignore_eos;    /* goes on past the end of the answer, up to max_tokens */
 	char **stops;       /* owned */
 	int nstops;
 };

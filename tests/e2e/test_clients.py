@@ -74,6 +74,16 @@ def test_raw_completions_work(client):
     assert "Paris" in r.choices[0].text
 
 
+def test_ignore_eos_goes_on_past_the_end(client):
+    r = client.chat.completions.create(model=MODEL_NAME, messages=PARIS, temperature=0, max_tokens=60,
+                                       extra_body={"ignore_eos": True})
+    assert r.usage.completion_tokens == 60 and r.choices[0].finish_reason == "length"
+    assert "<|im_end|>" not in r.choices[0].message.content
+    whole = client.chat.completions.create(model=MODEL_NAME, messages=PARIS, temperature=0, max_tokens=60)
+    assert whole.usage.completion_tokens < 60 and whole.choices[0].finish_reason == "stop"
+    assert r.choices[0].message.content.startswith(whole.choices[0].message.content)
+
+
 def test_curl_over_the_unix_socket(daemon):
     body = json.dumps({"model": MODEL_NAME, "messages": PARIS, "temperature": 0, "max_tokens": 40})
     args = ["curl", "-sS", "--unix-socket", daemon.socket, "http://localhost/v1/chat/completions", "-d"]
@@ -107,8 +117,8 @@ def test_two_chats_stream_at_once_and_company_changes_nothing(daemon):
 def test_a_long_prompt_does_not_stop_a_running_chat(daemon):
     """The other stream gets tokens while 2,000 are being read."""
     long = {"model": MODEL_NAME, "messages": [{"role": "user", "content": "word " * 2000}], "max_tokens": 1}
-    chat = daemon.stream({"model": MODEL_NAME, "messages": PARIS[:0] + [
-        {"role": "user", "content": "Write a long story about the sea."}], "temperature": 0, "max_tokens": 300})
+    chat = daemon.stream({"model": MODEL_NAME, "messages": [
+        {"role": "user", "content": "Write a long story about the sea."}], "temperature": 0, "max_tokens": 300, "ignore_eos": True})
     next(chat), next(chat)
     done = threading.Event()
     threading.Thread(target=lambda: (daemon.request("POST", "/v1/chat/completions", long), done.set())).start()

@@ -105,7 +105,7 @@ def test_a_vanished_client_stops_the_computation(daemon, wait_until):
         return float(next(line.split()[-1] for line in text.splitlines() if line.startswith(name + " ")))
 
     chat = daemon.stream({"model": MODEL_NAME, "messages": [{"role": "user", "content": "Write a very long story."}],
-                          "temperature": 0, "max_tokens": 3000})
+                          "temperature": 0, "max_tokens": 3000, "ignore_eos": True})
     next(chat), next(chat)
     assert metric("hob_running") == 1
     chat.close()

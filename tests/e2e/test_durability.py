@@ -28,7 +28,7 @@ def test_no_acknowledged_message_is_lost_in_fifty_kills(make_daemon):
 def test_a_killed_turn_is_marked_and_the_conversation_goes_on(make_daemon):
     d = make_daemon()
     story = {"model": "smollm2:135m", "messages": [{"role": "user", "content": "Tell a very long story."}],
-             "temperature": 0, "max_tokens": 2000}
+             "temperature": 0, "max_tokens": 2000, "ignore_eos": True}
     stream = d.stream(story, {"x-hob-conversation": "new"})
     conversation = next(stream)["hob"]["conversation"]
     for _ in range(8):

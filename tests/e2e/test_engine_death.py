@@ -14,6 +14,7 @@ LONG = {
     "messages": [{"role": "user", "content": "Count from one to two hundred, in words."}],
     "temperature": 0,
     "max_tokens": 1500,
+    "ignore_eos": True,
 }
 
 
