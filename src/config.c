@@ -407,10 +407,10 @@ static int parse(struct config *c, const char *text, struct err *e)
 	return rc;
 }
 
-struct config *config_load(const char *path, struct err *e)
+struct config *config_load(const struct config_source *s, struct err *e)
 {
 	struct config *c = xcalloc(1, sizeof *c);
-	const char *named = path ? path : getenv("HOB_CONFIG");
+	const char *named = s->path ? s->path : getenv("HOB_CONFIG");
 	struct err local = {0};
 	char *text = NULL;
 
@@ -428,6 +428,12 @@ struct config *config_load(const char *path, struct err *e)
 	if (parse(c, text ? text : "", e) < 0)
 		goto fail;
 	free(text);
+	if (s->has_port)
+		c->port = s->port;
+	if (s->socket_path) {
+		free(c->socket_path);
+		c->socket_path = xstrdup(s->socket_path);
+	}
 	return c;
 fail:
 	free(text);

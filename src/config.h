@@ -57,8 +57,15 @@ struct config {
 	int nproviders;
 };
 
-/* path NULL: search.  A path that was named but is missing is an error. */
-struct config *config_load(const char *path, struct err *e);
+/* What the command line says; it wins over the file, also when that is read again. */
+struct config_source {
+	const char *path;        /* borrowed; NULL: search.  A named one must exist. */
+	const char *socket_path; /* borrowed; NULL: as in the file */
+	bool has_port;
+	int port;
+};
+
+struct config *config_load(const struct config_source *s, struct err *e);
 void config_free(struct config *c);
 
 #endif

@@ -39,7 +39,7 @@ struct daemon {
 	uv_loop_t loop;
 	unsigned state;          /* enum daemon_state */
 	struct config *config;   /* owned */
-	const char *config_path; /* borrowed */
+	const struct config_source *source; /* borrowed */
 	uv_signal_t signals[SIGNALS];
 	uv_timer_t drain_deadline;
 
@@ -283,7 +283,7 @@ static void drain(struct daemon *d)
 static void reload(struct daemon *d)
 {
 	struct err e = {0};
-	struct config *next = config_load(d->config_path, &e), *old = d->config;
+	struct config *next = config_load(d->source, &e), *old = d->config;
 
 	if (!next) {
 		log_error("reload: %s; the old configuration stays", e.text);
@@ -344,13 +344,13 @@ static void start_dispatch(struct daemon *d)
 	d->dispatch = dispatch_new(&parts);
 }
 
-int daemon_run(struct config *c, const char *config_path, struct err *e)
+int daemon_run(struct config *c, const struct config_source *source, struct err *e)
 {
 	struct daemon *d = xcalloc(1, sizeof *d);
 	int rc;
 
 	d->config = c;
-	d->config_path = config_path;
+	d->source = source;
 	ASSERT(uv_loop_init(&d->loop) == 0);
 	start_signals(d);
 	start_store(d);

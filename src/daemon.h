@@ -14,8 +14,8 @@ enum {
 	DAEMON_DRAIN_MS = 30000, /* after SIGTERM, for replies under way */
 };
 
-/* Runs until SIGTERM or SIGINT; takes the configuration.  config_path is read again on SIGHUP (NULL:
- * search again).  0, or -1 when it could not start. */
-int daemon_run(struct config *c, const char *config_path, struct err *e);
+/* Runs until SIGTERM or SIGINT; takes the configuration, which came from `source` (borrowed) and is
+ * read from there again on SIGHUP.  0, or -1 when it could not start. */
+int daemon_run(struct config *c, const struct config_source *source, struct err *e);
 
 #endif

@@ -3,9 +3,14 @@
 
 #include <math.h>
 
+static bool is_nul_escape(struct str text, size_t i)
+{
+	return text.len - i >= 6 && !memcmp(text.ptr + i, "\\u0000", 6);
+}
+
 /* Depth is checked before cJSON sees the text, because it recurses; brackets inside strings do not
- * count. */
-static int check_depth(struct str text, struct err *e)
+ * count.  Counts the escaped NULs on the way. */
+static int check_text(struct str text, size_t *nuls, struct err *e)
 {
 	int depth = 0;
 	bool in_string = false;
@@ -16,8 +21,10 @@ static int check_depth(struct str text, struct err *e)
 		if (c == 0)
 			return err_set(e, ERR_INVALID, "JSON: NUL byte at offset %zu", i);
 		if (in_string) {
-			if (c == '\\')
+			if (c == '\\') {
+				*nuls += is_nul_escape(text, i);
 				i++;
+			}
 			else if (c == '"')
 				in_string = false;
 		} else if (c == '"') {
@@ -35,18 +42,27 @@ static int check_depth(struct str text, struct err *e)
 	return 0;
 }
 
-cJSON *json_parse(struct str text, struct err *e)
+/* "\u0000" becomes "\ufffd", of the same length: cJSON would cut the string there. */
+static char *replace_nuls(struct str text)
+{
+	char *copy = xmalloc(text.len + 1);
+
+	memcpy(copy, text.ptr, text.len);
+	copy[text.len] = 0;
+	for (size_t i = 0; i < text.len; i++)
+		if (copy[i] == '\\') {
+			if (is_nul_escape(text, i))
+				memcpy(copy + i, "\\ufffd", 6);
+			i++;
+		}
+	return copy;
+}
+
+static cJSON *parse(struct str text, struct err *e)
 {
 	const char *end = NULL;
-	cJSON *tree;
+	cJSON *tree = cJSON_ParseWithLengthOpts(text.ptr, text.len, &end, false);
 
-	if (text.len == 0) {
-		err_set(e, ERR_INVALID, "JSON: empty");
-		return NULL;
-	}
-	if (check_depth(text, e) < 0)
-		return NULL;
-	tree = cJSON_ParseWithLengthOpts(text.ptr, text.len, &end, false);
 	if (!tree) {
 		err_set(e, ERR_INVALID, "JSON: syntax error near offset %zu",
 			end ? (size_t)(end - text.ptr) : 0);
@@ -60,6 +76,26 @@ cJSON *json_parse(struct str text, struct err *e)
 			cJSON_Delete(tree);
 			return NULL;
 		}
+	return tree;
+}
+
+cJSON *json_parse(struct str text, struct err *e)
+{
+	size_t nuls = 0;
+	char *copy;
+	cJSON *tree;
+
+	if (text.len == 0) {
+		err_set(e, ERR_INVALID, "JSON: empty");
+		return NULL;
+	}
+	if (check_text(text, &nuls, e) < 0)
+		return NULL;
+	if (nuls == 0)
+		return parse(text, e);
+	copy = replace_nuls(text);
+	tree = parse((struct str){copy, text.len}, e);
+	free(copy);
 	return tree;
 }
 

@@ -11,8 +11,9 @@
 
 enum { JSON_MAX_DEPTH = 64 };
 
-/* The caller owns the tree (cJSON_Delete).  Rejects trailing garbage, NUL bytes in text,
- * depth over JSON_MAX_DEPTH; the error names the byte offset. */
+/* The caller owns the tree (cJSON_Delete).  Rejects trailing garbage, NUL bytes, depth over
+ * JSON_MAX_DEPTH; the error names the byte offset.  An escaped NUL is read as U+FFFD: C strings cannot
+ * hold it. */
 cJSON *json_parse(struct str text, struct err *e);
 
 /* Each returns 1 when present and right, 0 when absent or null (out untouched), -1 and an

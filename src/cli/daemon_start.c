@@ -40,7 +40,7 @@ struct starting {
 char *daemon_socket(void)
 {
 	struct err e;
-	struct config *c = config_load(NULL, &e);
+	struct config *c = config_load(&(struct config_source){0}, &e);
 	char *path = c && c->socket_path ? xstrdup(c->socket_path) : paths_socket();
 
 	if (c)

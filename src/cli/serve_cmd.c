@@ -18,9 +18,8 @@ static const char usage[] =
 	"SIGTERM finishes running replies first; SIGHUP reads the configuration again.\n";
 
 struct options {
-	const char *config, *socket;
-	int64_t port;
-	bool has_port, test;
+	struct config_source source;
+	bool test;
 };
 
 /* CLI_OK: go on; -1: done, all said; else an exit status. */
@@ -33,16 +32,17 @@ static int parse(int argc, char **argv, struct options *o)
 					      {"test", no_argument, NULL, 't'},
 					      {"help", no_argument, NULL, 'h'},
 					      {0}};
+	int64_t port = 0;
 	int c;
 
 	optind = 1;
 	while ((c = getopt_long(argc, argv, "c:p:s:vth", longs, NULL)) != -1)
 		switch (c) {
 		case 'c':
-			o->config = optarg;
+			o->source.path = optarg;
 			break;
 		case 's':
-			o->socket = optarg;
+			o->source.socket_path = optarg;
 			break;
 		case 't':
 			o->test = true;
@@ -54,8 +54,9 @@ static int parse(int argc, char **argv, struct options *o)
 			fputs(usage, stdout);
 			return -1;
 		case 'p':
-			o->has_port = str_to_i64(str_of(optarg), -1, 65535, &o->port);
-			if (o->has_port)
+			o->source.has_port = str_to_i64(str_of(optarg), -1, 65535, &port);
+			o->source.port = (int)port;
+			if (o->source.has_port)
 				break;
 			fprintf(stderr,
 				"hob serve: --port %s: not a port (0 to 65535, or -1)\n",
@@ -80,23 +81,17 @@ int cmd_serve(int argc, char **argv)
 
 	if (rc != CLI_OK)
 		return rc < 0 ? CLI_OK : rc;
-	c = config_load(o.config, &e);
+	c = config_load(&o.source, &e);
 	if (!c) {
 		fprintf(stderr, "hob serve: %s\n", e.text);
 		return CLI_USAGE;
-	}
-	if (o.has_port)
-		c->port = (int)o.port;
-	if (o.socket) {
-		free(c->socket_path);
-		c->socket_path = xstrdup(o.socket);
 	}
 	if (o.test) {
 		printf("%s: ok\n", c->file ? c->file : "built-in configuration");
 		config_free(c);
 		return CLI_OK;
 	}
-	if (daemon_run(c, o.config, &e) < 0) {
+	if (daemon_run(c, &o.source, &e) < 0) {
 		fprintf(stderr, "hob serve: %s\n", e.text);
 		return e.code == ERR_CONFLICT ? CLI_OTHER_RUNS : CLI_FAIL;
 	}

@@ -99,6 +99,17 @@ def test_sighup_reads_the_configuration_again(make_daemon, wait_until):
     assert "second" in str(d.request("GET", "/v1/models")[2])
 
 
+def test_a_reload_keeps_what_the_command_line_said(make_daemon, wait_until):
+    d = make_daemon(start=False)
+    socket = str(d.home / "run/other.sock")
+    d.start("--socket", socket, "--port", "0")
+    d.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "reload: done" in d.log.read_text(), what="the reload")
+    assert "at the next start" not in d.log.read_text()
+    d.socket = socket
+    assert d.request("GET", "/healthz")[0] == 200
+
+
 def test_a_vanished_client_stops_the_computation(daemon, wait_until):
     def metric(name):
         text = daemon.request("GET", "/metrics")[2]

@@ -111,6 +111,9 @@ static void json_deeper_than_the_limit_is_refused_before_parsing(void **state)
 	assert_non_null(strstr(e.text, "offset 8"));
 	assert_null(json_parse(STR(""), &e));
 	assert_null(json_parse(STR("{\"a\":\"\0\"}"), &e));
+	tree = json_parse(STR("{\"a\":\"x\\u0000y\\\\u0000\"}"), &e);
+	assert_string_equal(cJSON_GetObjectItem(tree, "a")->valuestring, "x\xef\xbf\xbdy\\u0000");
+	cJSON_Delete(tree);
 	buf_free(&b);
 }
 

@@ -51,7 +51,7 @@ static struct config *load(struct fixture *f, const char *text, struct err *e)
 {
 	write_file(f->file, text);
 	*e = (struct err){0};
-	return config_load(f->file, e);
+	return config_load(&(struct config_source){.path = f->file}, e);
 }
 
 static void an_empty_file_gives_the_defaults(void **state)
@@ -131,7 +131,7 @@ static void a_named_file_that_is_missing_is_an_error(void **state)
 	struct err e = {0};
 
 	UNUSED(state);
-	assert_null(config_load("/nonexistent/hob.conf", &e));
+	assert_null(config_load(&(struct config_source){.path = "/nonexistent/hob.conf"}, &e));
 	assert_non_null(strstr(e.text, "/nonexistent/hob.conf"));
 }
 
