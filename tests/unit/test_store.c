@@ -813,7 +813,7 @@ static void a_path_that_cannot_be_made_is_an_error(void **state)
 		 b->path); /* under a plain file */
 	assert_null(store_open(&b->loop, name, &e));
 	assert_true(e.code == ERR_IO);
-	snprintf(name, sizeof(name), "%s", b->dir); /* a folder */
+	snprintf(name, sizeof(name), "%s/new", b->dir); /* a folder */
 	assert_null(store_open(&b->loop, name, &e));
 	assert_true(e.code == ERR_IO);
 }
