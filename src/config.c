@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/duration.h"
 #include "base/nearest.h"
 #include "base/paths.h"
 
@@ -31,15 +32,35 @@ static cfg_opt_t server_opts[] = {CFG_STR("socket", NULL, CFGF_NONE),
 				  CFG_INT("header_timeout", 10, CFGF_NONE),
 				  CFG_INT("queue_timeout", 120, CFGF_NONE),
 				  CFG_END()};
-static cfg_opt_t cache_opts[] = {
-	CFG_STR("budget", "0", CFGF_NONE),     CFG_INT("ctx", 4096, CFGF_NONE),
-	CFG_INT("slots", 4, CFGF_NONE),        CFG_INT("threads", 0, CFGF_NONE),
-	CFG_STR("kernels", "auto", CFGF_NONE), CFG_END()};
+static cfg_opt_t cache_opts[] = {CFG_STR("budget", "0", CFGF_NONE),
+				 CFG_STR("parked", "0", CFGF_NONE),
+				 CFG_STR("reserve_completion", "0", CFGF_NONE),
+				 CFG_STR("reserve_free", "512MiB", CFGF_NONE),
+				 CFG_STR("packed", "32GiB", CFGF_NONE),
+				 CFG_STR("kv_ram", "1GiB", CFGF_NONE),
+				 CFG_STR("kv_disk", "4GiB", CFGF_NONE),
+				 CFG_STR("policy", "lru", CFGF_NONE),
+				 CFG_STR("keep_alive", "forever", CFGF_NONE),
+				 CFG_INT("min_stay", 5, CFGF_NONE),
+				 CFG_INT("queue", 64, CFGF_NONE),
+				 CFG_INT("ctx", 4096, CFGF_NONE),
+				 CFG_INT("slots", 4, CFGF_NONE),
+				 CFG_INT("threads", 0, CFGF_NONE),
+				 CFG_STR("kernels", "auto", CFGF_NONE),
+				 CFG_STR("trace", NULL, CFGF_NONE),
+				 CFG_STR("llama_server", "llama-server", CFGF_NONE),
+				 CFG_END()};
 static cfg_opt_t memory_opts[] = {CFG_BOOL("enabled", cfg_true, CFGF_NONE),
 				  CFG_STR("path", NULL, CFGF_NONE), CFG_END()};
 static cfg_opt_t model_opts[] = {CFG_STR("path", NULL, CFGF_NONE),
 				 CFG_INT("ctx", 0, CFGF_NONE),
-				 CFG_BOOL("pinned", cfg_false, CFGF_NONE), CFG_END()};
+				 CFG_BOOL("pinned", cfg_false, CFGF_NONE),
+				 CFG_BOOL("preload", cfg_false, CFGF_NONE),
+				 CFG_STR("keep_alive", NULL, CFGF_NONE),
+				 CFG_STR("role", "any", CFGF_NONE),
+				 CFG_STR("backend", "auto", CFGF_NONE),
+				 CFG_STR_LIST("args", "{}", CFGF_NONE),
+				 CFG_END()};
 static cfg_opt_t provider_opts[] = {CFG_STR("kind", "openai", CFGF_NONE),
 				    CFG_STR("url", NULL, CFGF_NONE),
 				    CFG_STR("key_env", NULL, CFGF_NONE),
@@ -236,32 +257,113 @@ static int read_server(struct config *c, cfg_t *s, const char *file, struct err 
 	return c->token_file ? read_token(c, e) : 0;
 }
 
+static int size_of(cfg_t *s, const char *file, const char *key, uint64_t *out,
+		   struct err *e)
+{
+	if (parse_bytes(cfg_getstr(s, key), out))
+		return 0;
+	return err_set(e, ERR_INVALID,
+		       "%s: cache: %s = '%s' is not a size: write \"8GiB\"", file, key,
+		       cfg_getstr(s, key));
+}
+
+/* The index of the option's value among n words. */
+static int choice_of(cfg_t *s, const char *file, const char *section, const char *key,
+		     const char *const *words, int n, struct err *e)
+{
+	const char *value = cfg_getstr(s, key);
+	struct nearest near = {.word = value};
+
+	for (int i = 0; i < n; i++) {
+		if (!strcmp(value, words[i]))
+			return i;
+		nearest_offer(&near, words[i]);
+	}
+	return err_set(e, ERR_INVALID, "%s: %s: %s = '%s' is unknown%s%s%s", file,
+		       section, key, value, near.best ? "; did you mean '" : "",
+		       near.best ? near.best : "", near.best ? "'?" : "");
+}
+
+static int keep_alive_of(cfg_t *s, const char *file, const char *section, int64_t *out,
+			 struct err *e)
+{
+	if (duration_parse(cfg_getstr(s, "keep_alive"), out))
+		return 0;
+	return err_set(
+		e, ERR_INVALID,
+		"%s: %s: keep_alive = '%s' is not a time: write \"5m\" or \"forever\"",
+		file, section, cfg_getstr(s, "keep_alive"));
+}
+
+static int read_cache_sizes(struct config *c, cfg_t *s, const char *file, struct err *e)
+{
+	const struct {
+		const char *key;
+		uint64_t *out;
+	} sizes[] = {{"budget", &c->budget_bytes},
+		     {"parked", &c->parked_bytes},
+		     {"reserve_completion", &c->reserve_completion_bytes},
+		     {"reserve_free", &c->reserve_free_bytes},
+		     {"packed", &c->packed_bytes},
+		     {"kv_ram", &c->kv_ram_bytes},
+		     {"kv_disk", &c->kv_disk_bytes}};
+
+	for (size_t i = 0; i < ARRAY_LEN(sizes); i++)
+		if (size_of(s, file, sizes[i].key, sizes[i].out, e) < 0)
+			return -1;
+	return 0;
+}
+
 static int read_cache(struct config *c, cfg_t *s, const char *file, struct err *e)
 {
 	static const char *const tables[] = {"auto", "scalar", "avx2", "avx512"};
-	struct nearest n = {.word = cfg_getstr(s, "kernels")};
-	bool known = false;
+	static const char *const policies[] = {"lru", "gdsf"};
+	int policy, stay_s = 0;
 
-	if (!parse_bytes(cfg_getstr(s, "budget"), &c->budget_bytes))
-		return err_set(e, ERR_INVALID,
-			       "%s: cache: budget = '%s' is not a size: write \"8GiB\"",
-			       file, cfg_getstr(s, "budget"));
+	if (read_cache_sizes(c, s, file, e) < 0 ||
+	    keep_alive_of(s, file, "cache", &c->keep_alive_ms, e) < 0 ||
+	    choice_of(s, file, "cache", "kernels", tables, (int)ARRAY_LEN(tables), e) < 0)
+		return -1;
+	policy = choice_of(s, file, "cache", "policy", policies, (int)ARRAY_LEN(policies),
+			   e);
+	if (policy < 0 ||
+	    in_range(s, file, "cache", "min_stay", 0, 3600, &stay_s, e) < 0 ||
+	    in_range(s, file, "cache", "queue", 1, 1024, &c->queue, e) < 0 ||
+	    in_range(s, file, "cache", "ctx", 64, CTX_MAX, &c->ctx, e) < 0 ||
+	    in_range(s, file, "cache", "slots", 1, SLOTS_MAX, &c->slots, e) < 0 ||
+	    in_range(s, file, "cache", "threads", 0, 64, &c->threads, e) < 0)
+		return -1;
+	c->policy = (enum cache_policy)policy;
+	c->min_stay_ms = stay_s * 1000;
 	c->kernels = xstrdup(cfg_getstr(s, "kernels"));
-	for (size_t i = 0; i < ARRAY_LEN(tables); i++) {
-		known |= !strcmp(c->kernels, tables[i]);
-		nearest_offer(&n, tables[i]);
-	}
-	if (!known)
-		return err_set(e, ERR_INVALID,
-			       "%s: cache: kernels = '%s' is unknown%s%s%s", file,
-			       c->kernels, n.best ? "; did you mean '" : "",
-			       n.best ? n.best : "", n.best ? "'?" : "");
-	return in_range(s, file, "cache", "ctx", 64, CTX_MAX, &c->ctx, e) < 0 ||
-			       in_range(s, file, "cache", "slots", 1, SLOTS_MAX,
-					&c->slots, e) < 0 ||
-			       in_range(s, file, "cache", "threads", 0, 64, &c->threads,
-					e) < 0
-		       ? -1
+	c->trace = copy_path(cfg_getstr(s, "trace"));
+	c->llama_server = copy_path(cfg_getstr(s, "llama_server"));
+	return 0;
+}
+
+static int read_model(struct model_settings *m, cfg_t *s, const char *file,
+		      const char *name, struct err *e)
+{
+	static const char *const roles[] = {"any", "completion"};
+	static const char *const backends[] = {"auto", "engine", "llama-server"};
+	int role = choice_of(s, file, name, "role", roles, (int)ARRAY_LEN(roles), e);
+	int backend = choice_of(s, file, name, "backend", backends,
+				(int)ARRAY_LEN(backends), e);
+
+	if (role < 0 || backend < 0 ||
+	    in_range(s, file, name, "ctx", 0, CTX_MAX, &m->ctx, e) < 0)
+		return -1;
+	m->role = (enum model_role)role;
+	m->backend = (enum model_backend)backend;
+	m->pinned = cfg_getbool(s, "pinned");
+	m->preload = cfg_getbool(s, "preload");
+	m->nargs = (int)cfg_size(s, "args");
+	m->args = xcalloc((size_t)m->nargs + 1, sizeof *m->args);
+	for (int i = 0; i < m->nargs; i++)
+		m->args[i] = xstrdup(cfg_getnstr(s, "args", (unsigned)i));
+	m->keep_alive_ms = KEEP_ALIVE_DEFAULT;
+	return cfg_getstr(s, "keep_alive")
+		       ? keep_alive_of(s, file, name, &m->keep_alive_ms, e)
 		       : 0;
 }
 
@@ -276,8 +378,7 @@ static int read_models(struct config *c, cfg_t *top, const char *file, struct er
 
 		m->name = xstrdup(cfg_title(s));
 		m->path = copy_path(cfg_getstr(s, "path"));
-		m->pinned = cfg_getbool(s, "pinned");
-		if (in_range(s, file, m->name, "ctx", 0, CTX_MAX, &m->ctx, e) < 0)
+		if (read_model(&m->settings, s, file, m->name, e) < 0)
 			return -1;
 		if (m->path && m->path[0] != '/')
 			return err_set(e, ERR_INVALID,
@@ -450,6 +551,9 @@ void config_free(struct config *c)
 	for (int i = 0; i < c->nmodels; i++) {
 		free(c->models[i].name);
 		free(c->models[i].path);
+		for (int k = 0; k < c->models[i].settings.nargs; k++)
+			free(c->models[i].settings.args[k]);
+		free(c->models[i].settings.args);
 	}
 	for (int i = 0; i < c->nproviders; i++) {
 		free(c->providers[i].name);
@@ -467,6 +571,8 @@ void config_free(struct config *c)
 	free(c->token_file);
 	free(c->token);
 	free(c->kernels);
+	free(c->trace);
+	free(c->llama_server);
 	free(c->memory_path);
 	free(c->models_dir);
 	free(c->default_model);

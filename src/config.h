@@ -8,10 +8,29 @@
 
 #include "base/err.h"
 
+enum model_role {
+	MODEL_ANY,
+	MODEL_COMPLETION
+}; /* completion: may use cache.reserve_completion */
+enum model_backend { BACKEND_AUTO, BACKEND_ENGINE, BACKEND_LLAMA_SERVER };
+enum cache_policy { CACHE_POLICY_LRU, CACHE_POLICY_GDSF };
+
+#define KEEP_ALIVE_DEFAULT INT64_MIN /* nobody said; else ms, or DURATION_FOREVER */
+
+/* How a model is to be held. */
+struct model_settings {
+	int ctx; /* 0 = cache.ctx */
+	bool pinned, preload;
+	int64_t keep_alive_ms;
+	enum model_role role;
+	enum model_backend backend;
+	char **args; /* more arguments of llama-server; owned by the configuration */
+	int nargs;
+};
+
 struct config_model {
 	char *name, *path; /* owned */
-	int ctx;           /* 0 = cache.ctx */
-	bool pinned;
+	struct model_settings settings;
 };
 
 struct config_provider {
@@ -44,6 +63,18 @@ struct config {
 	int slots;            /* sequences per model; 4 */
 	int threads;          /* 0 = physical cores allowed to us */
 	char *kernels;        /* "auto", "scalar", "avx2", "avx512" */
+	uint64_t
+		parked_bytes; /* host copies of parked models; 0 = half of MemAvailable at start */
+	uint64_t reserve_completion_bytes; /* of the budget, for models of that role */
+	uint64_t reserve_free_bytes;       /* of the system's memory, left to others */
+	enum cache_policy policy;
+	int64_t keep_alive_ms; /* of an idle model; DURATION_FOREVER */
+	int min_stay_ms;       /* the most that a fresh model is protected; 5000 */
+	int queue;             /* requests that may wait for one model; 64 */
+	uint64_t packed_bytes; /* of files with weights in the kernels' order; 0 = none */
+	uint64_t kv_ram_bytes, kv_disk_bytes; /* saved KV state; 0 = none */
+	char *trace;        /* owned: file that requests are recorded in, or NULL */
+	char *llama_server; /* owned: the program for models the engine does not speak */
 
 	/* memory {} */
 	bool memory_enabled;

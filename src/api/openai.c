@@ -300,7 +300,7 @@ static void add_model(struct buf *out, const struct model *m)
 		 ",\"object\":\"model\",\"created\":%lld,\"owned_by\":\"%s\",\"hob\":{"
 		 "\"bytes\":%llu,\"ctx\":%d,\"pinned\":%s}}",
 		 (long long)(m->mtime_ms / 1000), m->path ? "local" : "remote",
-		 (unsigned long long)m->bytes, m->ctx, m->pinned ? "true" : "false");
+		 (unsigned long long)m->bytes, m->settings.ctx, m->settings.pinned ? "true" : "false");
 }
 
 void openai_models(const struct call *call)

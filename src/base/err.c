@@ -51,6 +51,7 @@ void err_put(struct err *e, enum err_code code, const char *fmt, ...)
 	if (!e)
 		return;
 	e->code = code;
+	e->retry_after_s = 0;
 	va_start(ap, fmt);
 	vsnprintf(e->text, sizeof e->text, fmt, ap);
 	va_end(ap);

@@ -37,6 +37,7 @@ enum err_code {
 
 struct err {
 	enum err_code code;
+	unsigned retry_after_s; /* when to come again; 0 = unknown */
 	char text[512];
 };
 

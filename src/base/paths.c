@@ -46,6 +46,11 @@ char *paths_state_dir(void)
 	return xdg("XDG_STATE_HOME", ".local/state", "hob");
 }
 
+char *paths_cache_dir(void)
+{
+	return xdg("XDG_CACHE_HOME", ".cache", "hob");
+}
+
 char *paths_config_file(void)
 {
 	return xdg("XDG_CONFIG_HOME", ".config", "hob/hob.conf");

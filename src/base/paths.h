@@ -10,6 +10,7 @@ char *paths_socket(
 char *paths_data_dir(void);    /* $XDG_DATA_HOME/hob */
 char *paths_models_dir(void);  /* $XDG_DATA_HOME/hob/models */
 char *paths_state_dir(void);   /* $XDG_STATE_HOME/hob: logs, input history */
+char *paths_cache_dir(void);   /* $XDG_CACHE_HOME/hob: what can be made again */
 char *paths_config_file(void); /* $XDG_CONFIG_HOME/hob/hob.conf */
 
 /* Makes the folder and its parents, each new one with mode 0700; an existing one is left as it is. */

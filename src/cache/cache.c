@@ -63,8 +63,8 @@ struct cache_waiter *cache_acquire(struct cache *c, const struct model *m,
 		return w;
 	}
 	identity_set(&e->want, m->path, m->bytes, m->mtime_ms,
-		     m->ctx > 0 ? m->ctx : c->parts.ctx);
-	e->pinned = m->pinned;
+		     m->settings.ctx > 0 ? m->settings.ctx : c->parts.ctx);
+	e->pinned = m->settings.pinned;
 	w = waiter_new(c, e, deadline_ms, cb, arg);
 	w->hit = e->state == CACHE_READY && !entry_stale(e);
 	return w;

@@ -40,7 +40,7 @@ static int find_index(const struct models *m, const char *name)
 /* Adds or refreshes; a file that cannot be read is left out with a line in the log when the
  * configuration names it. */
 static void offer(struct models *m, bool *seen, const char *name, const char *path,
-		  int ctx, bool pinned, bool configured)
+		  const struct model_settings *settings, bool configured)
 {
 	struct model *x;
 	struct stat st;
@@ -72,12 +72,14 @@ static void offer(struct models *m, bool *seen, const char *name, const char *pa
 	}
 	x->bytes = (uint64_t)st.st_size;
 	x->mtime_ms = (int64_t)st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000;
-	x->ctx = ctx;
-	x->pinned = pinned;
+	x->dev = st.st_dev;
+	x->ino = st.st_ino;
+	x->settings = *settings;
 }
 
 static void scan_folder(struct models *m, bool *seen, const char *dir)
 {
+	static const struct model_settings plain = {.keep_alive_ms = KEEP_ALIVE_DEFAULT};
 	DIR *d = opendir(dir);
 	struct dirent *entry;
 
@@ -92,7 +94,7 @@ static void scan_folder(struct models *m, bool *seen, const char *dir)
 		known = catalogue_by_file(entry->d_name);
 		path = xasprintf("%s/%s", dir, entry->d_name);
 		name = known ? xstrdup(known->name) : xstrndup(entry->d_name, len - 5);
-		offer(m, seen, name, path, 0, false, false);
+		offer(m, seen, name, path, &plain, false);
 		free(path);
 		free(name);
 	}
@@ -107,8 +109,7 @@ static void apply_settings(struct models *m, const struct config *c)
 		int at = c->models[i].path ? -1 : find_index(m, c->models[i].name);
 
 		if (at >= 0) {
-			m->list[at]->ctx = c->models[i].ctx;
-			m->list[at]->pinned = c->models[i].pinned;
+			m->list[at]->settings = c->models[i].settings;
 		} else if (!c->models[i].path) {
 			log_warn("model '%s': no path, and no such file in '%s'",
 				 c->models[i].name, c->models_dir);
@@ -131,7 +132,7 @@ void models_rescan(struct models *m, const struct config *c)
 	for (int i = 0; i < c->nmodels; i++)
 		if (c->models[i].path)
 			offer(m, seen, c->models[i].name, c->models[i].path,
-			      c->models[i].ctx, c->models[i].pinned, true);
+			      &c->models[i].settings, true);
 	scan_folder(m, seen, c->models_dir);
 	for (int i = 0; i < m->n; i++) {
 		if (seen[i])

@@ -14,12 +14,12 @@
 struct provider;
 
 struct model {
-	char *name;       /* owned */
-	char *path;       /* owned; local file, or NULL when remote */
-	uint64_t bytes;   /* size of the file; 0 when remote */
-	int64_t mtime_ms; /* of the file: with path and bytes, its identity */
-	int ctx;          /* configured context in tokens; 0 = default */
-	bool pinned;
+	char *name;     /* owned */
+	char *path;     /* owned; local file, or NULL when remote */
+	uint64_t bytes; /* size of the file; 0 when remote */
+	uint64_t dev, ino;
+	int64_t mtime_ms; /* of the file: with dev, ino and bytes, its identity */
+	struct model_settings settings; /* its args are the configuration's */
 };
 
 struct models; /* opaque */

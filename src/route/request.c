@@ -32,6 +32,7 @@ struct request *request_new(void)
 	struct request *r = xcalloc(1, sizeof *r);
 
 	r->model = xstrdup("");
+	r->keep_alive_ms = KEEP_ALIVE_DEFAULT;
 	r->sampling.temperature = r->sampling.top_p = r->sampling.min_p = -1;
 	r->sampling.top_k = -1;
 	r->sampling.seed = -1;
@@ -53,6 +54,7 @@ void request_free(struct request *r)
 	free(r->model);
 	free(r->prompt);
 	free(r->extra_json);
+	free(r->supersede);
 	free(r->conversation);
 	free(r);
 }

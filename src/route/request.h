@@ -5,7 +5,7 @@
 #ifndef HOB_REQUEST_H
 #define HOB_REQUEST_H
 
-#include "base/base.h"
+#include "config.h"
 
 enum request_class { CLASS_INTERACTIVE, CLASS_COMPLETION, CLASS_BATCH };
 enum role { ROLE_SYSTEM, ROLE_USER, ROLE_ASSISTANT, ROLE_TOOL };
@@ -52,6 +52,10 @@ struct request {
 	bool is_private;    /* must not leave this machine */
 	uint64_t
 		deadline_ms; /* clock_mono_ms() by which the first token is due; 0 = default */
+	uint64_t
+		client; /* who asks, for fairness: a process of this machine; 0 = unknown */
+	int64_t keep_alive_ms; /* of its model once idle; KEEP_ALIVE_DEFAULT, DURATION_FOREVER */
+	char *supersede; /* owned or NULL: an older request with this key of this client is cancelled */
 };
 
 struct request *request_new(void);

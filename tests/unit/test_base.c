@@ -8,6 +8,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/duration.h"
 #include "base/json.h"
 #include "base/nearest.h"
 #include "base/queue.h"
@@ -112,9 +113,33 @@ static void json_deeper_than_the_limit_is_refused_before_parsing(void **state)
 	assert_null(json_parse(STR(""), &e));
 	assert_null(json_parse(STR("{\"a\":\"\0\"}"), &e));
 	tree = json_parse(STR("{\"a\":\"x\\u0000y\\\\u0000\"}"), &e);
-	assert_string_equal(cJSON_GetObjectItem(tree, "a")->valuestring, "x\xef\xbf\xbdy\\u0000");
+	assert_string_equal(cJSON_GetObjectItem(tree, "a")->valuestring,
+			    "x\xef\xbf\xbdy\\u0000");
 	cJSON_Delete(tree);
 	buf_free(&b);
+}
+
+static void durations_are_read_or_refused(void **state)
+{
+	static const struct {
+		const char *text;
+		int64_t ms; /* -2: refused */
+	} cases[] = {
+		{"5m", 300000}, {"1h30m", 5400000}, {"90", 90000}, {"0", 0},
+		{"1.5s", 1500}, {"500ms", 500},     {"-1", -1},    {"forever", -1},
+		{"", -2},       {"m", -2},          {"5x", -2},    {"-5m", -2},
+		{"1h30", -2},   {"1e9h", -2},       {"4000d", -2}, {"inf", -2},
+	};
+	int64_t ms;
+
+	UNUSED(state);
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		ms = -2;
+		assert_int_equal(duration_parse(cases[i].text, &ms), cases[i].ms != -2);
+		assert_int_equal(ms, cases[i].ms);
+	}
+	assert_true(duration_of_seconds(-3, &ms) && ms == DURATION_FOREVER);
+	assert_false(duration_of_seconds(__builtin_nan(""), &ms));
 }
 
 static void getters_tell_absent_from_wrong(void **state)
@@ -183,6 +208,7 @@ int main(void)
 		cmocka_unit_test(json_strings_are_escaped_and_never_invalid_utf8),
 		cmocka_unit_test(errors_wrap_and_name_a_full_disk),
 		cmocka_unit_test(json_deeper_than_the_limit_is_refused_before_parsing),
+		cmocka_unit_test(durations_are_read_or_refused),
 		cmocka_unit_test(getters_tell_absent_from_wrong),
 		cmocka_unit_test(the_nearest_word_is_near),
 		cmocka_unit_test(a_full_or_closed_queue_refuses),

@@ -324,7 +324,7 @@ static void a_pinned_model_stays_and_the_other_is_refused_at_once(void **state)
 
 	(void)state;
 	world_init(&w, 100 * (uint64_t)MIB);
-	pinned.pinned = true;
+	pinned.settings.pinned = true;
 	warm(&w, pinned);
 	ask(&w, &a, model("other", 60), 1000);
 	cache_run(w.cache);
@@ -460,9 +460,9 @@ static void a_smaller_context_does_not_reload(void **state)
 
 	(void)state;
 	world_init(&w, 100 * (uint64_t)MIB);
-	m.ctx = 64;
+	m.settings.ctx = 64;
 	warm(&w, m);
-	m.ctx = 32;
+	m.settings.ctx = 32;
 	ask(&w, &a, m, 1000);
 	cache_run(w.cache);
 	assert_non_null(a.lease);
@@ -680,7 +680,7 @@ static void random_ask(struct world *w, struct random_waiter *r, unsigned *seed)
 	if (r->used)
 		return;
 	m.bytes = 10 * MIB + (uint64_t)(m.name[0] - 'a') * 9 * MIB;
-	m.pinned = m.name[0] == 'a';
+	m.settings.pinned = m.name[0] == 'a';
 	m.mtime_ms = pick(seed, 20) == 0;
 	*r = (struct random_waiter){.used = true};
 	r->deadline_ms = w->now_ms + pick(seed, 20000);

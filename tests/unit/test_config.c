@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/duration.h"
 #include "config.h"
 #include "route/models.h"
 
@@ -79,7 +80,9 @@ static void all_sections_are_read(void **state)
 		"server { port = 0 hosts = {\"a\", \"b\"} }\n"
 		"cache { budget = \"1.5 GiB\" ctx = 512 kernels = \"scalar\" }\n"
 		"memory { enabled = false }\n"
-		"model \"mine\" { path = \"/x/y.gguf\" ctx = 128 pinned = true }\n"
+		"model \"mine\" { path = \"/x/y.gguf\" ctx = 128 pinned = true\n"
+		"  keep_alive = \"5m\" role = \"completion\" backend = \"llama-server\"\n"
+		"  args = {\"--flash-attn\", \"on\"} }\n"
 		"provider \"lan\" { url = \"http://127.0.0.1:1/v1\" idle_timeout = 5 }\n",
 		&e);
 
@@ -89,7 +92,13 @@ static void all_sections_are_read(void **state)
 	assert_int_equal(c->budget_bytes, 1610612736);
 	assert_false(c->memory_enabled);
 	assert_string_equal(c->models[0].path, "/x/y.gguf");
-	assert_true(c->models[0].pinned);
+	assert_true(c->models[0].settings.pinned);
+	assert_int_equal(c->models[0].settings.keep_alive_ms, 300000);
+	assert_int_equal(c->models[0].settings.role, MODEL_COMPLETION);
+	assert_int_equal(c->models[0].settings.backend, BACKEND_LLAMA_SERVER);
+	assert_int_equal(c->models[0].settings.nargs, 2);
+	assert_string_equal(c->models[0].settings.args[1], "on");
+	assert_int_equal(c->keep_alive_ms, DURATION_FOREVER);
 	assert_int_equal(c->providers[0].idle_timeout_ms, 5000);
 	assert_string_equal(c->providers[1].name, "openrouter");
 	config_free(c);
@@ -108,6 +117,12 @@ static void wrong_files_say_where_and_what(void **state)
 		{"server { port = \"x\" }\n", "hob.conf:1: invalid integer value"},
 		{"cache { budget = \"lots\" }\n", "budget = 'lots' is not a size"},
 		{"cache { kernels = \"avx51\" }\n", "did you mean 'avx512'"},
+		{"cache { policy = \"lfu\" }\n", "did you mean 'lru'"},
+		{"cache { keep_alive = \"soon\" }\n",
+		 "keep_alive = 'soon' is not a time"},
+		{"cache { kv_ram = \"-1\" }\n", "kv_ram = '-1' is not a size"},
+		{"cache { queue = 0 }\n", "queue = 0 is out of range"},
+		{"model \"m\" { role = \"chat\" }\n", "role = 'chat' is unknown"},
 		{"cache { ctx = 3 }\n", "ctx = 3 is out of range"},
 		{"model \"m\" { path = \"a.gguf\" }\n", "must be absolute"},
 		{"provider \"p\" { url = \"ftp://x\" }\n", "url must start with http"},
@@ -131,7 +146,8 @@ static void a_named_file_that_is_missing_is_an_error(void **state)
 	struct err e = {0};
 
 	UNUSED(state);
-	assert_null(config_load(&(struct config_source){.path = "/nonexistent/hob.conf"}, &e));
+	assert_null(config_load(&(struct config_source){.path = "/nonexistent/hob.conf"},
+				&e));
 	assert_non_null(strstr(e.text, "/nonexistent/hob.conf"));
 }
 
