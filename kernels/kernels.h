@@ -92,13 +92,20 @@ struct kernels {
 	const char *name; /* "scalar", "avx2", "avx512" */
 	bool (*supported)(void);
 
-	/* Activations for columns [c0, c1): plain; RMS norm times weight[cols]; silu(gate) * up where
-	 * x[n] = [gate(cols)][up(cols)].  Fill every member of a that the forms may need. */
+	/* Activations for columns [c0, c1): plain; RMS norm times weight[cols]; silu(gate) * up or
+	 * gelu(gate) * up (its tanh form) where x[n] = [gate(cols)][up(cols)].  Fill every member of a
+	 * that the forms may need. */
 	void (*quantise)(struct kacts *a, const float *x, int ld, int c0, int c1);
 	void (*norm_quantise)(struct kacts *a, const float *x, int ld,
 			      const float *weight, float eps, int c0, int c1);
 	void (*silu_mul_quantise)(struct kacts *a, const float *x, int ld, int c0,
 				  int c1);
+	void (*gelu_mul_quantise)(struct kacts *a, const float *x, int ld, int c0,
+				  int c1);
+	/* RMS norm of rows [r0, r1) of x[][cols] times weight, stored in y or added to it; both have
+	 * leading dimension ld.  y may be x. */
+	void (*norm)(float *y, const float *x, int ld, int cols, const float *weight,
+		     float eps, enum kmm_mode mode, int r0, int r1);
 
 	/* y[n][rows] (leading dimension ldy >= padded rows is NOT needed: padding rows are not written) for
 	 * panels [p0, p1), both even.  n == 1 streams the packed weights; larger n opens 32 rows to bytes in
@@ -114,11 +121,12 @@ struct kernels {
 	void (*kv_store)(const struct kkv *kv, int pos, const float *k, const float *v,
 			 int kvh0, int kvh1);
 	/* Causal attention: queries q[nq][heads][head_dim] (ld floats apart) at positions pos0..pos0+nq-1 of
-	 * one sequence, heads [h0, h1), over keys 0..own position.  out has q's shape.  A query's result
-	 * does not depend on nq. scratch: kernels_attn_scratch_bytes(capacity). */
+	 * one sequence, heads [h0, h1), over keys 0..own position, or the last `window` of these when it
+	 * is not 0.  out has q's shape.  A query's result does not depend on nq.
+	 * scratch: kernels_attn_scratch_bytes(capacity). */
 	void (*attention)(const struct kkv *kv, const float *q, float *out, int ld,
 			  int nq, int pos0, int heads, int h0, int h1, float scale,
-			  void *scratch);
+			  int window, void *scratch);
 
 	int (*argmax)(const float *x, int n); /* lowest index wins a tie */
 };

@@ -98,6 +98,12 @@ static inline uint16_t *kkv_values(const struct kkv *kv, int kvh, int pos)
  */
 enum { ATTN_ROWS = 6 };
 
+/* The first key that a query sees whose last one is keys - 1. */
+static inline int attn_first_key(int keys, int window)
+{
+	return window && keys > window ? keys - window : 0;
+}
+
 /* Floats from one row of scores to the next: a line more than a power of two, or all rows
  * would meet in the same sets of the L1 cache (half the speed at 1024 positions). */
 static inline size_t attn_score_step(int capacity)

@@ -511,8 +511,38 @@ static void avx2_norm_quantise(struct kacts *a, const float *x, int ld,
 	}
 }
 
-static void avx2_silu_mul_quantise(struct kacts *a, const float *x, int ld, int c0,
-				   int c1)
+static void avx2_norm(float *y, const float *x, int ld, int cols, const float *weight,
+		      float eps, enum kmm_mode mode, int r0, int r1)
+{
+	for (int r = r0; r < r1; r++) {
+		const float *src = x + (size_t)r * (size_t)ld;
+		float *dst = y + (size_t)r * (size_t)ld;
+		float mean = sum_of_squares(src, cols) / (float)cols;
+		__m256 inverse = _mm256_set1_ps(1 / __builtin_sqrtf(mean + eps));
+
+		for (int k = 0; k < cols; k += 8) {
+			__m256i m = tail_mask(cols - k);
+			__m256 v = _mm256_mul_ps(_mm256_maskload_ps(src + k, m), inverse);
+
+			v = _mm256_mul_ps(v, _mm256_maskload_ps(weight + k, m));
+			if (mode == KMM_ADD)
+				v = _mm256_add_ps(v, _mm256_maskload_ps(dst + k, m));
+			_mm256_maskstore_ps(dst + k, m, v);
+		}
+	}
+}
+
+/* Half of 1 + tanh(z) is 1 / (1 + exp(-2z)): this is -2z of GELU, as -x is SiLU's. */
+INLINE __m256 gelu_exponent(__m256 x)
+{
+	__m256 square = _mm256_mul_ps(x, x); /* -2 sqrt(2 / pi) x (1 + 0.044715 x^2) */
+	__m256 p = _mm256_fmadd_ps(square, _mm256_set1_ps(.044715f), _mm256_set1_ps(1));
+
+	return _mm256_mul_ps(_mm256_mul_ps(x, p), _mm256_set1_ps(-0x1.988454p0f));
+}
+
+INLINE void gate_mul_quantise(struct kacts *a, const float *x, int ld, int c0, int c1,
+			      const bool is_gelu)
 {
 	for (int c = c0; c < c1; c++) {
 		const float *gate = x + (size_t)c * (size_t)ld, *up = gate + a->cols;
@@ -522,13 +552,27 @@ static void avx2_silu_mul_quantise(struct kacts *a, const float *x, int ld, int 
 			__m256i m = tail_mask(a->cols - k);
 			__m256 g = _mm256_maskload_ps(gate + k, m),
 			       u = _mm256_maskload_ps(up + k, m);
-			__m256 e = exp_ps(_mm256_sub_ps(_mm256_setzero_ps(), g));
+			__m256 e =
+				exp_ps(is_gelu ? gelu_exponent(g)
+					       : _mm256_sub_ps(_mm256_setzero_ps(), g));
 			__m256 s = _mm256_div_ps(g, _mm256_add_ps(_mm256_set1_ps(1), e));
 
 			_mm256_maskstore_ps(dst + k, m, _mm256_mul_ps(s, u));
 		}
 		quantise_column(a, c);
 	}
+}
+
+static void avx2_silu_mul_quantise(struct kacts *a, const float *x, int ld, int c0,
+				   int c1)
+{
+	gate_mul_quantise(a, x, ld, c0, c1, false);
+}
+
+static void avx2_gelu_mul_quantise(struct kacts *a, const float *x, int ld, int c0,
+				   int c1)
+{
+	gate_mul_quantise(a, x, ld, c0, c1, true);
 }
 
 /* Lowest index on a tie: the maximum first, then its first place. */
@@ -568,6 +612,8 @@ const struct kernels kernels_avx2 = {
 	.quantise = avx2_quantise,
 	.norm_quantise = avx2_norm_quantise,
 	.silu_mul_quantise = avx2_silu_mul_quantise,
+	.gelu_mul_quantise = avx2_gelu_mul_quantise,
+	.norm = avx2_norm,
 	.matmul = avx2_matmul,
 	.rope = avx2_rope,
 	.kv_store = avx2_kv_store,

@@ -87,8 +87,9 @@ enum { ROWS_2 = 3 }; /* of attention at a time; scratch has room for ATTN_ROWS *
 
 struct attn { /* rows of one key/value head */
 	const struct kkv *kv;
-	int kvh, most;    /* most: the largest of keys[] */
-	int keys[ROWS_2]; /* how many each row sees */
+	int kvh, least, most; /* all rows see keys in [least, most) */
+	int first[ROWS_2];    /* each row sees [first, keys) */
+	int keys[ROWS_2];
 	float *out[ROWS_2];
 	float *q;     /* [row][q_step], scaled */
 	float *score; /* [row][score_step] */
@@ -102,7 +103,7 @@ INLINE void scores(const struct attn *s, const int rows)
 	int dim = s->kv->head_dim;
 	size_t group = (size_t)dim * KV_KEYS;
 
-	for (int t = 0; t < s->most; t += 2 * KV_KEYS) {
+	for (int t = s->least / KV_GROUP * KV_GROUP; t < s->most; t += 2 * KV_KEYS) {
 		const uint16_t *k = kkv_keys(s->kv, s->kvh, t);
 		__m256 acc[ROWS_2][4];
 
@@ -134,23 +135,31 @@ INLINE void scores(const struct attn *s, const int rows)
 	}
 }
 
-/* Scores to exp(score - max), zeros up to the keys that other rows see. */
+/* Which of 8 keys from t on lie in [first, keys). */
+INLINE __m256 seen(int t, int first, int keys)
+{
+	return _mm256_castsi256_ps(
+		_mm256_andnot_si256(tail_mask(first - t), tail_mask(keys - t)));
+}
+
+/* Scores to exp(score - max), zeros where only other rows see keys. */
 static void softmax(struct attn *s, int r)
 {
 	float *p = s->score + (size_t)r * s->score_step;
 	const __m256 lowest = _mm256_set1_ps(-__builtin_inff());
-	int keys = s->keys[r], t;
+	int keys = s->keys[r], first = s->first[r], start = first / 8 * 8, t;
 	__m256 max = lowest, sum = _mm256_setzero_ps();
 
-	for (t = 0; t < keys; t += 8)
-		max = _mm256_max_ps(
-			max, _mm256_blendv_ps(lowest, _mm256_loadu_ps(p + t),
-					      _mm256_castsi256_ps(tail_mask(keys - t))));
+	for (t = start; t < keys; t += 8)
+		max = _mm256_max_ps(max, _mm256_blendv_ps(lowest, _mm256_loadu_ps(p + t),
+							  seen(t, first, keys)));
 	max = _mm256_set1_ps(max_ps(max));
-	for (t = 0; t < keys; t += 8) {
+	for (t = s->least / 8 * 8; t < start; t += 8)
+		_mm256_storeu_ps(p + t, _mm256_setzero_ps());
+	for (; t < keys; t += 8) {
 		__m256 e = exp_ps(_mm256_sub_ps(_mm256_loadu_ps(p + t), max));
 
-		e = _mm256_and_ps(e, _mm256_castsi256_ps(tail_mask(keys - t)));
+		e = _mm256_and_ps(e, seen(t, first, keys));
 		sum = _mm256_add_ps(sum, e);
 		_mm256_storeu_ps(p + t, e);
 	}
@@ -162,7 +171,7 @@ static void softmax(struct attn *s, int r)
 /* nv vectors of 8 dimensions from `dim` on. */
 INLINE void weigh(const struct attn *s, int dim, const int rows, const int nv)
 {
-	const uint16_t *v = kkv_values(s->kv, s->kvh, 0) + dim;
+	const uint16_t *v = kkv_values(s->kv, s->kvh, s->least) + dim;
 	size_t step = kkv_dims(s->kv->head_dim);
 	__m256 acc[ROWS_2][4];
 
@@ -171,7 +180,7 @@ INLINE void weigh(const struct attn *s, int dim, const int rows, const int nv)
 		UNROLL
 	for (int i = 0; i < nv; i++)
 		acc[r][i] = _mm256_setzero_ps();
-	for (int t = 0; t < s->most; t++, v += step)
+	for (int t = s->least; t < s->most; t++, v += step)
 		UNROLL
 	for (int i = 0; i < nv; i++) {
 		__m256 value = load_f16(v + 8 * i);
@@ -222,21 +231,23 @@ static void attend_3(struct attn *s)
 
 static void (*const attend_rows[ROWS_2])(struct attn *) = {attend_1, attend_2, attend_3};
 
-static void set_row(struct attn *s, int r, const float *q, float *out, int keys,
-		    float scale_by)
+static void set_row(struct attn *s, int r, const float *q, float *out, int first,
+		    int keys, float scale_by)
 {
 	int dim = s->kv->head_dim;
 
 	for (int i = 0; i < dim; i++)
 		s->q[(size_t)r * s->q_step + (size_t)i] = q[i] * scale_by;
 	s->out[r] = out;
+	s->first[r] = first;
 	s->keys[r] = keys;
-	s->most = keys > s->most ? keys : s->most;
+	s->least = r == 0 || first < s->least ? first : s->least;
+	s->most = r == 0 || keys > s->most ? keys : s->most;
 }
 
 static void avx2_attention(const struct kkv *kv, const float *q, float *out, int ld,
 			   int nq, int pos0, int heads, int h0, int h1, float scale_by,
-			   void *scratch)
+			   int window, void *scratch)
 {
 	int group = heads / kv->kv_heads;
 	struct attn s = {.kv = kv, .q = scratch};
@@ -254,9 +265,9 @@ static void avx2_attention(const struct kkv *kv, const float *q, float *out, int
 			size_t at = (size_t)token * (size_t)ld +
 				    (size_t)head * (size_t)kv->head_dim;
 
-			if (rows == 0)
-				s.most = 0;
-			set_row(&s, rows++, q + at, out + at, pos0 + token + 1, scale_by);
+			set_row(&s, rows++, q + at, out + at,
+				attn_first_key(pos0 + token + 1, window),
+				pos0 + token + 1, scale_by);
 			if (rows == ROWS_2 || i + 1 == nq * (end - h)) {
 				attend_rows[rows - 1](&s);
 				rows = 0;

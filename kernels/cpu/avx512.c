@@ -541,8 +541,39 @@ static void avx512_norm_quantise(struct kacts *a, const float *x, int ld,
 	}
 }
 
-static void avx512_silu_mul_quantise(struct kacts *a, const float *x, int ld, int c0,
-				     int c1)
+static void avx512_norm(float *y, const float *x, int ld, int cols, const float *weight,
+			float eps, enum kmm_mode mode, int r0, int r1)
+{
+	for (int r = r0; r < r1; r++) {
+		const float *src = x + (size_t)r * (size_t)ld;
+		float *dst = y + (size_t)r * (size_t)ld;
+		float mean = sum_of_squares(src, cols) / (float)cols;
+		__m512 inverse = _mm512_set1_ps(1 / __builtin_sqrtf(mean + eps));
+
+		for (int k = 0; k < cols; k += 16) {
+			__mmask16 m = tail_mask(cols - k);
+			__m512 v =
+				_mm512_mul_ps(_mm512_maskz_loadu_ps(m, src + k), inverse);
+
+			v = _mm512_mul_ps(v, _mm512_maskz_loadu_ps(m, weight + k));
+			if (mode == KMM_ADD)
+				v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(m, dst + k));
+			_mm512_mask_storeu_ps(dst + k, m, v);
+		}
+	}
+}
+
+/* Half of 1 + tanh(z) is 1 / (1 + exp(-2z)): this is -2z of GELU, as -x is SiLU's. */
+INLINE __m512 gelu_exponent(__m512 x)
+{
+	__m512 square = _mm512_mul_ps(x, x); /* -2 sqrt(2 / pi) x (1 + 0.044715 x^2) */
+	__m512 p = _mm512_fmadd_ps(square, _mm512_set1_ps(.044715f), _mm512_set1_ps(1));
+
+	return _mm512_mul_ps(_mm512_mul_ps(x, p), _mm512_set1_ps(-0x1.988454p0f));
+}
+
+INLINE void gate_mul_quantise(struct kacts *a, const float *x, int ld, int c0, int c1,
+			      const bool is_gelu)
 {
 	for (int c = c0; c < c1; c++) {
 		const float *gate = x + (size_t)c * (size_t)ld, *up = gate + a->cols;
@@ -552,7 +583,9 @@ static void avx512_silu_mul_quantise(struct kacts *a, const float *x, int ld, in
 			__mmask16 m = tail_mask(a->cols - k);
 			__m512 g = _mm512_maskz_loadu_ps(m, gate + k);
 			__m512 u = _mm512_maskz_loadu_ps(m, up + k);
-			__m512 e = exp_ps(_mm512_sub_ps(_mm512_setzero_ps(), g));
+			__m512 e =
+				exp_ps(is_gelu ? gelu_exponent(g)
+					       : _mm512_sub_ps(_mm512_setzero_ps(), g));
 			__m512 r = reciprocal(_mm512_add_ps(_mm512_set1_ps(1), e));
 
 			_mm512_mask_storeu_ps(dst + k, m,
@@ -560,6 +593,18 @@ static void avx512_silu_mul_quantise(struct kacts *a, const float *x, int ld, in
 		}
 		quantise_column(a, c);
 	}
+}
+
+static void avx512_silu_mul_quantise(struct kacts *a, const float *x, int ld, int c0,
+				     int c1)
+{
+	gate_mul_quantise(a, x, ld, c0, c1, false);
+}
+
+static void avx512_gelu_mul_quantise(struct kacts *a, const float *x, int ld, int c0,
+				     int c1)
+{
+	gate_mul_quantise(a, x, ld, c0, c1, true);
 }
 
 /* Lowest index on a tie: the maximum first, then its first place. */
@@ -593,6 +638,8 @@ const struct kernels kernels_avx512 = {
 	.quantise = avx512_quantise,
 	.norm_quantise = avx512_norm_quantise,
 	.silu_mul_quantise = avx512_silu_mul_quantise,
+	.gelu_mul_quantise = avx512_gelu_mul_quantise,
+	.norm = avx512_norm,
 	.matmul = avx512_matmul,
 	.rope = avx512_rope,
 	.kv_store = avx512_kv_store,

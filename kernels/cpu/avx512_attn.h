@@ -93,8 +93,9 @@ static void avx512_kv_store(const struct kkv *kv, int pos, const float *k, const
 
 struct attn { /* up to ATTN_ROWS rows of one key/value head */
 	const struct kkv *kv;
-	int kvh, most;       /* most: the largest of keys[] */
-	int keys[ATTN_ROWS]; /* how many each row sees */
+	int kvh, least, most; /* all rows see keys in [least, most) */
+	int first[ATTN_ROWS]; /* each row sees [first, keys) */
+	int keys[ATTN_ROWS];
 	float *out[ATTN_ROWS];
 	float *q;     /* [row][q_step], scaled */
 	float *score; /* [row][score_step] */
@@ -109,7 +110,7 @@ INLINE void scores(const struct attn *s, const int rows)
 	int dim = s->kv->head_dim;
 	size_t group = (size_t)dim * KV_KEYS;
 
-	for (int t = 0; t < s->most; t += KV_GROUP) {
+	for (int t = s->least / KV_GROUP * KV_GROUP; t < s->most; t += KV_GROUP) {
 		const uint16_t *k = kkv_keys(s->kv, s->kvh, t);
 		__m512 acc[ATTN_ROWS][4];
 
@@ -144,21 +145,29 @@ INLINE void scores(const struct attn *s, const int rows)
 	}
 }
 
-/* Scores to exp(score - max), zeros up to the keys that other rows see. */
+/* Which of 16 keys from t on lie in [first, keys). */
+INLINE __mmask16 seen(int t, int first, int keys)
+{
+	return tail_mask(keys - t) & (__mmask16)~tail_mask(first - t);
+}
+
+/* Scores to exp(score - max), zeros where only other rows see keys. */
 static void softmax(struct attn *s, int r)
 {
 	float *p = s->score + (size_t)r * s->score_step;
-	int keys = s->keys[r], t;
+	int keys = s->keys[r], first = s->first[r], start = first / 16 * 16, t;
 	__m512 max = _mm512_set1_ps(-__builtin_inff()), sum = _mm512_setzero_ps();
 
-	for (t = 0; t < keys; t += 16)
-		max = _mm512_mask_max_ps(max, tail_mask(keys - t), max,
+	for (t = start; t < keys; t += 16)
+		max = _mm512_mask_max_ps(max, seen(t, first, keys), max,
 					 _mm512_loadu_ps(p + t));
 	max = _mm512_set1_ps(_mm512_reduce_max_ps(max));
-	for (t = 0; t < keys; t += 16) {
+	for (t = s->least / 16 * 16; t < start; t += 16)
+		_mm512_storeu_ps(p + t, _mm512_setzero_ps());
+	for (; t < keys; t += 16) {
 		__m512 e = exp_ps(_mm512_sub_ps(_mm512_loadu_ps(p + t), max));
 
-		e = _mm512_maskz_mov_ps(tail_mask(keys - t), e);
+		e = _mm512_maskz_mov_ps(seen(t, first, keys), e);
 		sum = _mm512_add_ps(sum, e);
 		_mm512_storeu_ps(p + t, e);
 	}
@@ -170,7 +179,7 @@ static void softmax(struct attn *s, int r)
 /* nv vectors of 16 dimensions from `dim` on. */
 INLINE void weigh(const struct attn *s, int dim, const int rows, const int nv)
 {
-	const uint16_t *v = kkv_values(s->kv, s->kvh, 0) + dim;
+	const uint16_t *v = kkv_values(s->kv, s->kvh, s->least) + dim;
 	size_t step = kkv_dims(s->kv->head_dim);
 	__m512 acc[ATTN_ROWS][4];
 
@@ -179,7 +188,7 @@ INLINE void weigh(const struct attn *s, int dim, const int rows, const int nv)
 		UNROLL
 	for (int i = 0; i < nv; i++)
 		acc[r][i] = _mm512_setzero_ps();
-	for (int t = 0; t < s->most; t++, v += step) {
+	for (int t = s->least; t < s->most; t++, v += step) {
 		__m512 value[4];
 
 		UNROLL
@@ -251,21 +260,23 @@ static void attend_6(struct attn *s)
 static void (*const attend_rows[ATTN_ROWS])(struct attn *) = {
 	attend_1, attend_2, attend_3, attend_4, attend_5, attend_6};
 
-static void set_row(struct attn *s, int r, const float *q, float *out, int keys,
-		    float scale_by)
+static void set_row(struct attn *s, int r, const float *q, float *out, int first,
+		    int keys, float scale_by)
 {
 	int dim = s->kv->head_dim;
 
 	for (int i = 0; i < dim; i++)
 		s->q[(size_t)r * s->q_step + (size_t)i] = q[i] * scale_by;
 	s->out[r] = out;
+	s->first[r] = first;
 	s->keys[r] = keys;
-	s->most = keys > s->most ? keys : s->most;
+	s->least = r == 0 || first < s->least ? first : s->least;
+	s->most = r == 0 || keys > s->most ? keys : s->most;
 }
 
 static void avx512_attention(const struct kkv *kv, const float *q, float *out, int ld,
 			     int nq, int pos0, int heads, int h0, int h1, float scale_by,
-			     void *scratch)
+			     int window, void *scratch)
 {
 	int group = heads / kv->kv_heads;
 	struct attn s = {.kv = kv, .q = scratch};
@@ -283,9 +294,9 @@ static void avx512_attention(const struct kkv *kv, const float *q, float *out, i
 			size_t at = (size_t)token * (size_t)ld +
 				    (size_t)head * (size_t)kv->head_dim;
 
-			if (rows == 0)
-				s.most = 0;
-			set_row(&s, rows++, q + at, out + at, pos0 + token + 1, scale_by);
+			set_row(&s, rows++, q + at, out + at,
+				attn_first_key(pos0 + token + 1, window),
+				pos0 + token + 1, scale_by);
 			if (rows == ATTN_ROWS || i + 1 == nq * (end - h)) {
 				attend_rows[rows - 1](&s);
 				rows = 0;

@@ -53,20 +53,49 @@ static void scalar_quantise(struct kacts *a, const float *x, int ld, int c0, int
 	}
 }
 
+static float inverse_rms(const float *x, int n, float eps)
+{
+	double squares = 0;
+
+	for (int k = 0; k < n; k++)
+		squares += (double)x[k] * (double)x[k];
+	return 1 / sqrtf((float)(squares / n) + eps);
+}
+
 static void scalar_norm_quantise(struct kacts *a, const float *x, int ld,
 				 const float *weight, float eps, int c0, int c1)
 {
 	for (int c = c0; c < c1; c++) {
 		const float *src = x + (size_t)c * (size_t)ld;
 		float *dst = a->x + (size_t)c * (size_t)a->cols;
-		double squares = 0;
-		float inverse;
+		float inverse = inverse_rms(src, a->cols, eps);
 
 		for (int k = 0; k < a->cols; k++)
-			squares += (double)src[k] * (double)src[k];
-		inverse = 1 / sqrtf((float)(squares / a->cols) + eps);
-		for (int k = 0; k < a->cols; k++)
 			dst[k] = src[k] * inverse * weight[k];
+		quantise_column(a, c);
+	}
+}
+
+static float silu(float x)
+{
+	return x / (1 + expf(-x));
+}
+
+static float gelu(float x)
+{
+	/* sqrt(2 / pi) */
+	return .5f * x * (1 + tanhf(0x1.988454p-1f * (x + .044715f * x * x * x)));
+}
+
+static void gate_mul_quantise(struct kacts *a, const float *x, int ld, int c0, int c1,
+			      float (*act)(float))
+{
+	for (int c = c0; c < c1; c++) {
+		const float *gate = x + (size_t)c * (size_t)ld, *up = gate + a->cols;
+		float *dst = a->x + (size_t)c * (size_t)a->cols;
+
+		for (int k = 0; k < a->cols; k++)
+			dst[k] = act(gate[k]) * up[k];
 		quantise_column(a, c);
 	}
 }
@@ -74,13 +103,28 @@ static void scalar_norm_quantise(struct kacts *a, const float *x, int ld,
 static void scalar_silu_mul_quantise(struct kacts *a, const float *x, int ld, int c0,
 				     int c1)
 {
-	for (int c = c0; c < c1; c++) {
-		const float *gate = x + (size_t)c * (size_t)ld, *up = gate + a->cols;
-		float *dst = a->x + (size_t)c * (size_t)a->cols;
+	gate_mul_quantise(a, x, ld, c0, c1, silu);
+}
 
-		for (int k = 0; k < a->cols; k++)
-			dst[k] = gate[k] / (1 + expf(-gate[k])) * up[k];
-		quantise_column(a, c);
+static void scalar_gelu_mul_quantise(struct kacts *a, const float *x, int ld, int c0,
+				     int c1)
+{
+	gate_mul_quantise(a, x, ld, c0, c1, gelu);
+}
+
+static void scalar_norm(float *y, const float *x, int ld, int cols, const float *weight,
+			float eps, enum kmm_mode mode, int r0, int r1)
+{
+	for (int r = r0; r < r1; r++) {
+		const float *src = x + (size_t)r * (size_t)ld;
+		float *dst = y + (size_t)r * (size_t)ld;
+		float inverse = inverse_rms(src, cols, eps);
+
+		for (int k = 0; k < cols; k++) {
+			float v = src[k] * inverse * weight[k];
+
+			dst[k] = mode == KMM_ADD ? dst[k] + v : v;
+		}
 	}
 }
 
@@ -233,12 +277,12 @@ static void scalar_kv_store(const struct kkv *kv, int pos, const float *k, const
 }
 
 static void attend(const struct kkv *kv, int kvh, const float *q, float *out, int keys,
-		   float scale, float *score)
+		   float scale, int window, float *score)
 {
-	int dim = kv->head_dim;
+	int dim = kv->head_dim, first = attn_first_key(keys, window);
 	float max = -INFINITY, sum = 0;
 
-	for (int t = 0; t < keys; t++) {
+	for (int t = first; t < keys; t++) {
 		const uint16_t *k = kkv_keys(kv, kvh, t) + t % KV_KEYS;
 
 		score[t] = 0;
@@ -248,7 +292,7 @@ static void attend(const struct kkv *kv, int kvh, const float *q, float *out, in
 	}
 	for (int i = 0; i < dim; i++)
 		out[i] = 0;
-	for (int t = 0; t < keys; t++) {
+	for (int t = first; t < keys; t++) {
 		const uint16_t *v = kkv_values(kv, kvh, t);
 		float p = expf(score[t] - max);
 
@@ -262,7 +306,7 @@ static void attend(const struct kkv *kv, int kvh, const float *q, float *out, in
 
 static void scalar_attention(const struct kkv *kv, const float *q, float *out, int ld,
 			     int nq, int pos0, int heads, int h0, int h1, float scale,
-			     void *scratch)
+			     int window, void *scratch)
 {
 	int group = heads / kv->kv_heads;
 
@@ -272,7 +316,7 @@ static void scalar_attention(const struct kkv *kv, const float *q, float *out, i
 				(size_t)i * (size_t)ld + (size_t)h * (size_t)kv->head_dim;
 
 			attend(kv, h / group, q + at, out + at, pos0 + i + 1, scale,
-			       scratch);
+			       window, scratch);
 		}
 }
 
@@ -292,6 +336,8 @@ const struct kernels kernels_scalar = {
 	.quantise = scalar_quantise,
 	.norm_quantise = scalar_norm_quantise,
 	.silu_mul_quantise = scalar_silu_mul_quantise,
+	.gelu_mul_quantise = scalar_gelu_mul_quantise,
+	.norm = scalar_norm,
 	.matmul = scalar_matmul,
 	.rope = scalar_rope,
 	.kv_store = scalar_kv_store,

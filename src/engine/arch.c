@@ -8,6 +8,17 @@
 
 static const struct arch archs[] = {
 	{.name = "llama", .rope_interleaved = true},
+	/* Gemma 3.  Its norms' weights are stored with the 1 of the paper's (1 + w) added. */
+	{
+		.name = "gemma3",
+		.qk_norm = true,
+		.post_norms = true,
+		.scaled_embd = true,
+		.gate = GATE_GELU,
+		.window_period = 6,
+		.window_rope_base = 10000,
+		.layers_scaled_by_embd = 62, /* 27B */
+	},
 };
 
 static const struct arch *arch_find(struct str name)
@@ -16,6 +27,17 @@ static const struct arch *arch_find(struct str name)
 		if (str_eq(name, archs[i].name))
 			return &archs[i];
 	return NULL;
+}
+
+/* " llama, gemma3" */
+static const char *arch_names(char *out, size_t size)
+{
+	size_t used = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(archs) && used < size; i++)
+		used += (size_t)snprintf(out + used, size - used, "%s %s", i ? "," : "",
+					 archs[i].name);
+	return out;
 }
 
 /* "llama.block_count": hyperparameters live under the architecture's name. */
@@ -90,9 +112,11 @@ static int read_rope(const struct keys *k, struct hparams *hp)
 	struct str type;
 	float factor = 1;
 
-	hp->rope_base = 10000;
-	hp->rope_scale = 1;
-	if (key_float_or(k, "rope.freq_base", &hp->rope_base) < 0)
+	hp->rope[0].base = 10000;
+	hp->rope[0].scale = hp->rope[1].scale = 1;
+	hp->rope[1].base = hp->arch->window_rope_base;
+	if (key_float_or(k, "rope.freq_base", &hp->rope[0].base) < 0 ||
+	    key_float_or(k, "rope.freq_base_swa", &hp->rope[1].base) < 0)
 		return -1;
 	if (gguf_str(k->g, key.text, &type) != GGUF_FOUND || str_eq(type, "none"))
 		return 0;
@@ -103,8 +127,52 @@ static int read_rope(const struct keys *k, struct hparams *hp)
 			       type.ptr);
 	if (key_float_or(k, "rope.scaling.factor", &factor) < 0)
 		return -1;
-	hp->rope_scale = 1 / factor;
+	hp->rope[0].scale = 1 / factor;
 	return 0;
+}
+
+/* A window in a file of an architecture without a rule for it, or with another rule, would be
+ * computed as something else. */
+static int read_window(const struct keys *k, struct hparams *hp)
+{
+	int period = hp->arch->window_period;
+	struct keyname key = key_of(k, "attention.sliding_window_pattern");
+	uint32_t v;
+
+	if (key_int_or(k, "attention.sliding_window", 0, ARCH_MAX_CTX, &hp->window) < 0)
+		return -1;
+	if (gguf_u32(k->g, key.text, &v) != GGUF_ABSENT &&
+	    key_int(k, "attention.sliding_window_pattern", 0, ARCH_MAX_LAYERS, &period) <
+		    0)
+		return -1;
+	if (hp->window && (!period || period != hp->arch->window_period))
+		return err_set(
+			k->e, ERR_UNSUPPORTED,
+			"'%s': a sliding window in all but each %d-th layer is not "
+			"supported for '%s'",
+			gguf_path(k->g), period, k->arch);
+	return 0;
+}
+
+/* Factors of the stream and of scores; caps on logits, which Gemma 2 has, are not computed. */
+static int read_scales(const struct keys *k, struct hparams *hp)
+{
+	static const char *const caps[] = {"attn_logit_softcapping",
+					   "final_logit_softcapping"};
+	int width = hp->layers == hp->arch->layers_scaled_by_embd ? hp->embd / hp->heads
+								  : hp->head_dim;
+
+	for (size_t i = 0; i < ARRAY_LEN(caps); i++) {
+		struct keyname key = key_of(k, caps[i]);
+		float cap;
+
+		if (gguf_f32(k->g, key.text, &cap) != GGUF_ABSENT)
+			return err_set(k->e, ERR_UNSUPPORTED, "'%s': %s is not supported",
+				       gguf_path(k->g), key.text);
+	}
+	hp->embd_scale = hp->arch->scaled_embd ? sqrtf((float)hp->embd) : 1;
+	hp->query_scale = 1 / sqrtf((float)width);
+	return key_float_or(k, "attention.scale", &hp->query_scale);
 }
 
 static int read_heads(const struct keys *k, struct hparams *hp)
@@ -154,8 +222,8 @@ static int read_hparams(const struct keys *k, struct hparams *hp)
 	    key_int(k, "feed_forward_length", BLOCK_COLS, ARCH_MAX_FFN, &hp->ffn) < 0 ||
 	    key_int(k, "context_length", 1, ARCH_MAX_CTX, &hp->ctx_train) < 0 ||
 	    key_int_or(k, "expert_count", 0, 1 << 16, &experts) < 0 ||
-	    read_heads(k, hp) < 0 || read_rope(k, hp) < 0 ||
-	    gguf_need_f32(k->g, eps.text, &hp->eps, k->e) < 0)
+	    read_heads(k, hp) < 0 || read_rope(k, hp) < 0 || read_window(k, hp) < 0 ||
+	    read_scales(k, hp) < 0 || gguf_need_f32(k->g, eps.text, &hp->eps, k->e) < 0)
 		return -1;
 	if (!(hp->eps >= 0 && hp->eps < 1))
 		return err_set(k->e, ERR_CORRUPT, "'%s': %s is out of range",
@@ -208,20 +276,27 @@ static int read_layer(const struct keys *k, const struct hparams *hp, int i,
 		      struct arch_layer *l)
 {
 	int q = hp->heads * hp->head_dim, kv = hp->kv_heads * hp->head_dim;
+	const struct arch *arch = hp->arch;
 	const struct {
 		const char *name;
 		const struct gguf_tensor **out;
 		int cols, rows;
+		bool absent; /* for this architecture */
 	} table[] = {
-		{"attn_norm", &l->attn_norm, hp->embd, 1},
-		{"attn_q", &l->q, hp->embd, q},
-		{"attn_k", &l->k, hp->embd, kv},
-		{"attn_v", &l->v, hp->embd, kv},
-		{"attn_output", &l->o, q, hp->embd},
-		{"ffn_norm", &l->ffn_norm, hp->embd, 1},
-		{"ffn_gate", &l->gate, hp->embd, hp->ffn},
-		{"ffn_up", &l->up, hp->embd, hp->ffn},
-		{"ffn_down", &l->down, hp->ffn, hp->embd},
+		{"attn_norm", &l->attn_norm, hp->embd, 1, false},
+		{"attn_q", &l->q, hp->embd, q, false},
+		{"attn_k", &l->k, hp->embd, kv, false},
+		{"attn_v", &l->v, hp->embd, kv, false},
+		{"attn_output", &l->o, q, hp->embd, false},
+		{"ffn_norm", &l->ffn_norm, hp->embd, 1, false},
+		{"ffn_gate", &l->gate, hp->embd, hp->ffn, false},
+		{"ffn_up", &l->up, hp->embd, hp->ffn, false},
+		{"ffn_down", &l->down, hp->ffn, hp->embd, false},
+		{"attn_q_norm", &l->q_norm, hp->head_dim, 1, !arch->qk_norm},
+		{"attn_k_norm", &l->k_norm, hp->head_dim, 1, !arch->qk_norm},
+		{"post_attention_norm", &l->attn_post_norm, hp->embd, 1,
+		 !arch->post_norms},
+		{"post_ffw_norm", &l->ffn_post_norm, hp->embd, 1, !arch->post_norms},
 	};
 	char name[64];
 
@@ -233,6 +308,12 @@ static int read_layer(const struct keys *k, const struct hparams *hp, int i,
 				       "supported",
 				       gguf_path(k->g), name);
 		snprintf(name, sizeof(name), "blk.%d.%s.weight", i, table[j].name);
+		if (table[j].absent && gguf_tensor(k->g, name))
+			return err_set(k->e, ERR_UNSUPPORTED,
+				       "'%s': tensor '%s' is not supported for '%s'",
+				       gguf_path(k->g), name, k->arch);
+		if (table[j].absent)
+			continue;
 		*table[j].out = need(k, name, table[j].cols, table[j].rows);
 		if (!*table[j].out)
 			return -1;
@@ -272,6 +353,7 @@ int arch_read(const struct gguf *g, struct hparams *hp, struct arch_tensors *t,
 	      struct err *e)
 {
 	struct keys k = {.g = g, .e = e};
+	char known[256];
 	struct str name;
 
 	memset(hp, 0, sizeof(*hp));
@@ -282,9 +364,9 @@ int arch_read(const struct gguf *g, struct hparams *hp, struct arch_tensors *t,
 	if (!hp->arch)
 		return err_set(e, ERR_UNSUPPORTED,
 			       "'%s': architecture '%.*s' is not supported "
-			       "(this build knows: llama)",
+			       "(this build knows:%s)",
 			       gguf_path(g), (int)(name.len > 64 ? 64 : name.len),
-			       name.ptr);
+			       name.ptr, arch_names(known, sizeof(known)));
 	k.arch = hp->arch->name;
 	if (read_hparams(&k, hp) < 0)
 		return -1;

@@ -50,50 +50,6 @@ struct bpe_symbol {
 	bool dead;      /* merged into the one before it */
 };
 
-/* A merge that was possible when it was pushed; stale when the ids have changed since. */
-struct bpe_candidate {
-	int32_t rank;
-	int at; /* the left symbol */
-	int32_t left, right, result;
-};
-
-static bool sooner(const struct bpe_candidate *a, const struct bpe_candidate *b)
-{
-	return a->rank != b->rank ? a->rank < b->rank : a->at < b->at;
-}
-
-static void heap_push(struct bpe_merger *m, struct bpe_candidate c)
-{
-	int i = m->nheap++;
-
-	while (i > 0 && sooner(&c, &m->heap[(i - 1) / 2])) {
-		m->heap[i] = m->heap[(i - 1) / 2];
-		i = (i - 1) / 2;
-	}
-	m->heap[i] = c;
-}
-
-static struct bpe_candidate heap_pop(struct bpe_merger *m)
-{
-	struct bpe_candidate top = m->heap[0], last = m->heap[--m->nheap];
-	int i = 0;
-
-	for (;;) {
-		int child = 2 * i + 1;
-
-		if (child >= m->nheap)
-			break;
-		if (child + 1 < m->nheap && sooner(&m->heap[child + 1], &m->heap[child]))
-			child++;
-		if (!sooner(&m->heap[child], &last))
-			break;
-		m->heap[i] = m->heap[child];
-		i = child;
-	}
-	m->heap[i] = last;
-	return top;
-}
-
 /* Pushes the merge of symbol `at` with the next one, if there is such a merge. */
 static void consider(struct bpe_merger *m, int at)
 {
@@ -106,11 +62,11 @@ static void consider(struct bpe_merger *m, int at)
 	right = m->symbols[s->next].id;
 	found = find_merge(m->bpe, s->id, right);
 	if (found->left >= 0)
-		heap_push(m, (struct bpe_candidate){found->rank, at, s->id, right,
-						    found->result});
+		merge_heap_push(&m->heap, (struct merge){found->rank, at, s->id, right,
+							 found->result});
 }
 
-static void apply(struct bpe_merger *m, const struct bpe_candidate *c)
+static void apply(struct bpe_merger *m, const struct merge *c)
 {
 	struct bpe_symbol *s = &m->symbols[c->at], *next;
 
@@ -131,11 +87,11 @@ static void apply(struct bpe_merger *m, const struct bpe_candidate *c)
 /* Of n symbols there are n - 1 merges at the start, and each merge brings two at most. */
 static void reserve(struct bpe_merger *m, size_t n)
 {
-	if (n <= m->cap)
-		return;
-	m->cap = n < 256 ? 256 : 2 * n;
-	m->symbols = xrealloc(m->symbols, m->cap * sizeof(*m->symbols));
-	m->heap = xrealloc(m->heap, 3 * m->cap * sizeof(*m->heap));
+	if (n > m->cap) {
+		m->cap = n < 256 ? 256 : 2 * n;
+		m->symbols = xrealloc(m->symbols, m->cap * sizeof(*m->symbols));
+	}
+	merge_heap_reset(&m->heap, 3 * m->cap);
 }
 
 void bpe_merge_word(struct bpe_merger *m, struct str word)
@@ -155,11 +111,10 @@ void bpe_merge_word(struct bpe_merger *m, struct str word)
 	if (n == 0)
 		return;
 	m->symbols[n - 1].next = -1;
-	m->nheap = 0;
 	for (int i = 0; i < n; i++)
 		consider(m, i);
-	while (m->nheap) {
-		struct bpe_candidate c = heap_pop(m);
+	while (m->heap.n) {
+		struct merge c = merge_heap_pop(&m->heap);
 
 		apply(m, &c);
 	}
@@ -170,6 +125,6 @@ void bpe_merge_word(struct bpe_merger *m, struct str word)
 void bpe_merger_fini(struct bpe_merger *m)
 {
 	free(m->symbols);
-	free(m->heap);
+	merge_heap_fini(&m->heap);
 	*m = (struct bpe_merger){0};
 }

@@ -5,6 +5,7 @@
 #ifndef HOB_BPE_H
 #define HOB_BPE_H
 
+#include "engine/merge_heap.h"
 #include "engine/vocab.h"
 
 struct bpe_merge {
@@ -24,15 +25,13 @@ void bpe_fini(struct bpe *b);
 void bpe_add(struct bpe *b, int32_t left, int32_t right, int32_t rank, int32_t result);
 
 struct bpe_symbol;
-struct bpe_candidate;
 
 struct bpe_merger {
 	const struct bpe *bpe;      /* borrowed */
 	struct tokens *out;         /* borrowed */
 	struct bpe_symbol *symbols; /* owned; room for cap */
-	struct bpe_candidate *heap; /* owned; room for 3 * cap */
 	size_t cap;
-	int nheap;
+	struct merge_heap heap;
 };
 
 /* Appends the word's tokens to m->out; at most VOCAB_MAX_WORD_BYTES. */

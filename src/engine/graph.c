@@ -1,6 +1,8 @@
 /* The forward pass: one function that all threads of the pool run side by side, with barriers.
  *
- * Shapes: x[n][embd] is the residual stream, qkv[n][q+k+v], att has qkv's leading dimension (the
+ * Shapes: x[n][embd] is the residual stream, branch[n][embd] what a branch would add to it before
+ * its norm, if the architecture has one (the table of arch.c: this file asks for its fields, never
+ * for a name), qkv[n][q+k+v], att has qkv's leading dimension (the
  * kernel wants q and out alike), ff[n][gate|up].  A reader may question that small batches (SOLO_ROWS) norm
  * and quantise the same vectors once per thread: it costs less than the barrier it saves
  * (research/cpu.md §2).  Matrices are split by static contiguous ranges of panels, because chunks taken from
@@ -36,10 +38,11 @@ struct graph {
 
 	uint8_t *memory; /* owned: all below */
 	size_t memory_bytes;
-	float *x, *qkv, *att, *ff, *cs, *last, *logits;
+	float *x, *branch, *qkv, *att, *ff, *last, *logits;
+	float *cs[2]; /* [n][rot/2][cos, sin]; [1]: of layers with a window */
 	struct kacts a_embd, a_q, a_ffn;
 	struct own *own; /* owned: one a thread */
-	double *freq;    /* owned: [rot/2] radians a position */
+	double *freq[2]; /* owned: [rot/2] radians a position; [1] as in cs */
 	int qkv_rows;
 
 	/* the batch at hand */
@@ -91,10 +94,13 @@ static size_t lay_out(struct graph *g, uint8_t *base, int capacity)
 	int q = hp->heads * hp->head_dim;
 
 	g->x = cut(base, &used, n * (size_t)hp->embd * f);
+	if (hp->arch->post_norms)
+		g->branch = cut(base, &used, n * (size_t)hp->embd * f);
 	g->qkv = cut(base, &used, n * (size_t)g->qkv_rows * f);
 	g->att = cut(base, &used, n * (size_t)g->qkv_rows * f);
 	g->ff = cut(base, &used, n * 2 * (size_t)hp->ffn * f);
-	g->cs = cut(base, &used, n * (size_t)hp->rot * f);
+	for (int i = 0; i < (hp->window ? 2 : 1); i++)
+		g->cs[i] = cut(base, &used, n * (size_t)hp->rot * f);
 	g->last = cut(base, &used, logit_rows * (size_t)hp->embd * f);
 	g->logits = cut(base, &used, logit_rows * (size_t)hp->vocab * f);
 	cut_acts(&g->a_embd, base, &used, hp->embd, GRAPH_MAX_ROWS);
@@ -111,14 +117,15 @@ static size_t lay_out(struct graph *g, uint8_t *base, int capacity)
 	return used;
 }
 
-static double *frequencies(const struct model *m)
+static double *frequencies(const struct model *m, bool window)
 {
 	const struct hparams *hp = &m->hp;
 	double *f = xcalloc((size_t)hp->rot / 2, sizeof(*f));
 
 	for (int j = 0; j < hp->rot / 2; j++) {
-		f[j] = pow(hp->rope_base, -2.0 * j / hp->rot) * hp->rope_scale;
-		if (m->rope_factors)
+		f[j] = pow(hp->rope[window].base, -2.0 * j / hp->rot) *
+		       hp->rope[window].scale;
+		if (m->rope_factors && !window)
 			f[j] /= m->rope_factors[j];
 	}
 	return f;
@@ -141,7 +148,8 @@ struct graph *graph_new(const struct model *m, const struct kernels *k, struct p
 	g->memory_bytes = lay_out(g, NULL, max_capacity);
 	g->memory = big_alloc(g->memory_bytes);
 	lay_out(g, g->memory, max_capacity);
-	g->freq = frequencies(m);
+	for (int i = 0; i < (m->hp.window ? 2 : 1); i++)
+		g->freq[i] = frequencies(m, i);
 	return g;
 }
 
@@ -152,7 +160,8 @@ void graph_free(struct graph *g)
 	big_free(g->memory, g->memory_bytes);
 	free(g->own);
 	free(g->pieces);
-	free(g->freq);
+	free(g->freq[0]);
+	free(g->freq[1]);
 	free(g);
 }
 
@@ -296,17 +305,27 @@ static const struct kacts *plain(const struct me *me)
 	return a;
 }
 
-static const struct kacts *silu_mul(const struct me *me)
+static const struct kacts *gated(const struct me *me)
 {
 	struct graph *g = me->g;
 	struct kacts *a = me->solo ? &me->own->ffn : &g->a_ffn;
 	int c0 = me->solo ? 0 : from(me, g->n), c1 = me->solo ? g->n : to(me, g->n);
 
-	if (c0 < c1)
+	if (c0 < c1 && g->m->hp.arch->gate == GATE_GELU)
+		g->k->gelu_mul_quantise(a, g->ff, 2 * g->m->hp.ffn, c0, c1);
+	else if (c0 < c1)
 		g->k->silu_mul_quantise(a, g->ff, 2 * g->m->hp.ffn, c0, c1);
 	if (!me->solo)
 		barrier(me);
 	return a;
+}
+
+static void turns(const double *freq, int rot, int pos, float *cs)
+{
+	for (int j = 0; j < rot / 2; j++) {
+		cs[2 * j] = (float)cos(freq[j] * pos);
+		cs[2 * j + 1] = (float)sin(freq[j] * pos);
+	}
 }
 
 /* Token embeddings, and cosines and sines of the positions. */
@@ -318,23 +337,38 @@ static void embed(const struct me *me)
 	size_t row_bytes = quant_row_bytes(t->type, hp->embd);
 
 	for (int i = from(me, g->n); i < to(me, g->n); i++) {
-		float *cs = g->cs + (size_t)i * (size_t)hp->rot;
+		float *x = g->x + (size_t)i * (size_t)hp->embd;
 
-		dequantise_row(t->type, t->data + (size_t)g->rows[i].token * row_bytes,
-			       g->x + (size_t)i * (size_t)hp->embd, hp->embd);
-		for (int j = 0; j < hp->rot / 2; j++) {
-			cs[2 * j] = (float)cos(g->freq[j] * g->rows[i].pos);
-			cs[2 * j + 1] = (float)sin(g->freq[j] * g->rows[i].pos);
-		}
+		dequantise_row(t->type, t->data + (size_t)g->rows[i].token * row_bytes, x,
+			       hp->embd);
+		if (hp->arch->scaled_embd)
+			for (int j = 0; j < hp->embd; j++)
+				x[j] *= hp->embd_scale;
+		for (int j = 0; j < 2 && g->freq[j]; j++)
+			turns(g->freq[j], hp->rot, g->rows[i].pos,
+			      g->cs[j] + (size_t)i * (size_t)hp->rot);
 	}
+}
+
+/* Heads [h0, h1) of a row. */
+static void norm_and_rotate(const struct graph *g, float *x, const float *weight,
+			    const float *cs, int h0, int h1)
+{
+	const struct hparams *hp = &g->m->hp;
+
+	if (weight)
+		g->k->norm(x, x, hp->head_dim, hp->head_dim, weight, hp->eps, KMM_STORE,
+			   h0, h1);
+	g->k->rope(x, hp->head_dim, hp->rot, cs, hp->arch->rope_interleaved, h0, h1);
 }
 
 static void rotate_and_store(const struct me *me, int layer)
 {
 	struct graph *g = me->g;
 	const struct hparams *hp = &g->m->hp;
+	const struct layer *l = &g->m->layers[layer];
+	const float *turn = g->cs[arch_has_window(hp, layer)];
 	int heads = hp->heads, kv = hp->kv_heads, units = g->n * (heads + kv);
-	bool il = hp->arch->rope_interleaved;
 
 	/* Units run over rows, then over key/value heads, then over query heads. */
 	for (int u = from(me, units), end = to(me, units); u < end;) {
@@ -343,15 +377,15 @@ static void rotate_and_store(const struct me *me, int layer)
 		int kv1 = h + rest < kv ? h + rest : kv, q0 = h > kv ? h - kv : 0;
 		float *q = g->qkv + (size_t)row * (size_t)g->qkv_rows;
 		float *k = q + heads * hp->head_dim, *v = k + kv * hp->head_dim;
-		const float *cs = g->cs + (size_t)row * (size_t)hp->rot;
+		const float *cs = turn + (size_t)row * (size_t)hp->rot;
 
 		if (h < kv) {
-			g->k->rope(k, hp->head_dim, hp->rot, cs, il, h, kv1);
+			norm_and_rotate(g, k, l->k_norm, cs, h, kv1);
 			g->k->kv_store(&g->rows[row].slot->layers[layer],
 				       g->rows[row].pos, k, v, h, kv1);
 		}
 		if (h + rest > kv)
-			g->k->rope(q, hp->head_dim, hp->rot, cs, il, q0, h + rest - kv);
+			norm_and_rotate(g, q, l->q_norm, cs, q0, h + rest - kv);
 		u += rest;
 	}
 }
@@ -360,7 +394,7 @@ static void attend(const struct me *me, int layer)
 {
 	struct graph *g = me->g;
 	const struct hparams *hp = &g->m->hp;
-	float scale = 1.0f / sqrtf((float)hp->head_dim);
+	int window = arch_has_window(hp, layer) ? hp->window : 0;
 
 	for (int i = 0; i < g->npieces; i++) {
 		const struct piece *p = &g->pieces[i];
@@ -370,8 +404,26 @@ static void attend(const struct me *me, int layer)
 			continue;
 		g->k->attention(&g->rows[p->row].slot->layers[layer], g->qkv + at,
 				g->att + at, g->qkv_rows, p->n, g->rows[p->row].pos,
-				hp->heads, p->h0, p->h1, scale, me->own->scratch);
+				hp->heads, p->h0, p->h1, hp->query_scale, window,
+				me->own->scratch);
 	}
+}
+
+/* The end of a branch: the stream takes in w times a, through a norm where there is one. */
+static void add_branch(const struct me *me, const struct mats *w, const struct kacts *a,
+		       const float *post_norm)
+{
+	struct graph *g = me->g;
+	const struct hparams *hp = &g->m->hp;
+
+	matmul(me, w, a, g->n, post_norm ? g->branch : g->x, hp->embd,
+	       post_norm ? KMM_STORE : KMM_ADD);
+	barrier(me);
+	if (!post_norm)
+		return;
+	g->k->norm(g->x, g->branch, hp->embd, hp->embd, post_norm, hp->eps, KMM_ADD,
+		   from(me, g->n), to(me, g->n));
+	barrier(me);
 }
 
 static void run_layer(const struct me *me, int i)
@@ -387,13 +439,11 @@ static void run_layer(const struct me *me, int i)
 	barrier(me);
 	attend(me, i);
 	barrier(me);
-	matmul(me, &l->o, plain(me), g->n, g->x, hp->embd, KMM_ADD);
-	barrier(me);
+	add_branch(me, &l->o, plain(me), l->attn_post_norm);
 	matmul(me, &l->gateup, norm(me, g->x, g->n, l->ffn_norm), g->n, g->ff,
 	       2 * hp->ffn, KMM_STORE);
 	barrier(me);
-	matmul(me, &l->down, silu_mul(me), g->n, g->x, hp->embd, KMM_ADD);
-	barrier(me);
+	add_branch(me, &l->down, gated(me), l->ffn_post_norm);
 }
 
 /* Logits only for the rows that want them: the head is a third of a small model. */

@@ -153,11 +153,15 @@ static void place_mats(const struct model *m, struct mats *s)
 		s->m[i].data = m->memory + (uintptr_t)s->m[i].data;
 }
 
+/* NULL for none. */
 static float *place_floats(struct plan *p, const struct gguf_tensor *t)
 {
-	float *x = (float *)(p->model->memory +
-			     plan_bytes(p, (size_t)t->dims[0] * sizeof(float)));
+	float *x;
 
+	if (!t)
+		return NULL;
+	x = (float *)(p->model->memory +
+		      plan_bytes(p, (size_t)t->dims[0] * sizeof(float)));
 	dequantise_row(t->type, t->data, x, (int)t->dims[0]);
 	return x;
 }
@@ -175,20 +179,24 @@ static void place_all(struct plan *p, const struct arch_tensors *t)
 		place_mats(m, &l->down);
 		l->attn_norm = place_floats(p, t->layers[i].attn_norm);
 		l->ffn_norm = place_floats(p, t->layers[i].ffn_norm);
+		l->attn_post_norm = place_floats(p, t->layers[i].attn_post_norm);
+		l->ffn_post_norm = place_floats(p, t->layers[i].ffn_post_norm);
+		l->q_norm = place_floats(p, t->layers[i].q_norm);
+		l->k_norm = place_floats(p, t->layers[i].k_norm);
 	}
 	place_mats(m, &m->head);
 	m->output_norm = place_floats(p, t->output_norm);
-	if (t->rope_freqs)
-		m->rope_factors = place_floats(p, t->rope_freqs);
+	m->rope_factors = place_floats(p, t->rope_freqs);
 }
 
+/* What place_floats() will take, at most: six norms a layer, the last one, and the factors. */
 static size_t floats_bytes(const struct hparams *hp)
 {
-	size_t row = ((size_t)hp->embd * sizeof(float) + ALIGN_BYTES - 1) / ALIGN_BYTES *
-		     ALIGN_BYTES;
+	size_t longest = (size_t)(hp->embd > hp->head_dim ? hp->embd : hp->head_dim);
+	size_t row =
+		(longest * sizeof(float) + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
 
-	return row * (2 * (size_t)hp->layers + 1) + (size_t)hp->rot / 2 * sizeof(float) +
-	       ALIGN_BYTES;
+	return row * (6 * (size_t)hp->layers + 2);
 }
 
 /* Each thread packs the part of each matrix that it will read later. */

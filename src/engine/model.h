@@ -23,8 +23,10 @@ struct mats {
 };
 
 struct layer {
-	const float *attn_norm, *ffn_norm; /* [embd] */
-	struct mats qkv;                   /* [q | k | v] */
+	const float *attn_norm, *ffn_norm;           /* [embd] */
+	const float *attn_post_norm, *ffn_post_norm; /* [embd], or NULL */
+	const float *q_norm, *k_norm;                /* [head_dim], or NULL */
+	struct mats qkv;                             /* [q | k | v] */
 	struct mats o;
 	struct mats gateup; /* [gate | up] */
 	struct mats down;

@@ -1,4 +1,5 @@
-/* Text to token ids and back, for byte-pair-encoding vocabularies ("gpt2" in GGUF).
+/* Text to token ids and back, for vocabularies of byte-pair encoding ("gpt2" in GGUF) and of
+ * SentencePiece with scores and byte fallback ("llama").
  *
  * Immutable after vocab_new(); each call has its own scratch memory: any thread may use
  * one. Owns copies of all it needs, so the gguf may be closed.
@@ -57,8 +58,8 @@ void vocab_encode(const struct vocab *v, struct str text, bool parse_special,
  * with_control) and for ids outside the vocabulary.  Borrows from the vocabulary. */
 struct str vocab_piece(const struct vocab *v, int32_t id, bool with_control);
 
-/* The token whose literal text this is (special ones by their spelling); VOCAB_NO_TOKEN
- * when none. */
+/* The token whose literal text this is (special ones by their spelling, and all those of
+ * SentencePiece: "\u2581the", "<0x0A>"); VOCAB_NO_TOKEN when none. */
 int32_t vocab_find(const struct vocab *v, struct str text);
 
 #endif

@@ -382,8 +382,51 @@ static void activations_are_normed_gated_and_quantised(void **state)
 					  (double)v[COLS + k];
 			}
 			check_acts(all[b], &a, want, c);
+
+			all[b]->gelu_mul_quantise(&a, x, LD, 0, c + 1);
+			for (int k = 0; k < COLS; k++) {
+				double g = (double)v[k];
+				double z = 0.7978845608 * (g + 0.044715 * g * g * g);
+
+				want[k] = 0.5 * g * (1 + tanh(z)) * (double)v[COLS + k];
+			}
+			check_acts(all[b], &a, want, c);
 		}
 	free(x), free(weight), free(a.x);
+}
+
+static void rows_are_normed_in_place_and_onto_others(void **state)
+{
+	enum { COLS = 84, N = 3, LD = COLS + 4 };
+	uint64_t seed = 17;
+	float *x = random_floats(N * LD, &seed), *weight = random_floats(COLS, &seed);
+	float *y = random_floats(N * LD, &seed), stored[N * LD], added[N * LD];
+	int nb;
+	const struct kernels *const *all = backends(&nb);
+
+	(void)state;
+	for (int b = 0; b < nb; b++) {
+		memcpy(stored, x, sizeof(stored));
+		memcpy(added, y, sizeof(added));
+		all[b]->norm(stored, stored, LD, COLS, weight, 1e-6f, KMM_STORE, 1, N);
+		all[b]->norm(added, x, LD, COLS, weight, 1e-6f, KMM_ADD, 1, N);
+		for (int i = 0; i < N * LD; i++) {
+			int row = i / LD, k = i % LD;
+			double squares = 0, want = 0;
+
+			for (int j = 0; j < COLS; j++)
+				squares += pow((double)x[row * LD + j], 2);
+			if (row && k < COLS)
+				want = (double)x[i] / sqrt(squares / COLS + 1e-6) *
+				       (double)weight[k];
+			else /* the first row and what lies between rows are not ours */
+				assert_true(stored[i] == x[i] && added[i] == y[i]);
+			if (row && k < COLS)
+				assert_true(fabs((double)stored[i] - want) < 1e-5);
+			assert_true(fabs((double)added[i] - (double)y[i] - want) < 1e-5);
+		}
+	}
+	free(x), free(weight), free(y);
 }
 
 static void rope_turns_pairs_and_leaves_the_rest(void **state)
@@ -451,14 +494,14 @@ static struct cache filled(const struct kernels *be, int capacity, int used, int
 	return c;
 }
 
-static void naive_attention(const struct cache *c, const float *q, int kvh, int keys,
-			    double scale, double *out)
+static void naive_attention(const struct cache *c, const float *q, int kvh, int first,
+			    int keys, double scale, double *out)
 {
 	int dim = c->kv.head_dim;
 	double sum = 0;
 
 	memset(out, 0, (size_t)dim * sizeof(*out));
-	for (int t = 0; t < keys; t++) {
+	for (int t = first; t < keys; t++) {
 		size_t at =
 			((size_t)t * (size_t)c->kv.kv_heads + (size_t)kvh) * (size_t)dim;
 		double score = 0;
@@ -474,7 +517,7 @@ static void naive_attention(const struct cache *c, const float *q, int kvh, int 
 }
 
 static void check_attention(const struct kernels *be, int heads, int kv_heads, int dim,
-			    int pos0, int nq)
+			    int pos0, int nq, int window)
 {
 	int used = pos0 + nq, ld = heads * dim + 7;
 	struct cache c = filled(be, (used + 31) / 32 * 32, used, kv_heads, dim);
@@ -486,17 +529,21 @@ static void check_attention(const struct kernels *be, int heads, int kv_heads, i
 	void *scratch = aligned(kernels_attn_scratch_bytes(c.kv.capacity, dim));
 	double want[256];
 
-	be->attention(&c.kv, q, out, ld, nq, pos0, heads, 0, heads / 2, scale, scratch);
-	be->attention(&c.kv, q, out, ld, nq, pos0, heads, heads / 2, heads, scale,
+	be->attention(&c.kv, q, out, ld, nq, pos0, heads, 0, heads / 2, scale, window,
+		      scratch);
+	be->attention(&c.kv, q, out, ld, nq, pos0, heads, heads / 2, heads, scale, window,
 		      scratch);
 	for (int i = 0; i < nq; i++) {
 		be->attention(&c.kv, q + i * ld, alone, ld, 1, pos0 + i, heads, 0, heads,
-			      scale, scratch);
+			      scale, window, scratch);
 		assert_memory_equal(alone, out + i * ld, (size_t)heads * (size_t)dim * 4);
 		for (int h = 0; h < heads; h++) {
 			const float *got = out + i * ld + h * dim;
 
 			naive_attention(&c, q + i * ld + h * dim, h / (heads / kv_heads),
+					window && pos0 + i + 1 > window
+						? pos0 + i + 1 - window
+						: 0,
 					pos0 + i + 1, (double)scale, want);
 			for (int k = 0; k < dim; k++) /* f16 keys and values: 2^-11 */
 				if (!(fabs((double)got[k] - want[k]) < 3e-3))
@@ -517,14 +564,31 @@ static void attention_agrees_with_the_definition_and_ignores_company(void **stat
 
 	(void)state;
 	for (int b = 0; b < nb; b++) {
-		check_attention(all[b], 9, 3, 64, 0, 1);
-		check_attention(all[b], 9, 3, 64, 0, 40);
-		check_attention(all[b], 9, 3, 64, 95, 3);
-		check_attention(all[b], 9, 3, 64, 255, 1);
-		check_attention(all[b], 8, 2, 128, 61, 9);
-		check_attention(all[b], 4, 4, 80, 30, 70);
-		check_attention(all[b], 4, 2, 256, 5, 6);
-		check_attention(all[b], 14, 2, 24, 15, 5);
+		check_attention(all[b], 9, 3, 64, 0, 1, 0);
+		check_attention(all[b], 9, 3, 64, 0, 40, 0);
+		check_attention(all[b], 9, 3, 64, 95, 3, 0);
+		check_attention(all[b], 9, 3, 64, 255, 1, 0);
+		check_attention(all[b], 8, 2, 128, 61, 9, 0);
+		check_attention(all[b], 4, 4, 80, 30, 70, 0);
+		check_attention(all[b], 4, 2, 256, 5, 6, 0);
+		check_attention(all[b], 14, 2, 24, 15, 5, 0);
+	}
+}
+
+/* Windows that begin inside a vector, at its edge, in another group of keys than the next query's. */
+static void a_window_hides_what_lies_before_it(void **state)
+{
+	int nb;
+	const struct kernels *const *all = backends(&nb);
+
+	(void)state;
+	for (int b = 0; b < nb; b++) {
+		check_attention(all[b], 4, 1, 256, 0, 30, 16);
+		check_attention(all[b], 4, 1, 256, 120, 20, 64);
+		check_attention(all[b], 9, 3, 64, 300, 2, 1);
+		check_attention(all[b], 4, 2, 80, 50, 40, 33);
+		check_attention(all[b], 4, 1, 256, 600, 9, 512);
+		check_attention(all[b], 2, 2, 16, 20, 30, 1000);
 	}
 }
 
@@ -674,9 +738,11 @@ int main(void)
 		cmocka_unit_test(a_column_is_the_same_to_the_bit_in_any_company),
 		cmocka_unit_test(extreme_weights_do_not_saturate),
 		cmocka_unit_test(activations_are_normed_gated_and_quantised),
+		cmocka_unit_test(rows_are_normed_in_place_and_onto_others),
 		cmocka_unit_test(rope_turns_pairs_and_leaves_the_rest),
 		cmocka_unit_test(
 			attention_agrees_with_the_definition_and_ignores_company),
+		cmocka_unit_test(a_window_hides_what_lies_before_it),
 		cmocka_unit_test(argmax_takes_the_lowest_of_equals),
 	};
 

@@ -118,9 +118,13 @@ static void what_is_not_known_is_refused_by_name(void **state)
 	struct err e;
 
 	UNUSED(state);
-	assert_null(made_vocab("llama", "gpt-2", &e));
+	assert_null(made_vocab("t5", "gpt-2", &e));
 	assert_int_equal(e.code, ERR_UNSUPPORTED);
-	assert_non_null(strstr(e.text, "'llama'"));
+	assert_non_null(strstr(e.text, "'t5'"));
+	/* SentencePiece has scores; these files have none. */
+	assert_null(made_vocab("llama", "default", &e));
+	assert_int_equal(e.code, ERR_CORRUPT);
+	assert_non_null(strstr(e.text, "scores"));
 	assert_null(made_vocab("gpt2", "brand-new", &e));
 	assert_int_equal(e.code, ERR_UNSUPPORTED);
 	assert_non_null(strstr(e.text, "'brand-new'"));
@@ -287,7 +291,7 @@ static void check_file(const char *dir, const char *name)
 	vocab_free(v);
 }
 
-static void four_models_cut_as_llama_cpp_does(void **state)
+static void six_models_cut_as_llama_cpp_does(void **state)
 {
 	const char *dir = getenv("HOB_TEST_DATA");
 
@@ -300,6 +304,8 @@ static void four_models_cut_as_llama_cpp_does(void **state)
 	check_file(dir, "llama-bpe");
 	check_file(dir, "qwen2");
 	check_file(dir, "deepseek-llm");
+	check_file(dir, "llama-spm");
+	check_file(dir, "phi-3");
 }
 
 static void assert_detok(const char *const *pieces, int n, const char *each,
@@ -372,7 +378,7 @@ int main(void)
 		cmocka_unit_test(any_bytes_come_back_as_they_were),
 		cmocka_unit_test(long_words_take_no_quadratic_time),
 		cmocka_unit_test(smollm2_cuts_as_its_own_tokenizer),
-		cmocka_unit_test(four_models_cut_as_llama_cpp_does),
+		cmocka_unit_test(six_models_cut_as_llama_cpp_does),
 		cmocka_unit_test(characters_are_held_until_whole),
 		cmocka_unit_test(what_can_be_no_character_becomes_the_replacement),
 		cmocka_unit_test(control_tokens_show_nothing),
