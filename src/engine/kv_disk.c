@@ -198,8 +198,7 @@ static void carry_out(struct kv_disk *d, struct kv_order *o)
 		kv_file_remove(d->dir, o->id);
 		forget(d, o->id);
 		note_change(d);
-		free(o);
-		return;
+		break;
 	case KV_SCAN:
 		scan(d);
 		o->kind = KV_SCANNED;
@@ -248,6 +247,14 @@ static void free_chain(struct queue_item *list)
 	}
 }
 
+/* At the end: removing takes no time, and what is not removed would be found again. */
+static void remove_all(struct kv_disk *d, struct queue_item *list)
+{
+	for (; list; list = list->next)
+		if (order_of(list)->kind == KV_REMOVE)
+			kv_file_remove(d->dir, order_of(list)->id);
+}
+
 static void *disk_main(void *arg)
 {
 	struct kv_disk *d = arg;
@@ -259,6 +266,8 @@ static void *disk_main(void *arg)
 			break;
 		carry_out(d, next_order(&list));
 	}
+	append(&list, queue_take_all(&d->in));
+	remove_all(d, list);
 	free_chain(list);
 	return NULL;
 }

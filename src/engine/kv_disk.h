@@ -11,7 +11,7 @@
 enum kv_order_kind {
 	KV_WRITE,  /* form, tokens, n, rows, hits -> info.file_bytes or err */
 	KV_READ,   /* id, rows, bytes -> rows filled, or err */
-	KV_REMOVE, /* id; no answer */
+	KV_REMOVE, /* id; answered when done */
 	KV_SCAN,   /* no answer but KV_FOUND and KV_GONE, then KV_SCANNED */
 	/* answers only */
 	KV_FOUND, /* info: the taker owns its tokens */

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
@@ -179,11 +180,14 @@ int kv_file_write(int dir, const struct kv_form *f, const int32_t *tokens, int n
 	char name[KV_FILE_NAME_BYTES], tmp[KV_FILE_NAME_BYTES + 24];
 	size_t meta_bytes, rows_bytes = kv_rows_bytes(f, n);
 	uint8_t *meta = make_meta(f, tokens, n, rows, hits, &meta_bytes);
+	uint64_t salt;
 	int rc = -1, fd;
 
 	kv_file_name(kv_sequence_key(f->kind, tokens, n), name);
-	snprintf(tmp, sizeof(tmp), "%.*s.%ld.tmp", ID_DIGITS, name, (long)getpid());
-	unlinkat(dir, tmp, 0);
+	if (getrandom(&salt, sizeof(salt), 0) != sizeof(salt))
+		salt = (uint64_t)getpid();
+	/* Not the pid alone: engines in two containers may share both pid and folder. */
+	snprintf(tmp, sizeof(tmp), "%.*s.%016" PRIx64 ".tmp", ID_DIGITS, name, salt);
 	fd = openat(dir, tmp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0) {
 		err_sys(e, errno, "create");

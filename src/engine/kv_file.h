@@ -15,7 +15,7 @@
 
 enum {
 	KV_FILE_VERSION = 1,
-	KV_FILE_NAME_BYTES = 48, /* 32 digits, ".kv" and room for ".PID.tmp" */
+	KV_FILE_NAME_BYTES = 48, /* 32 digits and ".kv" */
 	KV_FILE_ENDIAN = 0x01020304
 };
 

@@ -148,6 +148,7 @@ static void remove_file(struct kv_store *s, struct kv_entry *e)
 {
 	if (!e->file_bytes)
 		return;
+	s->pending++;
 	kv_disk_ask(s->disk, &(struct kv_order){.kind = KV_REMOVE, .id = e->id});
 	set_file(s, e, 0);
 }
@@ -698,6 +699,7 @@ static void on_answer(void *arg, struct kv_order *o)
 		s->pending--;
 		on_read(s, o->owner, o);
 		break;
+	case KV_REMOVE:
 	case KV_SCANNED:
 		s->pending--;
 		break;
