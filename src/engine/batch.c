@@ -1,59 +1,10 @@
-/* Continuous batching: sequences as a state machine, and the choice of rows for a step.
+/* Continuous batching: jobs, and the choice of rows for a step.
  *
- * Main thread.  Jobs beyond the slots wait in a list, first in first out.  A reader may question that
- * several prompts may share a step: the bound of GRAPH_MAX_ROWS rows is what keeps running answers
- * smooth, and four short prompts in one pass cost less than four passes. */
-#include "engine/batch.h"
-
+ * Main thread.  Jobs are listed by class, then by arrival; batch_slots.c gives them slots in that order.  A
+ * reader may question that several prompts may share a step: the bound of GRAPH_MAX_ROWS rows is what keeps running
+ * answers smooth, and four short prompts in one pass cost less than four passes. */
 #include "base/clock.h"
-#include "base/sm.h"
-#include "engine/detok.h"
-#include "engine/stops.h"
-
-enum seq_state { SEQ_WAITING, SEQ_PREFILL, SEQ_DECODE, SEQ_GONE, SEQ_NR };
-
-static const struct sm_state seq_states[SEQ_NR] = {
-	[SEQ_WAITING] = {"waiting", SM_TO(SEQ_PREFILL) | SM_TO(SEQ_GONE)},
-	[SEQ_PREFILL] = {"prefill", SM_TO(SEQ_DECODE) | SM_TO(SEQ_GONE)},
-	[SEQ_DECODE] = {"decode", SM_TO(SEQ_GONE)},
-	[SEQ_GONE] = {"gone", 0},
-};
-
-/* struct seq's row when it has no logits in this step; NOT_YET: a prompt without a chunk so far. */
-enum { ROW_NONE = -1, ROW_NOT_YET = -2 };
-
-struct seq {
-	struct seq *next;
-	unsigned state; /* enum seq_state */
-	int64_t job;
-	struct tokens prompt; /* owned */
-	int max_tokens;
-	bool ignore_eos;
-	struct sampler *sampler; /* owned */
-	struct detok detok;
-	struct stops stops;
-	struct kv_slot *slot; /* from PREFILL on */
-
-	int cached,
-		done; /* tokens of the prompt: found in the slot; stored in it by now */
-	int completion;
-	int32_t last; /* the token that the next step feeds */
-	uint64_t slot_us, first_us;
-
-	int row; /* in this step: its row with logits, among those with logits; or ROW_* */
-};
-
-struct batch {
-	const struct model *m; /* borrowed, as are k and pool */
-	const struct kernels *k;
-	struct graph *graph; /* owned */
-	struct kv_cache *kv; /* owned */
-	batch_event_fn *fn;
-	void *arg;
-	struct seq *seqs;     /* owned; in order of arrival */
-	int64_t turn;         /* the job whose prompt got the last chunk */
-	struct buf text, out; /* scratch of one token */
-};
+#include "engine/batch_impl.h"
 
 struct batch *batch_new(const struct model *m, const struct kernels *k, struct pool *pool,
 			int ctx, int slots, batch_event_fn *fn, void *arg)
@@ -71,7 +22,7 @@ struct batch *batch_new(const struct model *m, const struct kernels *k, struct p
 
 static void seq_free(struct seq *s)
 {
-	tokens_free(&s->prompt);
+	tokens_free(&s->all);
 	sampler_free(s->sampler);
 	stops_free(&s->stops);
 	free(s);
@@ -85,6 +36,7 @@ void batch_free(struct batch *b)
 		struct seq *s = b->seqs;
 
 		b->seqs = s->next;
+		seq_leave_slot(b, s);
 		seq_free(s);
 	}
 	graph_free(b->graph);
@@ -109,15 +61,21 @@ bool batch_busy(const struct batch *b)
 	return b->seqs != NULL;
 }
 
+bool batch_ready(const struct batch *b)
+{
+	for (const struct seq *s = b->seqs; s; s = s->next)
+		if (s->state == SEQ_PREFILL || s->state == SEQ_DECODE)
+			return true;
+	return batch_may_admit(b);
+}
+
 /* --- leaving ------------------------------------------------------------------------------- */
 
 /* The slot keeps what was computed; the memory goes in reap(), so that lists may be walked. */
 static void seq_leave(struct batch *b, struct seq *s)
 {
-	sm_move(seq_states, "sequence", &s->state, SEQ_GONE);
-	if (s->slot)
-		kv_give(b->kv, s->slot);
-	s->slot = NULL;
+	seq_move(s, SEQ_GONE);
+	seq_leave_slot(b, s);
 }
 
 static void reap(struct batch *b)
@@ -136,10 +94,10 @@ static void reap(struct batch *b)
 	}
 }
 
-static void emit(struct batch *b, const struct seq *s, struct batch_event ev)
+void batch_emit(struct batch *b, const struct seq *s, struct batch_event ev)
 {
 	ev.job = s->job;
-	ev.prompt_tokens = (int)s->prompt.n;
+	ev.prompt_tokens = s->prompt_n;
 	ev.cached_tokens = s->cached;
 	ev.completion_tokens = s->completion;
 	b->fn(b->arg, &ev);
@@ -157,13 +115,14 @@ static void seq_finish(struct batch *b, struct seq *s, const char *reason)
 		stops_flush(&s->stops, &b->out);
 	}
 	if (b->out.len)
-		emit(b, s,
-		     (struct batch_event){.kind = BATCH_TEXT, .text = buf_str(&b->out)});
-	emit(b, s,
-	     (struct batch_event){.kind = BATCH_FINISHED,
-				  .reason = reason,
-				  .prefill_us = s->first_us - s->slot_us,
-				  .decode_us = now - s->first_us});
+		batch_emit(b, s,
+			   (struct batch_event){.kind = BATCH_TEXT,
+						.text = buf_str(&b->out)});
+	batch_emit(b, s,
+		   (struct batch_event){.kind = BATCH_FINISHED,
+					.reason = reason,
+					.prefill_us = s->first_us - s->slot_us,
+					.decode_us = now - s->first_us});
 	seq_leave(b, s);
 }
 
@@ -194,7 +153,7 @@ bool batch_cancel(struct batch *b, int64_t job)
 void batch_fail_all(struct batch *b, const struct err *e)
 {
 	for (struct seq *s = b->seqs; s; s = s->next) {
-		emit(b, s, (struct batch_event){.kind = BATCH_FAILED, .err = e});
+		batch_emit(b, s, (struct batch_event){.kind = BATCH_FAILED, .err = e});
 		seq_leave(b, s);
 	}
 	reap(b);
@@ -222,12 +181,14 @@ static int check_job(const struct batch *b, const struct batch_job *j, struct er
 	return 0;
 }
 
-static void seq_append(struct batch *b, struct seq *s)
+/* Behind all of its class. */
+static void seq_insert(struct batch *b, struct seq *s)
 {
 	struct seq **p = &b->seqs;
 
-	while (*p)
+	while (*p && (*p)->class <= s->class)
 		p = &(*p)->next;
+	s->next = *p;
 	*p = s;
 }
 
@@ -238,7 +199,9 @@ void batch_start(struct batch *b, struct batch_job *j)
 	int rc = check_job(b, j, &e);
 
 	s->job = j->id;
-	s->prompt = j->prompt;
+	s->class = j->class;
+	s->all = j->prompt;
+	s->prompt_n = (int)j->prompt.n;
 	s->max_tokens = j->max_tokens;
 	s->ignore_eos = j->ignore_eos;
 	j->prompt = (struct tokens){0};
@@ -249,28 +212,12 @@ void batch_start(struct batch *b, struct batch_job *j)
 			     "%d bytes",
 			     STOPS_MAX, STOPS_MAX_BYTES);
 	if (rc < 0) {
-		emit(b, s, (struct batch_event){.kind = BATCH_FAILED, .err = &e});
+		batch_emit(b, s, (struct batch_event){.kind = BATCH_FAILED, .err = &e});
 		seq_free(s);
 		return;
 	}
 	s->sampler = sampler_new(&j->sampling, vocab_size(b->m->vocab));
-	seq_append(b, s);
-}
-
-/* Waiting jobs get free slots in order of arrival. */
-static void admit(struct batch *b)
-{
-	for (struct seq *s = b->seqs; s; s = s->next) {
-		if (s->state != SEQ_WAITING)
-			continue;
-		s->slot = kv_take(b->kv, s->prompt.ids, (int)s->prompt.n, &s->cached);
-		if (!s->slot)
-			return;
-		s->done = s->cached;
-		s->slot_us = clock_mono_us();
-		sm_move(seq_states, "sequence", &s->state, SEQ_PREFILL);
-		emit(b, s, (struct batch_event){.kind = BATCH_STARTED});
-	}
+	seq_insert(b, s);
 }
 
 /* --- one step -------------------------------------------------------------------------------- */
@@ -295,42 +242,89 @@ static void add_rows(struct batch *b, struct seq *s, struct rows *r, const int32
 
 static void add_chunk(struct batch *b, struct seq *s, struct rows *r)
 {
-	int rest = (int)s->prompt.n - s->done, room = GRAPH_MAX_ROWS - r->n;
+	int rest = (int)s->all.n - s->done, room = GRAPH_MAX_ROWS - r->n;
 	int n = rest < room ? rest : room;
 
-	add_rows(b, s, r, s->prompt.ids + s->done, n, n == rest);
+	add_rows(b, s, r, s->all.ids + s->done, n, n == rest);
 	s->done += n;
 	b->turn = s->job;
 }
 
-/* The prompt after the one that had the last turn, in order of arrival, round and round.  Those that
- * have a chunk in this step already (row order is by sequence) are left out. */
-static struct seq *next_prompt(const struct batch *b, const struct seq *after)
+/* The prompt of those classes after the one that had the last turn, in order of arrival, round and round.  Those
+ * that have a chunk in this step already (row order is by sequence) are left out. */
+static struct seq *next_prompt(const struct batch *b, const struct seq *after,
+			       unsigned classes)
 {
 	const struct seq *s = after ? after->next : b->seqs;
 
 	for (int lap = 0; lap < 2; lap++, s = b->seqs)
 		for (; s; s = s->next)
-			if (s->state == SEQ_PREFILL && s->row == ROW_NOT_YET)
+			if (s->state == SEQ_PREFILL && s->row == ROW_NOT_YET &&
+			    (classes & 1u << s->class))
 				return (struct seq *)s;
 	return NULL;
 }
 
-static void choose_rows(struct batch *b, struct rows *r)
+static bool running(const struct seq *s)
 {
+	return s->state == SEQ_PREFILL || s->state == SEQ_DECODE;
+}
+
+/* Who may take part in a step. */
+struct who {
+	bool batch;       /* those of class batch */
+	unsigned prompts; /* classes (a bit each) whose prompts get chunks */
+};
+
+/* An open step is for those that were passed over: its chunks go to all classes but the highest. */
+static struct who choose_classes(const struct batch *b, bool open)
+{
+	struct who w = {.batch = true};
+	unsigned all = 0, highest;
+
+	for (const struct seq *s = b->seqs; s; s = s->next) {
+		if (running(s) && s->class == BATCH_COMPLETION && !open)
+			w.batch = false;
+		if (s->state == SEQ_PREFILL)
+			all |= 1u << s->class;
+	}
+	highest = all & -all;
+	w.prompts = open && all != highest ? all & ~highest : highest;
+	if (!w.batch)
+		w.prompts &= ~(1u << BATCH_BATCH);
+	return w;
+}
+
+static bool takes_part(const struct seq *s, const struct who *w)
+{
+	if (s->class == BATCH_BATCH && !w->batch)
+		return false;
+	return s->state == SEQ_DECODE || (w->prompts & 1u << s->class);
+}
+
+/* Was anybody passed over? */
+static bool choose_rows(struct batch *b, struct rows *r, bool open)
+{
+	struct who w = choose_classes(b, open);
+	bool passed = false;
 	struct seq *s;
 
 	r->n = r->nlogits = 0;
 	for (s = b->seqs; s; s = s->next) {
 		s->row = s->state == SEQ_PREFILL ? ROW_NOT_YET : ROW_NONE;
-		if (s->state == SEQ_DECODE)
-			add_rows(b, s, r, &s->last, 1, true);
+		if (!running(s))
+			continue;
+		if (!takes_part(s, &w))
+			passed = true;
+		else if (s->state == SEQ_DECODE)
+			add_rows(b, s, r, &s->all.ids[s->all.n - 1], 1, true);
 	}
 	s = find(b, b->turn);
-	while (r->n < GRAPH_MAX_ROWS && (s = next_prompt(b, s)) != NULL) {
+	while (r->n < GRAPH_MAX_ROWS && (s = next_prompt(b, s, w.prompts)) != NULL) {
 		s->row = ROW_NONE;
 		add_chunk(b, s, r);
 	}
+	return passed;
 }
 
 static int32_t pick(struct batch *b, struct seq *s)
@@ -352,8 +346,9 @@ static bool speak(struct batch *b, struct seq *s, int32_t id)
 	detok_push(&s->detok, b->m->vocab, id, &b->text);
 	hit = stops_feed(&s->stops, buf_str(&b->text), &b->out);
 	if (b->out.len)
-		emit(b, s,
-		     (struct batch_event){.kind = BATCH_TEXT, .text = buf_str(&b->out)});
+		batch_emit(b, s,
+			   (struct batch_event){.kind = BATCH_TEXT,
+						.text = buf_str(&b->out)});
 	return hit;
 }
 
@@ -362,7 +357,7 @@ static void seq_token(struct batch *b, struct seq *s, int32_t id)
 	bool end = vocab_is_eog(b->m->vocab, id);
 
 	s->completion++;
-	s->last = id;
+	tokens_add(&s->all, id);
 	if (end ? !s->ignore_eos : speak(b, s, id))
 		seq_finish(b, s, "stop");
 	else if ((s->max_tokens && s->completion >= s->max_tokens) ||
@@ -373,28 +368,35 @@ static void seq_token(struct batch *b, struct seq *s, int32_t id)
 /* What the pass means to a sequence. */
 static void seq_stepped(struct batch *b, struct seq *s)
 {
-	if (s->state == SEQ_PREFILL && s->row == ROW_NONE)
-		emit(b, s, (struct batch_event){.kind = BATCH_PROGRESS, .done = s->done});
+	if (s->state == SEQ_PREFILL && s->row == ROW_NONE && s->done > s->announced &&
+	    s->done < s->prompt_n) {
+		/* Not again after a preemption. */
+		s->announced = s->done;
+		batch_emit(b, s,
+			   (struct batch_event){.kind = BATCH_PROGRESS, .done = s->done});
+	}
 	if (s->row < 0)
 		return;
 	if (s->state == SEQ_PREFILL) {
-		s->first_us = clock_mono_us();
-		sm_move(seq_states, "sequence", &s->state, SEQ_DECODE);
+		if (s->completion == 0)
+			s->first_us = clock_mono_us();
+		seq_move(s, SEQ_DECODE);
 	}
 	seq_token(b, s, pick(b, s));
 }
 
 void batch_step(struct batch *b)
 {
+	bool open = b->held >= BATCH_OPEN_STEP - 1;
 	struct rows r;
 
-	admit(b);
-	choose_rows(b, &r);
+	batch_admit(b);
+	b->held = choose_rows(b, &r, open) && !open ? b->held + 1 : 0;
 	if (r.n == 0)
 		return;
 	graph_forward(b->graph, r.row, r.n);
 	for (struct seq *s = b->seqs; s; s = s->next)
-		if (s->state == SEQ_PREFILL || s->state == SEQ_DECODE)
+		if (running(s))
 			seq_stepped(b, s);
 	reap(b);
 }

@@ -30,7 +30,8 @@ struct loaded {
 struct engine {
 	int in_fd, out_fd;
 	const struct kernels *kernels;
-	struct pool *pool; /* owned */
+	struct pool *pool;      /* owned */
+	struct kv_store *store; /* owned; NULL: nothing is saved */
 	struct loaded models[ENGINE_MAX_MODELS];
 	int nmodels, turn; /* turn: the model that takes the next step */
 	struct buf in, out;
@@ -166,6 +167,8 @@ static int open_model(struct engine *g, struct loaded *l, const char *path, int 
 		*ctx = l->model->hp.ctx_train;
 	l->batch =
 		batch_new(l->model, g->kernels, g->pool, *ctx, slots, on_batch_event, g);
+	if (g->store)
+		batch_use_store(l->batch, g->store, kv_model_key(l->model->gguf));
 	return 0;
 }
 
@@ -200,6 +203,7 @@ static int op_load(struct engine *g, const cJSON *line, struct err *e)
 
 static void close_model(struct engine *g, struct loaded *l)
 {
+	batch_save_all(l->batch);
 	batch_free(l->batch);
 	model_free(l->model);
 	*l = g->models[--g->nmodels];
@@ -329,6 +333,24 @@ static int read_stops(const cJSON *line, struct str **out, int *n, struct err *e
 	return 0;
 }
 
+static int read_class(const cJSON *line, enum batch_class *out, struct err *e)
+{
+	static const char *const names[] = {[BATCH_COMPLETION] = "completion",
+					    [BATCH_INTERACTIVE] = "interactive",
+					    [BATCH_BATCH] = "batch"};
+	const char *name = NULL;
+
+	*out = BATCH_INTERACTIVE;
+	if (json_string(line, "class", &name, e) < 0)
+		return -1;
+	for (size_t i = 0; name && i < ARRAY_LEN(names); i++)
+		if (strcmp(names[i], name) == 0) {
+			*out = (enum batch_class)i;
+			return 0;
+		}
+	return name ? err_set(e, ERR_INVALID, "class '%.20s' is not known", name) : 0;
+}
+
 /* Fails the job, not the process: these values come from the client by way of the router. */
 static int start_job(struct loaded *l, const cJSON *line, int64_t id, struct err *e)
 {
@@ -339,6 +361,7 @@ static int start_job(struct loaded *l, const cJSON *line, int64_t id, struct err
 
 	if (json_int(line, "max_tokens", 0, INT32_MAX, &max_tokens, e) < 0 ||
 	    json_bool(line, "ignore_eos", &job.ignore_eos, e) < 0 ||
+	    read_class(line, &job.class, e) < 0 ||
 	    read_sampling(line, &job.sampling, e) < 0 ||
 	    read_stops(line, &stop, &job.nstop, e) < 0 ||
 	    read_prompt(l->model, line, &job.prompt, e) < 0)
@@ -562,7 +585,7 @@ static void read_input(struct engine *g)
 static bool has_work(const struct engine *g)
 {
 	for (int i = 0; i < g->nmodels; i++)
-		if (batch_busy(g->models[i].batch))
+		if (batch_ready(g->models[i].batch))
 			return true;
 	return false;
 }
@@ -573,7 +596,7 @@ static void step(struct engine *g)
 	for (int i = 0; i < g->nmodels; i++) {
 		struct loaded *l = &g->models[(g->turn + i) % g->nmodels];
 
-		if (!batch_busy(l->batch))
+		if (!batch_ready(l->batch))
 			continue;
 		g->turn = (int)(l - g->models) + 1;
 		batch_step(l->batch);
@@ -581,19 +604,40 @@ static void step(struct engine *g)
 	}
 }
 
+/* What is due beside answers: state that waits to be saved.  Milliseconds until more is, -1: nothing. */
+static int idle(struct engine *g)
+{
+	int least = -1;
+
+	if (!g->store)
+		return -1;
+	for (int i = 0; i <= g->nmodels; i++) {
+		int ms = i < g->nmodels ? batch_idle(g->models[i].batch)
+					: kv_store_tick(g->store);
+
+		if (ms >= 0 && (least < 0 || ms < least))
+			least = ms;
+	}
+	return least;
+}
+
 static void loop(struct engine *g)
 {
 	while (!g->quit) {
+		int wait = idle(g);
 		bool work = g->out.len < ENGINE_OUT_PAUSE_BYTES && has_work(g);
-		struct pollfd p[2] = {
+		struct pollfd p[3] = {
 			{.fd = g->in_fd, .events = POLLIN},
-			{.fd = g->out.len ? g->out_fd : -1, .events = POLLOUT}};
+			{.fd = g->out.len ? g->out_fd : -1, .events = POLLOUT},
+			{.fd = g->store ? kv_store_fd(g->store) : -1, .events = POLLIN}};
 
-		if (poll(p, 2, work ? 0 : -1) < 0 && errno != EINTR) {
+		if (poll(p, 3, work ? 0 : wait) < 0 && errno != EINTR) {
 			log_error("engine: poll: %s", strerror(errno));
 			end(g, ENGINE_EXIT_FAIL);
 			break;
 		}
+		if (p[2].revents)
+			kv_store_poll(g->store);
 		if (p[0].revents)
 			read_input(g);
 		if (work && !g->quit)
@@ -615,6 +659,7 @@ static void engine_fini(struct engine *g)
 {
 	while (g->nmodels)
 		close_model(g, &g->models[g->nmodels - 1]);
+	kv_store_free(g->store);
 	pool_free(g->pool);
 	buf_free(&g->in);
 	buf_free(&g->out);
@@ -639,6 +684,12 @@ int engine_main(int in_fd, int out_fd, const struct engine_options *o)
 		return ENGINE_EXIT_FAIL;
 	}
 	g.pool = pool_new(threads < POOL_MAX_THREADS ? threads : POOL_MAX_THREADS);
+	if (o->kv_ram_bytes)
+		g.store = kv_store_new(
+			&(struct kv_store_options){.dir = o->kv_dir,
+						   .ram_bytes = o->kv_ram_bytes,
+						   .disk_bytes = o->kv_disk_bytes,
+						   .pool = g.pool});
 	say_hello(&g);
 	loop(&g);
 	/* What was said before the end still goes out, if it can at once. */

@@ -5,9 +5,13 @@
 #ifndef HOB_ENGINE_H
 #define HOB_ENGINE_H
 
+#include <stdint.h>
+
 struct engine_options {
 	const char *kernels; /* "auto" or a table's name */
 	int threads;         /* 0: engine_default_threads() */
+	const char *kv_dir;  /* saved KV state (kv_store.h); NULL: memory only */
+	uint64_t kv_ram_bytes, kv_disk_bytes; /* no memory: nothing is saved */
 };
 
 enum {

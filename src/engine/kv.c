@@ -6,6 +6,8 @@
 
 #include <sys/mman.h>
 
+#include "base/clock.h"
+
 enum { CTX_STEP = 32, KV_ALIGN = 64, LOSS_SHARE = 4 };
 
 struct kv_cache *kv_new(const struct hparams *hp, int ctx, int slots)
@@ -43,6 +45,12 @@ void kv_free(struct kv_cache *c)
 	free(c);
 }
 
+struct kkv kv_layer_shape(const struct kv_cache *c, int layer)
+{
+	ASSERT(layer >= 0 && layer < c->layers);
+	return c->shape;
+}
+
 size_t kv_bytes_max(const struct kv_cache *c)
 {
 	return c->slot_bytes * (size_t)c->nslots;
@@ -68,7 +76,7 @@ static void slot_reserve(const struct kv_cache *c, struct kv_slot *s)
 	}
 }
 
-static int common_prefix(const struct kv_slot *s, const int32_t *prompt, int n)
+int kv_common(const struct kv_slot *s, const int32_t *prompt, int n)
 {
 	int max = s->n < n - 1 ? s->n : n - 1, i = 0;
 
@@ -85,9 +93,22 @@ static bool worth(const struct kv_slot *s, int common)
 	return common > 0 && common > (s->n - common) / LOSS_SHARE;
 }
 
-struct kv_slot *kv_take(struct kv_cache *c, const int32_t *prompt, int n, int *common)
+struct kv_slot *kv_oldest(struct kv_cache *c)
 {
-	struct kv_slot *best = NULL, *oldest = NULL;
+	struct kv_slot *oldest = NULL;
+
+	for (int i = 0; i < c->nslots; i++) {
+		struct kv_slot *s = &c->slots[i];
+
+		if (!s->taken && (!oldest || s->used < oldest->used))
+			oldest = s;
+	}
+	return oldest;
+}
+
+struct kv_slot *kv_choose(struct kv_cache *c, const int32_t *prompt, int n, int *common)
+{
+	struct kv_slot *best = NULL;
 	int best_common = 0;
 
 	ASSERT(n >= 1 && n <= c->ctx);
@@ -97,22 +118,43 @@ struct kv_slot *kv_take(struct kv_cache *c, const int32_t *prompt, int n, int *c
 
 		if (s->taken)
 			continue;
-		k = common_prefix(s, prompt, n);
+		k = kv_common(s, prompt, n);
 		if (k > best_common && worth(s, k)) {
 			best = s;
 			best_common = k;
 		}
-		if (!oldest || s->used < oldest->used)
-			oldest = s;
 	}
 	if (!best)
-		best = oldest;
-	if (!best)
-		return NULL;
-	slot_reserve(c, best);
-	best->taken = true;
-	best->n = *common = common_prefix(best, prompt, n);
+		best = kv_oldest(c);
+	*common = best ? kv_common(best, prompt, n) : 0;
 	return best;
+}
+
+void kv_claim(struct kv_cache *c, struct kv_slot *s, int keep)
+{
+	ASSERT(!s->taken && keep <= s->n);
+	slot_reserve(c, s);
+	s->taken = true;
+	s->n = keep;
+	if (s->kept > keep)
+		s->kept = keep;
+}
+
+struct kv_slot *kv_take(struct kv_cache *c, const int32_t *prompt, int n, int *common)
+{
+	struct kv_slot *s = kv_choose(c, prompt, n, common);
+
+	if (s)
+		kv_claim(c, s, *common);
+	return s;
+}
+
+void kv_restored(struct kv_slot *s, const struct kv_cache *c, const int32_t *tokens,
+		 int n)
+{
+	ASSERT(s->taken && n <= c->ctx);
+	memcpy(s->tokens, tokens, (size_t)n * sizeof(*tokens));
+	s->n = n;
 }
 
 void kv_give(struct kv_cache *c, struct kv_slot *s)
@@ -120,6 +162,7 @@ void kv_give(struct kv_cache *c, struct kv_slot *s)
 	ASSERT(s->taken);
 	s->taken = false;
 	s->used = ++c->clock;
+	s->idle_ms = clock_mono_ms();
 }
 
 void kv_append(struct kv_slot *s, const struct kv_cache *c, const int32_t *tokens, int n)
