@@ -218,6 +218,7 @@ static int read_fields(const struct http_request *h, struct request *r, struct e
 	struct str conversation = http_header(h, "x-hob-conversation");
 	struct str is_private = http_header(h, "x-hob-private");
 	struct str class = http_header(h, "x-hob-class");
+	struct str supersede = http_header(h, "x-hob-supersede");
 	size_t i = 0;
 
 	if (conversation.ptr && openai_set_conversation(r, conversation, e) != 0)
@@ -225,6 +226,11 @@ static int read_fields(const struct http_request *h, struct request *r, struct e
 	if (is_private.ptr && !str_eq(is_private, "0") && !str_eq(is_private, "1"))
 		return err_set(e, ERR_INVALID, "x-hob-private must be 0 or 1");
 	r->is_private = is_private.ptr && str_eq(is_private, "1");
+	if (supersede.len > REQUEST_MAX_SUPERSEDE_BYTES)
+		return err_set(e, ERR_INVALID, "x-hob-supersede has at most %d bytes",
+			       REQUEST_MAX_SUPERSEDE_BYTES);
+	if (supersede.len)
+		r->supersede = str_dup(supersede);
 	if (!class.ptr)
 		return 0;
 	while (i < ARRAY_LEN(classes) && !str_eq_nocase(class, classes[i].name))
@@ -257,6 +263,7 @@ static void start(const struct call *call, struct request *r,
 	a->conn = call->conn;
 	a->is_stream = p->stream;
 	set_id(r);
+	r->client = conn_peer(a->conn).client;
 	openai_encoder_init(&a->enc, r, p);
 	uv_timer_init(conn_loop(a->conn), &a->timer);
 	a->timer.data = a;
@@ -300,7 +307,8 @@ static void add_model(struct buf *out, const struct model *m)
 		 ",\"object\":\"model\",\"created\":%lld,\"owned_by\":\"%s\",\"hob\":{"
 		 "\"bytes\":%llu,\"ctx\":%d,\"pinned\":%s}}",
 		 (long long)(m->mtime_ms / 1000), m->path ? "local" : "remote",
-		 (unsigned long long)m->bytes, m->settings.ctx, m->settings.pinned ? "true" : "false");
+		 (unsigned long long)m->bytes, m->settings.ctx,
+		 m->settings.pinned ? "true" : "false");
 }
 
 void openai_models(const struct call *call)

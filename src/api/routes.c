@@ -67,27 +67,26 @@ void api_add_error(struct buf *out, const struct err *e)
 }
 
 /* The official clients retry 408, 409, 429 and 5xx twice by themselves, so that each of our own
- * attempts would count thrice: they are told no, unless waiting is what helps. */
-static const struct {
-	enum err_code code;
-	const char *fields;
-} retry_fields[] = {
-	{ERR_BUSY, "retry-after-ms: 1000\r\nRetry-After: 1\r\nx-should-retry: true\r\n"},
-	{ERR_UNAVAILABLE,
-	 "retry-after-ms: 500\r\nRetry-After: 1\r\nx-should-retry: true\r\n"},
-	{ERR_UNAUTHORIZED, "WWW-Authenticate: Bearer\r\nx-should-retry: false\r\n"},
-};
+ * attempts would count thrice: they are told no, unless waiting is what helps.  They follow
+ * retry-after-ms before Retry-After, and neither beyond a minute. */
+static void add_retry(struct buf *head, const struct err *e)
+{
+	bool again = e->code == ERR_BUSY || e->code == ERR_UNAVAILABLE;
+	unsigned s = e->retry_after_s ? e->retry_after_s : 1;
+
+	if (e->code == ERR_UNAUTHORIZED)
+		buf_adds(head, "WWW-Authenticate: Bearer\r\n");
+	if (again)
+		buf_addf(head, "retry-after-ms: %u\r\nRetry-After: %u\r\n", s * 1000, s);
+	buf_addf(head, "x-should-retry: %s\r\n", again ? "true" : "false");
+}
 
 void api_reply_error_status(struct conn *c, int status, const struct err *e,
 			    const char *extra)
 {
-	const char *fields = "x-should-retry: false\r\n";
 	struct buf body = {0}, head = {0};
 
-	for (size_t i = 0; i < ARRAY_LEN(retry_fields); i++)
-		if (retry_fields[i].code == e->code)
-			fields = retry_fields[i].fields;
-	buf_adds(&head, fields);
+	add_retry(&head, e);
 	if (extra)
 		buf_adds(&head, extra);
 	api_add_error(&body, e);

@@ -36,6 +36,9 @@ struct conns;
 struct conn_peer {
 	bool is_tcp;
 	uid_t uid; /* unix socket only */
+	uint64_t
+		client; /* the process (Unix socket), or this connection (TCP): who is to be
+			  * served fairly; never 0 */
 };
 
 struct conn_handler {

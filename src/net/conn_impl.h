@@ -18,6 +18,7 @@ struct conns {
 	struct conn_list all, dirty;
 	int count;
 	uint64_t requests, refused;
+	uint64_t next_client;
 	int header_timeout_ms;
 	bool draining, closing;
 	void (*done)(void *arg); /* drain's or close's */

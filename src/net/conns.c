@@ -102,18 +102,22 @@ static void sweep_start(struct conns *s)
 
 /* -- accepting -- */
 
+#define CLIENT_PROCESS (UINT64_C(1) << 62) /* apart from the numbers of connections */
+
 static bool peer_is_ours(struct conn *c)
 {
 	struct ucred cred;
 	socklen_t len = sizeof(cred);
 	int fd;
 
+	c->peer.client = ++c->set->next_client;
 	if (c->peer.is_tcp)
 		return true;
 	if (uv_fileno(&c->sock.handle, &fd) != 0 ||
 	    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) != 0)
 		return false;
 	c->peer.uid = cred.uid;
+	c->peer.client = CLIENT_PROCESS | (uint64_t)(uint32_t)cred.pid;
 	return cred.uid == getuid();
 }
 

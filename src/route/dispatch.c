@@ -437,10 +437,30 @@ static void check_first_token(struct dispatch_job *j)
 
 /* ---- start, time, cancel */
 
+/* An editor asks again with each key stroke: only the newest question is of interest. */
+static void supersede_older(struct dispatch_job *j)
+{
+	struct dispatch_job *o, *next;
+	struct err e;
+
+	for (o = TAILQ_FIRST(&j->d->jobs); o; o = next) {
+		next = TAILQ_NEXT(o, link);
+		if (o == j || o->state == JOB_END || !o->r->supersede ||
+		    strcmp(o->r->supersede, j->r->supersede))
+			continue;
+		err_set(&e, ERR_CONFLICT,
+			"superseded by a newer request with the key '%s'",
+			j->r->supersede);
+		job_fail(o, &e);
+	}
+}
+
 static void job_begin(struct dispatch_job *j)
 {
 	struct err e;
 
+	if (j->r->supersede)
+		supersede_older(j);
 	if (j->d->stats.running > DISPATCH_MAX_JOBS) {
 		err_set(&e, ERR_BUSY, "%d requests are running already; try again later",
 			DISPATCH_MAX_JOBS);

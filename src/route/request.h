@@ -33,7 +33,12 @@ struct sampling {
 	int nstops;
 };
 
-enum { REQUEST_MAX_STOPS = 16, REQUEST_ID_BYTES = 40, CONVERSATION_ID_BYTES = 27 };
+enum {
+	REQUEST_MAX_STOPS = 16,
+	REQUEST_ID_BYTES = 40,
+	CONVERSATION_ID_BYTES = 27,
+	REQUEST_MAX_SUPERSEDE_BYTES = 128
+};
 
 struct request {
 	char id[REQUEST_ID_BYTES]; /* "hob-<hex>", unique */
@@ -55,7 +60,7 @@ struct request {
 	uint64_t
 		client; /* who asks, for fairness: a process of this machine; 0 = unknown */
 	int64_t keep_alive_ms; /* of its model once idle; KEEP_ALIVE_DEFAULT, DURATION_FOREVER */
-	char *supersede; /* owned or NULL: an older request with this key of this client is cancelled */
+	char *supersede; /* owned or NULL: an older request with this key is cancelled */
 };
 
 struct request *request_new(void);

@@ -126,6 +126,26 @@ def test_a_vanished_client_stops_the_computation(daemon, wait_until):
     assert daemon.chat("Hi", max_tokens=2)[0] == 200
 
 
+def test_a_newer_request_supersedes_the_older_one_with_its_key(daemon):
+    body = {"model": MODEL_NAME, "messages": PARIS, "temperature": 0, "max_tokens": 3000, "ignore_eos": True}
+    key, other = {"x-hob-supersede": "editor-1"}, {"x-hob-supersede": "editor-2"}
+    older, bystander = daemon.stream(body, key), daemon.stream(body, other)
+    next(older), next(bystander)
+    assert daemon.chat("Hi", key, max_tokens=2)[0] == 200
+    last = [e for e in older if isinstance(e, dict) and "error" in e]
+    assert len(last) == 1 and "superseded" in last[0]["error"]["message"]
+    next(bystander)
+    bystander.close()
+
+
+def test_keep_alive_and_supersede_are_checked(daemon):
+    for value, ok in ((5, True), ("5m", True), (-1, True), ("forever", True), ("soon", False), (True, False)):
+        status, _, body = daemon.chat("Hi", max_tokens=1, keep_alive=value)
+        assert (status == 200) == ok, (value, body)
+        assert ok or "'keep_alive'" in body["error"]["message"]
+    assert daemon.chat("Hi", {"x-hob-supersede": "k" * 200}, max_tokens=1)[0] == 400
+
+
 def test_two_names_within_a_budget_for_one(make_daemon):
     """The idle model goes for the new one; both answer."""
     d = make_daemon("cache { budget = \"400MB\" ctx = 2048 slots = 2 }\nserver { port = -1 }\n")
