@@ -7,7 +7,6 @@
 
 #include "api/cache_json.h"
 #include "base/clock.h"
-#include "base/duration.h"
 #include "base/json.h"
 
 enum {
@@ -20,24 +19,12 @@ enum {
 /* ---- requests */
 
 struct command {
-	cJSON *root;        /* owned */
-	const char *name;   /* borrowed from root */
+	cJSON *root;      /* owned */
+	const char *name; /* borrowed from root */
 	const struct model *model;
-	bool park, stream;
+	bool park, stream, wait;
 	int64_t keep_alive_ms;
 };
-
-static int read_keep_alive(const cJSON *root, int64_t *ms, struct err *e)
-{
-	const cJSON *v = cJSON_GetObjectItemCaseSensitive(root, "keep_alive");
-
-	if (!v || cJSON_IsNull(v) ||
-	    (cJSON_IsNumber(v) && duration_of_seconds(v->valuedouble, ms)) ||
-	    (cJSON_IsString(v) && duration_parse(v->valuestring, ms)))
-		return 0;
-	return err_set(e, ERR_INVALID,
-		       "'keep_alive' must be a number of seconds or a time such as \"5m\"");
-}
 
 static int find_model(const struct call *call, struct command *c, struct err *e)
 {
@@ -47,14 +34,14 @@ static int find_model(const struct call *call, struct command *c, struct err *e)
 		return err_set(e, ERR_INVALID, "'model' is missing");
 	if (strlen(c->name) > NAME_MAX_BYTES)
 		return err_set(e, ERR_INVALID, "'model' is too long");
-	c->model = strcmp(c->name, "default")
-			   ? models_find(call->api->models, c->name)
-			   : models_default(call->api->models);
+	c->model = strcmp(c->name, "default") ? models_find(call->api->models, c->name)
+					      : models_default(call->api->models);
 	if (c->model && c->model->path)
 		return 0;
 	near = models_nearest(call->api->models, c->name);
 	return err_set(e, ERR_MODEL, "no local model '%.150s'%s%.150s%s", c->name,
-		       near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+		       near ? "; did you mean '" : "", near ? near : "",
+		       near ? "'?" : "");
 }
 
 /* False: the error has been replied. */
@@ -62,14 +49,15 @@ static bool read_command(const struct call *call, struct command *c)
 {
 	struct err e = {0};
 
-	*c = (struct command){.keep_alive_ms = KEEP_ALIVE_DEFAULT};
+	*c = (struct command){.keep_alive_ms = KEEP_ALIVE_DEFAULT, .wait = true};
 	c->root = json_parse(call->http->body, &e);
 	if (c->root && !cJSON_IsObject(c->root))
 		err_set(&e, ERR_INVALID, "the body must be a JSON object");
 	if (e.code == ERR_NONE && json_string(c->root, "model", &c->name, &e) >= 0 &&
 	    json_bool(c->root, "park", &c->park, &e) >= 0 &&
 	    json_bool(c->root, "stream", &c->stream, &e) >= 0 &&
-	    read_keep_alive(c->root, &c->keep_alive_ms, &e) == 0 &&
+	    json_bool(c->root, "wait", &c->wait, &e) >= 0 &&
+	    json_duration(c->root, "keep_alive", &c->keep_alive_ms, &e) >= 0 &&
 	    find_model(call, c, &e) == 0)
 		return true;
 	api_reply_error(call->conn, &e);
@@ -166,24 +154,26 @@ void cache_api_get(const struct call *call)
 
 void cache_api_decisions(const struct call *call)
 {
+	struct str number = http_query(call->http, "limit");
+	struct str model = http_query(call->http, "model");
 	struct decision list[CACHE_DECISIONS];
-	struct buf out = {0}, model = {0}, number = {0};
+	struct buf out = {0}, name = {0};
 	int64_t limit = DECISIONS_DEFAULT;
 	struct err e = {0};
 	int n;
 
-	if (http_query(call->http->query, "limit", &number) &&
-	    !str_to_i64(buf_str(&number), 1, CACHE_DECISIONS, &limit)) {
-		err_set(&e, ERR_INVALID, "'limit' must be a number from 1 to %d",
+	if (number.ptr && !str_to_i64(number, 1, CACHE_DECISIONS, &limit))
+		err_set(&e, ERR_INVALID, "limit must be a number from 1 to %d",
 			CACHE_DECISIONS);
+	else if (model.ptr && !http_unescape(model, &name))
+		err_set(&e, ERR_INVALID, "model is no name");
+	if (e.code != ERR_NONE) {
 		api_reply_error(call->conn, &e);
-		buf_free(&number);
+		buf_free(&name);
 		return;
 	}
-	n = cache_decisions(call->api->cache,
-			    http_query(call->http->query, "model", &model) ? model.data
-									   : NULL,
-			    list, (int)limit);
+	n = cache_decisions(call->api->cache, model.ptr ? name.data : NULL, list,
+			    (int)limit);
 	buf_adds(&out, "{\"decisions\":[");
 	for (int i = 0; i < n; i++) {
 		buf_adds(&out, i ? "," : "");
@@ -192,8 +182,7 @@ void cache_api_decisions(const struct call *call)
 	buf_adds(&out, "]}");
 	api_reply_json(call->conn, &out);
 	buf_free(&out);
-	buf_free(&model);
-	buf_free(&number);
+	buf_free(&name);
 }
 
 /* ---- load */
@@ -202,7 +191,7 @@ struct load_call {
 	struct exchange exchange;
 	struct conn *conn; /* NULL: the client has left */
 	const struct api *api;
-	char *name; /* owned */
+	char *name;                  /* owned */
 	struct cache_waiter *waiter; /* NULL after its answer */
 	uv_timer_t timer;
 	bool stream;
@@ -294,7 +283,8 @@ void cache_api_load(const struct call *call)
 	l->stream = c.stream;
 	uv_timer_init(conn_loop(l->conn), &l->timer);
 	l->timer.data = l;
-	exchange_begin(l->conn, &l->exchange);
+	if (c.wait)
+		exchange_begin(l->conn, &l->exchange);
 	want = (struct cache_want){
 		.model = c.model,
 		.class = CLASS_INTERACTIVE,
@@ -304,7 +294,10 @@ void cache_api_load(const struct call *call)
 		.keep_alive_ms = c.keep_alive_ms,
 	};
 	l->waiter = cache_load(call->api->cache, &want, load_done, l);
-	if (l->stream) {
+	if (!c.wait) {
+		reply_state(call, l->name, 0, NULL);
+		l->conn = NULL; /* nobody is told how it ends but `hob why` */
+	} else if (l->stream) {
 		http_stream_begin(l->conn, 200, "text/event-stream",
 				  "Cache-Control: no-cache\r\n");
 		uv_timer_start(&l->timer, load_progress, 0, PROGRESS_MS);
@@ -342,8 +335,8 @@ static void watcher_send(struct watcher *w)
 
 static void watcher_snapshot(struct watcher *w)
 {
-	buf_addf(&w->out, "id: %llu\nevent: snapshot\ndata: ",
-		 (unsigned long long)++w->n);
+	buf_addf(&w->out,
+		 "id: %llu\nevent: snapshot\ndata: ", (unsigned long long)++w->n);
 	add_snapshot(&w->out, w->api);
 	buf_adds(&w->out, "\n\n");
 	w->missed = false;
@@ -357,8 +350,8 @@ static void on_decided(struct cache_listener *l, const struct decision *d)
 	w->missed |= w->paused;
 	if (w->paused)
 		return;
-	buf_addf(&w->out, "id: %llu\nevent: decision\ndata: ",
-		 (unsigned long long)++w->n);
+	buf_addf(&w->out,
+		 "id: %llu\nevent: decision\ndata: ", (unsigned long long)++w->n);
 	cache_json_decision(&w->out, d);
 	buf_adds(&w->out, "\n\n");
 	watcher_send(w);
@@ -404,11 +397,22 @@ static void watcher_abort(struct exchange *x)
 	uv_close((uv_handle_t *)&w->timer, watcher_freed);
 }
 
+/* It would go on for ever. */
+static void watcher_drain(struct exchange *x)
+{
+	struct watcher *w = CONTAINER_OF(x, struct watcher, exchange);
+	struct conn *c = w->conn;
+
+	watcher_abort(x);
+	http_stream_end(c);
+}
+
 void cache_api_events(const struct call *call)
 {
 	struct watcher *w = xcalloc(1, sizeof(*w));
 
-	w->exchange = (struct exchange){watcher_abort, watcher_pause};
+	w->exchange = (struct exchange){
+		.abort = watcher_abort, .pause = watcher_pause, .drain = watcher_drain};
 	w->listener.decided = on_decided;
 	w->listener.moved = on_moved;
 	w->conn = call->conn;

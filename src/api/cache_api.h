@@ -5,8 +5,9 @@
  *   GET  /v1/hob/cache/events       SSE: `snapshot` first, then `decision` and `state` as they
  *                                   happen, numbered; a client that reads too slowly gets a new
  *                                   snapshot when it goes on, never a silent gap
- *   POST /v1/hob/cache/load         {"model":NAME,"keep_alive":…,"stream":bool}: answered when the
- *                                   model is ready; as SSE `progress` … `done` | `error`
+ *   POST /v1/hob/cache/load         {"model":NAME,"keep_alive":…,"stream":bool,"wait":bool}: answered
+ *                                   when the model is ready; as SSE `progress` … `done` | `error`;
+ *                                   at once with "wait":false
  *   POST /v1/hob/cache/unload       {"model":NAME,"park":bool}
  *   POST /v1/hob/cache/pin          {"model":NAME}; so does unpin
  * All but load answer at once; what unload asks for happens when the model's answers have ended. */

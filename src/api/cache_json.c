@@ -33,10 +33,11 @@ static void add_sizes(struct buf *out, const char *key, const struct cache_sizes
 		buf_addf(out, ",\"%s\":null", key);
 		return;
 	}
-	buf_addf(out,
-		 ",\"%s\":{\"weights_bytes\":%llu,\"kv_bytes\":%llu,\"parked_bytes\":%llu}",
-		 key, (unsigned long long)s->weights_bytes, (unsigned long long)s->kv_bytes,
-		 (unsigned long long)s->parked_bytes);
+	buf_addf(
+		out,
+		",\"%s\":{\"weights_bytes\":%llu,\"kv_bytes\":%llu,\"parked_bytes\":%llu}",
+		key, (unsigned long long)s->weights_bytes,
+		(unsigned long long)s->kv_bytes, (unsigned long long)s->parked_bytes);
 }
 
 static void add_names(struct buf *out, const struct cache_row *r)
