@@ -26,7 +26,7 @@ static bool read_number(const char *path, const char *key, uint64_t *out)
 /* What one group leaves; UINT64_MAX without a limit ("max" is no number). */
 static uint64_t group_leaves(const char *dir)
 {
-	char path[PATH_BYTES];
+	char path[PATH_BYTES + 32];
 	uint64_t max, used = 0, cache = 0;
 
 	snprintf(path, sizeof path, "%s/memory.max", dir);
