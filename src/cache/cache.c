@@ -58,6 +58,7 @@ void waiter_refuse(struct cache_waiter *w, const struct err *e)
 	w->cache->n.refused++;
 	waiter_over(w, e->code);
 	waiter_answer(w);
+	cache_kick(w->cache); /* what was kept for it may go */
 }
 
 void waiters_refuse(struct cache *c, const struct entry *e, const struct err *err)

@@ -116,7 +116,6 @@ struct use { /* told to the listeners in the next turn */
 
 struct decided {
 	struct decision d;
-	uint64_t instance;
 	char model[96], text[320];
 };
 

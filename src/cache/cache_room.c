@@ -316,6 +316,8 @@ static void shrink_resident(struct cache *c)
 	struct policy_plan p;
 
 	list_resident(c, NULL, PLAN_IDLE, list);
+	for (int i = 0; i < c->nentries; i++)
+		list[i].fresh = false; /* there is no thrash to fear: nobody comes */
 	policy_plan(list, c->nentries, &ask, &p);
 	for (int i = 0; i < p.nvictims; i++) {
 		struct entry *e = c->entries[p.victims[i]];

@@ -60,10 +60,10 @@ struct decision *decide(struct cache *c, enum decision_kind kind, const struct e
 	vsnprintf(slot->text, sizeof slot->text, fmt, ap);
 	va_end(ap);
 	snprintf(slot->model, sizeof slot->model, "%s", e->model.name);
-	slot->instance = e->no;
 	slot->d = (struct decision){.n = ++c->ndecisions,
 				    .at_unix_ms = clock_unix_ms(),
 				    .kind = kind,
+				    .instance = e->no,
 				    .model = slot->model,
 				    .text = slot->text};
 	count_decision(c, kind);
@@ -87,7 +87,7 @@ int cache_decisions(const struct cache *c, const char *model, struct decision *o
 		const struct decided *d =
 			&c->decisions[(c->ndecisions - 1 - i) % CACHE_DECISIONS];
 
-		if (!model || (e && d->instance == e->no) || !strcmp(d->model, model))
+		if (!model || (e && d->d.instance == e->no) || !strcmp(d->model, model))
 			out[n++] = d->d;
 	}
 	return n;
@@ -134,6 +134,7 @@ static void row_of(const struct cache *c, const struct entry *e, struct cache_ro
 	uint64_t now = cache_now(c);
 
 	*out = (struct cache_row){
+		.instance = e->no,
 		.name = e->model.name,
 		.path = e->model.path,
 		.error = e->state == CACHE_FAILED ? e->error.text : NULL,
