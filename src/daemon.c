@@ -118,6 +118,19 @@ static uint64_t budget(const struct config *c)
 	return c->budget_bytes ? c->budget_bytes : default_budget();
 }
 
+static struct cache_settings cache_settings_of(const struct config *c)
+{
+	return (struct cache_settings){
+		.budget_bytes = budget(c),
+		.parked_budget_bytes = c->parked_bytes,
+		.reserve_completion_bytes = c->reserve_completion_bytes,
+		.policy = c->policy == CACHE_POLICY_GDSF ? POLICY_GDSF : POLICY_LRU,
+		.keep_alive_ms = c->keep_alive_ms,
+		.min_stay_ms = (uint64_t)c->min_stay_ms,
+		.max_queue = c->queue,
+	};
+}
+
 /* ---- start ---- */
 
 /* Memory never keeps the daemon from serving: without it conversations are refused or not kept, and
@@ -162,9 +175,9 @@ static void start_local(struct daemon *d)
 	struct engine_config engine = {.kernels = d->config->kernels,
 				       .threads = d->config->threads};
 	struct cache_parts cache = {.loop = &d->loop,
-				    .budget_bytes = budget(d->config),
 				    .ctx = d->config->ctx,
-				    .slots = d->config->slots};
+				    .slots = d->config->slots,
+				    .settings = cache_settings_of(d->config)};
 
 	d->models = models_new(d->config);
 	d->engine = engine_new(&d->loop, &engine);
@@ -284,6 +297,7 @@ static void reload(struct daemon *d)
 {
 	struct err e = {0};
 	struct config *next = config_load(d->source, &e), *old = d->config;
+	struct cache_settings cache;
 
 	if (!next) {
 		log_error("reload: %s; the old configuration stays", e.text);
@@ -297,7 +311,8 @@ static void reload(struct daemon *d)
 	d->config = next;
 	d->api.config = next;
 	models_rescan(d->models, next);
-	cache_set_budget(d->cache, budget(next));
+	cache = cache_settings_of(next);
+	cache_set(d->cache, &cache);
 	dispatch_set_config(d->dispatch, next);
 	config_free(old);
 	log_info("reload: done, %d models", models_count(d->models));

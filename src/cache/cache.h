@@ -243,7 +243,8 @@ int cache_keep_alive(struct cache *c, const char *name, int64_t ms, struct err *
 enum { CACHE_ROW_NAMES = 8, CACHE_CLASSES = 3 };
 
 struct cache_row {
-	const char *name;                   /* the one it was asked for last */
+	uint64_t instance; /* its number since the start; never used twice */
+	const char *name;  /* the one it was asked for last */
 	const char *names[CACHE_ROW_NAMES]; /* all that lead to it, as far as they fit */
 	int nnames;                         /* may be more than CACHE_ROW_NAMES */
 	const char *path, *error;           /* error: of a failed one, else NULL */
@@ -298,6 +299,7 @@ struct decision {
 	uint64_t n; /* 1, 2, ... since the start */
 	int64_t at_unix_ms;
 	enum decision_kind kind;
+	uint64_t instance; /* its number since the start */
 	const char *model; /* name as asked for last */
 	const char
 		*text; /* why: "needs 1.2 GiB, free 0.4 GiB, evicts 'a' (idle 3.1 s)" */

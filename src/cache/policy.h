@@ -52,6 +52,7 @@ struct policy_ask {
 	int group; /* as above; members that are there pay for the weights */
 	bool completion;
 	uint64_t reserved_bytes; /* already promised to others that wait for room */
+	bool best_effort;        /* name victims also when all of them are not enough */
 };
 
 enum policy_limit { LIMIT_NONE, LIMIT_BUDGET, LIMIT_SYSTEM, LIMIT_PINS, LIMIT_RESERVE };
@@ -64,7 +65,8 @@ struct policy_plan {
 	uint64_t free_bytes;      /* for it, before anybody leaves */
 	uint64_t evictable_bytes; /* of all that may be evicted now */
 	enum policy_limit limit; /* what stands in the way when it does not fit at once */
-	int nvictims;            /* 0 when it does not fit */
+	uint64_t limit_bytes;    /* and how large that is */
+	int nvictims;            /* 0 when it does not fit, unless best_effort */
 	int victims[POLICY_MAX_ENTRIES]; /* indices into entries, in the order to evict */
 };
 

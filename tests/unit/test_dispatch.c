@@ -145,7 +145,10 @@ static void world_init(struct world *w, bool with_store)
 {
 	struct engine_config engine = {0};
 	struct cache_parts cache = {
-		.loop = &w->loop, .budget_bytes = 100 << 20, .ctx = 1024, .slots = 2};
+		.loop = &w->loop,
+		.settings = {.budget_bytes = 100 << 20, .keep_alive_ms = -1},
+		.ctx = 1024,
+		.slots = 2};
 	static const char *argv[4];
 	static struct provider *remotes[1];
 	struct dispatch_parts parts = {.loop = &w->loop,
