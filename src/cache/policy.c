@@ -24,6 +24,11 @@ struct table {
 	bool guard_completion; /* they are within the reserve: not for this one */
 };
 
+const char *policy_name(enum policy_kind k)
+{
+	return k == POLICY_GDSF ? "gdsf" : "lru";
+}
+
 static uint64_t narrow(wide v)
 {
 	return v > UINT64_MAX ? UINT64_MAX : (uint64_t)v;

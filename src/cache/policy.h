@@ -27,6 +27,7 @@
 
 enum { POLICY_MAX_ENTRIES = 256 };
 enum policy_kind { POLICY_LRU, POLICY_GDSF };
+const char *policy_name(enum policy_kind k); /* "lru", "gdsf" */
 
 struct policy_entry {
 	uint64_t own_bytes; /* resident now, or promised to a load under way */

@@ -2,8 +2,6 @@
  *
  * Main thread.  None but load starts a daemon: without one nothing is in memory, and there is nothing
  * to explain. */
-#include <unistd.h>
-
 #include "base/clock.h"
 #include "base/duration.h"
 #include "cli/ask.h"
@@ -321,22 +319,16 @@ static bool order_args(struct order *o, int argc, char **argv)
 /* What the daemon streams while it loads. */
 struct loading {
 	struct sse sse;
-	bool show;        /* a progress line on the terminal */
 	cJSON *row;       /* owned: how it ended, or NULL */
 	struct err error; /* of the load */
 };
 
 static void show_progress(const cJSON *p)
 {
-	int64_t done = listing_int(p, "done_bytes", 0),
-		total = listing_int(p, "total_bytes", 0);
 	char *state = cell_string(p, "state");
 
-	if (total > 0)
-		fprintf(stderr, "\r\033[K%s %d %%", state,
-			(int)(100 * (double)done / (double)total));
-	else
-		fprintf(stderr, "\r\033[K%s", state);
+	render_progress(state, listing_int(p, "done_bytes", 0),
+			listing_int(p, "total_bytes", 0));
 	free(state);
 }
 
@@ -348,7 +340,7 @@ static bool on_sse(void *arg, struct str type, struct str data)
 	const cJSON *why = cJSON_GetObjectItemCaseSensitive(tree, "error");
 	const char *message = "the load failed", *code = "internal";
 
-	if (str_eq(type, "progress") && x->show) {
+	if (str_eq(type, "progress")) {
 		show_progress(tree);
 	} else if (str_eq(type, "done")) {
 		x->row = tree;
@@ -386,7 +378,7 @@ static void add_body(const struct order *o, struct buf *body, bool stream)
 /* The row of the model after the order, or NULL and the error set. */
 static cJSON *order_send(struct order *o, const char *path, bool stream)
 {
-	struct loading x = {.show = isatty(STDERR_FILENO) == 1};
+	struct loading x = {0};
 	struct client_reply reply = {0};
 	struct buf body = {0};
 	struct client_request r = {.method = "POST", .path = path, .arg = &x};
@@ -398,8 +390,8 @@ static cJSON *order_send(struct order *o, const char *path, bool stream)
 	r.total_timeout_ms = stream ? 0 : CLIENT_CALL_TIMEOUT_MS;
 	sse_init(&x.sse);
 	rc = client_do(o->l.client, &r, &reply, &o->l.e);
-	if (x.show && stream)
-		fputs("\r\033[K", stderr);
+	if (stream)
+		render_progress(NULL, 0, 0);
 	if (rc == 0 && reply.status != 200)
 		client_error(&reply, &o->l.e);
 	else if (rc == 0 && !stream)

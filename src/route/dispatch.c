@@ -266,6 +266,8 @@ static void tell_waiting(struct dispatch_job *j)
 
 	cache_waiter_progress(j->waiter, &p);
 	ev.progress.stage = p.state == CACHE_LOADING ? PROGRESS_LOADING : PROGRESS_QUEUED;
+	ev.progress.done = p.state == CACHE_LOADING ? (int64_t)p.done_bytes : p.ahead;
+	ev.progress.total = p.state == CACHE_LOADING ? (int64_t)p.total_bytes : 0;
 	job_wait(j, PROGRESS_MS);
 	if (!j->paused)
 		j->out->event(j->out, &ev);
