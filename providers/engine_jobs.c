@@ -276,8 +276,8 @@ static int on_progress(struct job *j, const cJSON *line, const char *done_key,
 {
 	struct event ev = {.type = EVENT_PROGRESS, .progress = {PROGRESS_PREFILL, 0, 0}};
 
-	if (get_count(line, done_key, &ev.progress.done, e) < 0 ||
-	    get_count(line, total_key, &ev.progress.total, e) < 0)
+	if (json_int(line, done_key, 0, INT32_MAX, &ev.progress.done, e) < 0 ||
+	    json_int(line, total_key, 0, INT32_MAX, &ev.progress.total, e) < 0)
 		return -1;
 	if (!j->paused && j->kind == JOB_PROMPT)
 		j->sink->event(j->sink, &ev);

@@ -317,7 +317,7 @@ static int read_cache_sizes(struct config *c, cfg_t *s, const char *file, struct
 static int read_cache(struct config *c, cfg_t *s, const char *file, struct err *e)
 {
 	static const char *const tables[] = {"auto", "scalar", "avx2", "avx512"};
-	static const char *const policies[] = {"lru", "gdsf"};
+	static const char *const policies[] = {"lru", "gdsf"}; /* by enum policy_kind */
 	int policy, stay_s = 0;
 
 	if (read_cache_sizes(c, s, file, e) < 0 ||
@@ -333,7 +333,7 @@ static int read_cache(struct config *c, cfg_t *s, const char *file, struct err *
 	    in_range(s, file, "cache", "slots", 1, SLOTS_MAX, &c->slots, e) < 0 ||
 	    in_range(s, file, "cache", "threads", 0, 64, &c->threads, e) < 0)
 		return -1;
-	c->policy = (enum cache_policy)policy;
+	c->policy = (enum policy_kind)policy;
 	c->min_stay_ms = stay_s * 1000;
 	c->kernels = xstrdup(cfg_getstr(s, "kernels"));
 	c->trace = copy_path(cfg_getstr(s, "trace"));

@@ -7,13 +7,13 @@
 #define HOB_CONFIG_H
 
 #include "base/err.h"
+#include "cache/policy.h"
 
 enum model_role {
 	MODEL_ANY,
 	MODEL_COMPLETION
 }; /* completion: may use cache.reserve_completion */
 enum model_backend { BACKEND_AUTO, BACKEND_ENGINE, BACKEND_LLAMA_SERVER };
-enum cache_policy { CACHE_POLICY_LRU, CACHE_POLICY_GDSF };
 
 #define KEEP_ALIVE_DEFAULT INT64_MIN /* nobody said; else ms, or DURATION_FOREVER */
 
@@ -67,7 +67,7 @@ struct config {
 		parked_bytes; /* host copies of parked models; 0 = half of MemAvailable at start */
 	uint64_t reserve_completion_bytes; /* of the budget, for models of that role */
 	uint64_t reserve_free_bytes;       /* of the system's memory, left to others */
-	enum cache_policy policy;
+	enum policy_kind policy;
 	int64_t keep_alive_ms; /* of an idle model; DURATION_FOREVER */
 	int min_stay_ms;       /* the most that a fresh model is protected; 5000 */
 	int queue;             /* requests that may wait for one model; 64 */

@@ -14,8 +14,11 @@
 #include "api/server.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/paths.h"
 #include "base/sm.h"
+#include "base/sysmem.h"
 #include "cache/cache.h"
+#include "cache/ledger.h"
 #include "memory/store.h"
 #include "metrics.h"
 #include "net/fetch.h"
@@ -37,8 +40,8 @@ enum { SIGNALS = 3 };
 
 struct daemon {
 	uv_loop_t loop;
-	unsigned state;          /* enum daemon_state */
-	struct config *config;   /* owned */
+	unsigned state;                     /* enum daemon_state */
+	struct config *config;              /* owned */
 	const struct config_source *source; /* borrowed */
 	uv_signal_t signals[SIGNALS];
 	uv_timer_t drain_deadline;
@@ -54,17 +57,24 @@ struct daemon {
 	struct dispatch *dispatch;
 	struct api api;
 	struct server *server;
+	struct ledger *ledger;
+	uint64_t available_bytes; /* of the system at our start */
 };
 
 static void close_start(struct daemon *d);
 
 /* ---- what the API asks ---- */
 
-static void api_ps(void *arg, struct buf *out)
+static void api_engine_json(void *arg, struct buf *out)
 {
-	struct daemon *d = arg;
+	const struct daemon *d = arg;
+	const char *kernels = engine_kernels(d->engine);
 
-	dispatch_ps_json(d->dispatch, out);
+	buf_addf(out, "{\"state\":\"%s\",\"pid\":%d,\"restarts\":%u,\"kernels\":",
+		 engine_state_name(engine_state(d->engine)), engine_pid(d->engine),
+		 engine_restarts(d->engine));
+	buf_add_json(out, kernels, strlen(kernels));
+	buf_addc(out, '}');
 }
 
 static void api_metrics(void *arg, struct buf *out)
@@ -98,24 +108,37 @@ static const char *api_memory(void *arg)
 
 /* ---- budget ---- */
 
-/* Half of what the system says is available: models share the machine with a compiler and a browser. */
-static uint64_t default_budget(void)
+/* Half of what the system can give: models share the machine with a compiler and a browser. */
+static uint64_t size_or_half(uint64_t configured, uint64_t available)
 {
-	unsigned long long kib = 0;
-	char line[128];
-	FILE *f = fopen("/proc/meminfo", "re");
-
-	while (f && fgets(line, sizeof line, f))
-		if (sscanf(line, "MemAvailable: %llu kB", &kib) == 1)
-			break;
-	if (f)
-		fclose(f);
-	return kib ? kib * 1024 / 2 : 2ull << 30;
+	if (configured)
+		return configured;
+	return available == UINT64_MAX ? 2ull << 30 : available / 2;
 }
 
-static uint64_t budget(const struct config *c)
+/* What may be taken from the system at this moment. */
+static uint64_t free_bytes(void *arg)
 {
-	return c->budget_bytes ? c->budget_bytes : default_budget();
+	const struct daemon *d = arg;
+	uint64_t free = sysmem_available(), keep = d->config->reserve_free_bytes;
+
+	if (free == UINT64_MAX)
+		return free;
+	return free > keep ? free - keep : 0;
+}
+
+static struct cache_settings cache_settings_of(const struct daemon *d,
+					       const struct config *c)
+{
+	return (struct cache_settings){
+		.budget_bytes = size_or_half(c->budget_bytes, d->available_bytes),
+		.parked_budget_bytes = size_or_half(c->parked_bytes, d->available_bytes),
+		.reserve_completion_bytes = c->reserve_completion_bytes,
+		.policy = c->policy,
+		.keep_alive_ms = c->keep_alive_ms,
+		.min_stay_ms = (uint64_t)c->min_stay_ms,
+		.max_queue = c->queue,
+	};
 }
 
 /* ---- start ---- */
@@ -162,10 +185,18 @@ static void start_local(struct daemon *d)
 	struct engine_config engine = {.kernels = d->config->kernels,
 				       .threads = d->config->threads};
 	struct cache_parts cache = {.loop = &d->loop,
-				    .budget_bytes = budget(d->config),
 				    .ctx = d->config->ctx,
-				    .slots = d->config->slots};
+				    .slots = d->config->slots,
+				    .free_bytes = free_bytes,
+				    .free_arg = d};
+	char *state = paths_state_dir(), *path = xasprintf("%s/ledger.db", state);
 
+	d->available_bytes = sysmem_available();
+	cache.settings = cache_settings_of(d, d->config);
+	paths_make_private(state, NULL); /* without it the ledger says so, and goes on */
+	cache.ledger = d->ledger = ledger_new(&d->loop, path);
+	free(state);
+	free(path);
 	d->models = models_new(d->config);
 	d->engine = engine_new(&d->loop, &engine);
 	d->cache = cache_new(&cache);
@@ -177,7 +208,8 @@ static int start_server(struct daemon *d, struct err *e)
 			      .models = d->models,
 			      .store = d->store,
 			      .config = d->config,
-			      .ps_json = api_ps,
+			      .cache = d->cache,
+			      .engine_json = api_engine_json,
 			      .metrics_text = api_metrics,
 			      .engine_status = api_engine,
 			      .memory_status = api_memory,
@@ -225,12 +257,19 @@ static void close_remotes(void *arg)
 	}
 }
 
+static void close_ledger(void *arg)
+{
+	struct daemon *d = arg;
+
+	ledger_close(d->ledger, close_remotes, d);
+}
+
 static void close_engine(void *arg)
 {
 	struct daemon *d = arg;
 	struct provider *p = engine_provider(d->engine);
 
-	p->ops->close(p, close_remotes, d);
+	p->ops->close(p, close_ledger, d);
 }
 
 static void close_dispatch(void *arg)
@@ -284,6 +323,7 @@ static void reload(struct daemon *d)
 {
 	struct err e = {0};
 	struct config *next = config_load(d->source, &e), *old = d->config;
+	struct cache_settings cache;
 
 	if (!next) {
 		log_error("reload: %s; the old configuration stays", e.text);
@@ -297,7 +337,8 @@ static void reload(struct daemon *d)
 	d->config = next;
 	d->api.config = next;
 	models_rescan(d->models, next);
-	cache_set_budget(d->cache, budget(next));
+	cache = cache_settings_of(d, next);
+	cache_set(d->cache, &cache);
 	dispatch_set_config(d->dispatch, next);
 	config_free(old);
 	log_info("reload: done, %d models", models_count(d->models));
@@ -344,6 +385,30 @@ static void start_dispatch(struct daemon *d)
 	d->dispatch = dispatch_new(&parts);
 }
 
+static void on_preloaded(void *arg, const struct err *e)
+{
+	UNUSED(arg);
+	if (e)
+		log_warn("preload: %s", e->text);
+}
+
+/* Also after a reload: what is there already stays as it is. */
+static void preload(struct daemon *d)
+{
+	for (int i = 0; i < models_count(d->models); i++) {
+		struct cache_want want = {
+			.model = models_at(d->models, i),
+			.class = CLASS_BATCH,
+			.deadline_ms =
+				clock_mono_ms() + (uint64_t)d->config->queue_timeout_ms,
+			.keep_alive_ms = KEEP_ALIVE_DEFAULT,
+		};
+
+		if (want.model->settings.preload && want.model->path)
+			cache_load(d->cache, &want, on_preloaded, d);
+	}
+}
+
 int daemon_run(struct config *c, const struct config_source *source, struct err *e)
 {
 	struct daemon *d = xcalloc(1, sizeof *d);
@@ -365,6 +430,7 @@ int daemon_run(struct config *c, const struct config_source *source, struct err 
 		log_info("serving on %s and port %d, %d models", c->socket_path,
 			 server_port(d->server), models_count(d->models));
 		sd_tell("READY=1");
+		preload(d);
 	}
 	uv_run(&d->loop, UV_RUN_DEFAULT);
 	ASSERT(uv_loop_close(&d->loop) == 0);

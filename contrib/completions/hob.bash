@@ -26,7 +26,7 @@ _hob() {
 	fi
 	command=${words[1]}
 	if ((cword == 1)); then
-		_hob_words "$(printf '%s\n' chat run ls ps pull history serve stop engine --help --version)"
+		_hob_words "$(printf '%s\n' chat run ls ps load unload pin unpin why pull history serve stop engine --help --version)"
 		return
 	fi
 	case $prev in
@@ -62,7 +62,9 @@ _hob() {
 		run) options="--model --system --conversation --temperature --max-tokens --seed --json --stats --no-start" ;;
 		chat) options="--continue --conversation --model --system --temperature --max-tokens --no-start" ;;
 		ls | history) options="--json --no-start" ;;
-		ps) options="--json" ;;
+		ps | why | pin | unpin) options="--json" ;;
+		load) options="--json --no-start --keep-alive" ;;
+		unload) options="--json --park" ;;
 		pull) options="--list --from --dir --force --json --quiet" ;;
 		serve) options="--config --port --socket --verbose --test" ;;
 		engine) options="--kernels --threads --stdio" ;;
@@ -71,6 +73,7 @@ _hob() {
 		return
 	fi
 	case $command in
+	load | unload | pin | unpin | why) _hob_words "$(_hob_names "${words[0]}" ls)" ;;
 	run | chat)
 		for ((i = 2; i < cword; i++)); do # only the first word is a model
 			[[ ${words[i]} == -* ]] || return

@@ -9,6 +9,7 @@
 #include "base/buf.h"
 #include "config.h"
 
+struct cache;
 struct dispatch;
 struct models;
 struct store;
@@ -16,11 +17,12 @@ struct store;
 struct api {
 	struct dispatch *dispatch; /* borrowed */
 	struct models *models;     /* borrowed */
+	struct cache *cache;       /* borrowed */
 	struct store *store;       /* borrowed, or NULL: no memory */
 	const struct config *config;
 
-	/* Each appends to out; NULL is allowed: "{}" and nothing. */
-	void (*ps_json)(void *arg, struct buf *out); /* one JSON object */
+	/* Each appends to out; NULL is allowed: "null" and nothing. */
+	void (*engine_json)(void *arg, struct buf *out); /* one JSON object */
 	void (*metrics_text)(void *arg,
 			     struct buf *out);   /* Prometheus text, whole lines */
 	const char *(*engine_status)(void *arg); /* "ready", "starting", "down" */

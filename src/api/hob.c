@@ -32,18 +32,6 @@ void hob_health(const struct call *call)
 	buf_free(&out);
 }
 
-void hob_ps(const struct call *call)
-{
-	struct buf out = {0};
-
-	if (call->api->ps_json)
-		call->api->ps_json(call->api->arg, &out);
-	if (!out.len)
-		buf_adds(&out, "{}");
-	api_reply_json(call->conn, &out);
-	buf_free(&out);
-}
-
 /* -- conversations -- */
 
 struct lookup {

@@ -25,9 +25,10 @@ struct answer {
 	struct dispatch_job *job; /* NULL after its end */
 	struct openai_encoder enc;
 	bool is_stream, head_sent, text_seen;
+	bool wants_progress; /* named events beside the comments */
 	enum progress_stage stage;
-	int done_tokens, total_tokens;
-	struct buf out; /* scratch */
+	int64_t done, total; /* as struct event's */
+	struct buf out;      /* scratch */
 };
 
 /* -- the end -- */
@@ -90,8 +91,14 @@ static void send_out(struct answer *a)
 static void send_comment(struct answer *a)
 {
 	buf_addf(&a->out, ": hob %s", progress_stage_name(a->stage));
-	if (a->total_tokens > 0)
-		buf_addf(&a->out, " %d/%d", a->done_tokens, a->total_tokens);
+	if (a->total > 0)
+		buf_addf(&a->out, " %lld/%lld", (long long)a->done, (long long)a->total);
+	if (a->wants_progress)
+		buf_addf(&a->out,
+			 "\nevent: progress\ndata: {\"stage\":\"%s\",\"done\":%lld,"
+			 "\"total\":%lld}",
+			 progress_stage_name(a->stage), (long long)a->done,
+			 (long long)a->total);
 	buf_adds(&a->out, "\n\n");
 	send_out(a);
 }
@@ -118,11 +125,11 @@ static void stream_delta(struct answer *a, const struct event *ev)
 
 static void stream_progress(struct answer *a, const struct event *ev)
 {
-	bool news = ev->progress.stage != a->stage;
+	bool news = a->wants_progress || ev->progress.stage != a->stage;
 
 	a->stage = ev->progress.stage;
-	a->done_tokens = ev->progress.done;
-	a->total_tokens = ev->progress.total;
+	a->done = ev->progress.done;
+	a->total = ev->progress.total;
 	if (news && a->head_sent && !a->text_seen)
 		send_comment(a);
 }
@@ -262,6 +269,7 @@ static void start(const struct call *call, struct request *r,
 	a->sink.event = on_event;
 	a->conn = call->conn;
 	a->is_stream = p->stream;
+	a->wants_progress = str_eq(http_header(call->http, "x-hob-progress"), "1");
 	set_id(r);
 	r->client = conn_peer(a->conn).client;
 	openai_encoder_init(&a->enc, r, p);

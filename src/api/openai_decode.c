@@ -7,7 +7,6 @@
 #include "api/openai.h"
 
 #include <utf8proc.h>
-#include "base/duration.h"
 #include "base/json.h"
 
 static bool is_utf8(struct str s)
@@ -241,21 +240,6 @@ static int decode_sampling(struct request *r, const cJSON *root, struct err *e)
 
 /* -- the rest -- */
 
-/* As Ollama's clients say it: a duration, or a number of seconds; negative is forever. */
-static int decode_keep_alive(struct request *r, const cJSON *root, struct err *e)
-{
-	const cJSON *v = cJSON_GetObjectItemCaseSensitive(root, "keep_alive");
-
-	if (is_empty(v) ||
-	    (cJSON_IsNumber(v) &&
-	     duration_of_seconds(v->valuedouble, &r->keep_alive_ms)) ||
-	    (cJSON_IsString(v) && duration_parse(v->valuestring, &r->keep_alive_ms)))
-		return 0;
-	return err_set(
-		e, ERR_INVALID,
-		"'keep_alive' must be a number of seconds or a time such as \"5m\"");
-}
-
 static int decode_params(const cJSON *root, struct openai_params *p, struct err *e)
 {
 	const cJSON *options = NULL;
@@ -346,7 +330,7 @@ static int decode(struct request *r, cJSON *root, struct openai_params *p, struc
 	if (conversation && openai_set_conversation(r, str_of(conversation), e) != 0)
 		return -1;
 	if (decode_params(root, p, e) != 0 || decode_sampling(r, root, e) != 0 ||
-	    decode_keep_alive(r, root, e) != 0)
+	    json_duration(root, "keep_alive", &r->keep_alive_ms, e) < 0)
 		return -1;
 	if ((r->is_chat ? decode_messages : decode_prompt)(r, root, e) != 0)
 		return -1;

@@ -1,6 +1,7 @@
 /* The table of routes, and replies that carry an error.  Loop thread, no state. */
 #include "api/routes.h"
 
+#include "api/cache_api.h"
 #include "api/hob.h"
 #include "api/metrics_api.h"
 #include "api/openai.h"
@@ -12,7 +13,13 @@ static const struct route routes[] = {
 	{"GET", "/v1/models/*", openai_model},
 	{"POST", "/v1/chat/completions", openai_chat},
 	{"POST", "/v1/completions", openai_completion},
-	{"GET", "/v1/hob/ps", hob_ps},
+	{"GET", "/v1/hob/cache", cache_api_get},
+	{"GET", "/v1/hob/cache/decisions", cache_api_decisions},
+	{"GET", "/v1/hob/cache/events", cache_api_events},
+	{"POST", "/v1/hob/cache/load", cache_api_load},
+	{"POST", "/v1/hob/cache/unload", cache_api_unload},
+	{"POST", "/v1/hob/cache/pin", cache_api_pin},
+	{"POST", "/v1/hob/cache/unpin", cache_api_unpin},
 	{"GET", "/v1/hob/conversations", hob_conversations},
 	{"GET", "/v1/hob/conversations/*", hob_conversation},
 	{"DELETE", "/v1/hob/conversations/*", hob_conversation_delete},

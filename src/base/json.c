@@ -3,6 +3,8 @@
 
 #include <math.h>
 
+#include "base/duration.h"
+
 static bool is_nul_escape(struct str text, size_t i)
 {
 	return text.len - i >= 6 && !memcmp(text.ptr + i, "\\u0000", 6);
@@ -166,6 +168,18 @@ int json_bool(const cJSON *obj, const char *key, bool *out, struct err *e)
 		return wrong(e, key, "true or false");
 	*out = cJSON_IsTrue(v);
 	return 1;
+}
+
+int json_duration(const cJSON *obj, const char *key, int64_t *ms, struct err *e)
+{
+	const cJSON *v = member(obj, key);
+
+	if (!v)
+		return 0;
+	if ((cJSON_IsNumber(v) && duration_of_seconds(v->valuedouble, ms)) ||
+	    (cJSON_IsString(v) && duration_parse(v->valuestring, ms)))
+		return 1;
+	return wrong(e, key, "a number of seconds or a time such as \"5m\"");
 }
 
 int json_array(const cJSON *obj, const char *key, const cJSON **out, struct err *e)

@@ -24,6 +24,8 @@ int json_double(const cJSON *obj, const char *key, double min, double max, doubl
 int json_int(const cJSON *obj, const char *key, int64_t min, int64_t max, int64_t *out,
 	     struct err *e);
 int json_bool(const cJSON *obj, const char *key, bool *out, struct err *e);
+/* A number of seconds or a text as in base/duration.h; *ms as there. */
+int json_duration(const cJSON *obj, const char *key, int64_t *ms, struct err *e);
 int json_array(const cJSON *obj, const char *key, const cJSON **out, struct err *e);
 int json_object(const cJSON *obj, const char *key, const cJSON **out, struct err *e);
 

@@ -1,20 +1,24 @@
-/* The cache from outside: who asks for a model, who gives it back, what the loader says,
- * and what can be seen.  Loop thread.  Nothing is decided here, see cache_decide.c. */
+/* The cache from outside: who asks for a model, who gives it back, what is ordered, and
+ * how it begins and ends.  Loop thread.  Nothing is decided here, see cache_decide.c. */
 #include "cache/cache_impl.h"
 
-#include "base/log.h"
+#include "base/clock.h"
+
+/* ---- waiters */
 
 static struct cache_waiter *waiter_new(struct cache *c, struct entry *e,
-				       uint64_t deadline_ms, cache_cb *cb, void *arg)
+				       const struct cache_want *want)
 {
 	struct cache_waiter *w = xcalloc(1, sizeof *w);
 
 	w->cache = c;
 	w->entry = e;
+	w->class = (unsigned)want->class < CACHE_CLASSES ? want->class : CLASS_BATCH;
+	w->client = want->client;
 	w->since_ms = cache_now(c);
-	w->deadline_ms = deadline_ms;
-	w->cb = cb;
-	w->arg = arg;
+	w->since_unix_ms = clock_unix_ms();
+	w->deadline_ms = want->deadline_ms;
+	w->hit = e && e->state == CACHE_READY && e->leave == LEAVE_NO;
 	if (e)
 		e->waiters++;
 	c->nwaiters++;
@@ -31,50 +35,48 @@ void waiter_answer(struct cache_waiter *w)
 	w->answered = true;
 	if (w->entry)
 		w->entry->waiters--;
+	w->entry = NULL; /* it may be forgotten before the callback */
+}
+
+static void waiter_over(struct cache_waiter *w, enum err_code outcome)
+{
+	struct cache_use u = {.at_unix_ms = w->since_unix_ms,
+			      .class = w->class,
+			      .client = w->client,
+			      .waited_ms = (double)(cache_now(w->cache) - w->since_ms),
+			      .hit = w->hit,
+			      .outcome = outcome};
+
+	if (w->entry && !w->done)
+		use_over(w->cache, w->entry, &u);
 }
 
 void waiter_refuse(struct cache_waiter *w, const struct err *e)
 {
+	ASSERT(e->code != ERR_NONE);
 	w->error = *e;
+	w->cache->n.refused++;
+	waiter_over(w, e->code);
 	waiter_answer(w);
+	cache_kick(w->cache); /* what was kept for it may go */
 }
 
-struct cache_waiter *cache_acquire(struct cache *c, const struct model *m,
-				   uint64_t deadline_ms, cache_cb *cb, void *arg)
+void waiters_refuse(struct cache *c, const struct entry *e, const struct err *err)
 {
-	struct cache_waiter *w;
-	struct entry *e = NULL;
+	struct cache_waiter *w, *next;
 
-	ASSERT(m->path);
-	if (c->nwaiters < CACHE_MAX_WAITERS && !c->closing)
-		e = entry_get(c, m->name);
-	if (!e) {
-		struct err err;
-
-		if (c->closing)
-			err_set(&err, ERR_UNAVAILABLE, "the daemon is stopping");
-		else
-			err_set(&err, ERR_BUSY,
-				"model '%s': %d requests wait already; try again"
-				" later",
-				m->name, c->nwaiters);
-		w = waiter_new(c, NULL, deadline_ms, cb, arg);
-		waiter_refuse(w, &err);
-		return w;
+	for (w = TAILQ_FIRST(&c->waiting); w; w = next) {
+		next = TAILQ_NEXT(w, link);
+		if (w->entry == e)
+			waiter_refuse(w, err);
 	}
-	identity_set(&e->want, m->path, m->bytes, m->mtime_ms,
-		     m->settings.ctx > 0 ? m->settings.ctx : c->parts.ctx);
-	e->pinned = m->settings.pinned;
-	w = waiter_new(c, e, deadline_ms, cb, arg);
-	w->hit = e->state == CACHE_READY && !entry_stale(e);
-	return w;
 }
 
 void waiter_free(struct cache_waiter *w)
 {
 	TAILQ_REMOVE(w->answered ? &w->cache->answered : &w->cache->waiting, w, link);
 	w->cache->nwaiters--;
-	if (!w->answered && w->entry)
+	if (w->entry)
 		w->entry->waiters--;
 	free(w);
 }
@@ -83,117 +85,233 @@ void cache_cancel(struct cache_waiter *w)
 {
 	struct cache *c = w->cache;
 
+	if (!w->answered)
+		waiter_over(w, ERR_CANCELLED);
 	cache_release(w->lease);
 	waiter_free(w);
 	cache_kick(c);
 }
 
-enum cache_state cache_waiter_state(const struct cache_waiter *w)
+static int ahead_of(const struct cache_waiter *w)
 {
-	return w->entry ? (enum cache_state)w->entry->state : CACHE_ABSENT;
+	const struct cache_waiter *o;
+	bool before = true;
+	int n = 0;
+
+	TAILQ_FOREACH(o, &w->cache->waiting, link)
+	{
+		if (o == w)
+			before = false;
+		else if (o->entry == w->entry && !o->done &&
+			 (class_rank(o->class) > class_rank(w->class) ||
+			  (before && o->class == w->class)))
+			n++;
+	}
+	return n;
 }
 
-/* ---- the loader's answers */
-
-void cache_loader_loaded(struct cache *c, uint64_t id, const struct cache_info *info)
+void cache_waiter_progress(const struct cache_waiter *w, struct cache_progress *out)
 {
-	struct entry *e = entry_by_id(c, id);
-	struct policy_plan p;
+	const struct entry *e = w->entry;
 
-	if (!e || e->state != CACHE_LOADING)
+	*out = (struct cache_progress){.state = CACHE_DISK};
+	if (!e) /* answered, and about to hear of it */
 		return;
-	c->loading = NULL;
-	entry_move(e, CACHE_READY);
-	e->info = *info;
-	e->bytes = e->measured_bytes = info->bytes;
-	e->last_used_ms = cache_now(c);
-	e->backoff_ms = 0;
-	e->load_deaths = 0;
-	log_info("cache: model '%s' is ready: %.1f MiB, ctx %d, %.0f ms", e->name,
-		 (double)e->bytes / (1 << 20), info->ctx, info->load_ms);
-	/* Larger than promised, and the others cannot make up for it: it leaves again,
-	 * now with a measured size to plan with. */
-	cache_plan(c, e, e->bytes, false, &p);
-	e->retire = !p.fits;
-	for (int i = 0; i < p.nvictims; i++)
-		entry_unload(c, c->entries[p.victims[i]]);
-	cache_kick(c);
+	out->state = (enum cache_state)e->state;
+	out->done_bytes = e->done_bytes;
+	out->total_bytes = e->total_bytes;
+	out->ahead = ahead_of(w);
 }
 
-static void fail(struct cache *c, struct entry *e, const struct err *err)
+/* Those ahead take their turns on its slots, each as long as leases took lately. */
+unsigned cache_retry_after_s(const struct cache *c, const struct entry *e,
+			     enum request_class class)
 {
-	bool for_good = err->code == ERR_CORRUPT || err->code == ERR_UNSUPPORTED;
+	int slots = e->info.slots > 0    ? e->info.slots
+		    : c->parts.slots > 0 ? c->parts.slots
+					 : 1;
+	double ms = e->lease_ms[class] * (e->waiters + e->leases) / slots;
 
-	entry_move(e, CACHE_FAILED);
-	e->error = *err;
-	e->bytes = 0;
-	e->backoff_ms = e->backoff_ms ? e->backoff_ms * 2 : CACHE_BACKOFF_MIN_MS;
-	if (e->backoff_ms > CACHE_BACKOFF_MAX_MS)
-		e->backoff_ms = CACHE_BACKOFF_MAX_MS;
-	e->retry_ms = for_good ? UINT64_MAX : cache_now(c) + e->backoff_ms;
-	c->load_failures++;
-	log_warn("cache: model '%s' cannot be loaded: %s", e->name, err->text);
+	if (e->state == CACHE_PARKED)
+		ms += e->promote_ms;
+	else if (e->state != CACHE_READY && e->state != CACHE_DRAINING)
+		ms += e->load_ms;
+	if (ms > 3600e3)
+		ms = 3600e3;
+	return ms <= 1000 ? 1 : (unsigned)(ms / 1000) + 1;
 }
 
-void cache_loader_failed(struct cache *c, uint64_t id, const struct err *err)
+/* NULL: e says why. */
+static struct entry *admit(struct cache *c, const struct cache_want *want, struct err *e)
 {
-	struct entry *e = entry_by_id(c, id);
+	const struct cache_settings *s = &c->parts.settings;
+	int most = s->max_queue > 0 ? s->max_queue : CACHE_MAX_WAITERS;
+	const char *name = want->model->name;
+	struct entry *it;
 
-	if (!e || e->state != CACHE_LOADING)
-		return;
-	c->loading = NULL;
-	fail(c, e, err);
-	cache_kick(c);
+	if (c->closing) {
+		err_set(e, ERR_UNAVAILABLE, "the daemon is stopping");
+		return NULL;
+	}
+	it = c->nwaiters < CACHE_MAX_WAITERS ? entry_for(c, want) : NULL;
+	if (it && it->waiters < most)
+		return it;
+	err_set(e, ERR_BUSY,
+		"model '%.100s': %d requests wait already; try again "
+		"later",
+		name, it ? it->waiters : c->nwaiters);
+	e->retry_after_s = it ? cache_retry_after_s(c, it, want->class) : 1;
+	return NULL;
 }
 
-void cache_loader_unloaded(struct cache *c, uint64_t id)
+static struct cache_waiter *ask(struct cache *c, const struct cache_want *want)
 {
-	struct entry *e = entry_by_id(c, id);
-
-	if (!e || e->state != CACHE_UNLOADING)
-		return;
-	entry_move(e, CACHE_ABSENT);
-	e->bytes = 0;
-	cache_kick(c);
-}
-
-void cache_loader_died(struct cache *c, const char *why)
-{
+	struct cache_waiter *w;
+	struct entry *e;
 	struct err err;
 
-	c->loading = NULL;
-	c->drain_for = NULL;
-	for (int i = 0; i < c->nentries; i++) {
-		struct entry *e = c->entries[i];
-		bool was_loading = e->state == CACHE_LOADING;
-
-		if (!entry_resident(e))
-			continue;
-		leases_void(e);
-		e->bytes = 0;
-		e->retire = false;
-		if (was_loading && ++e->load_deaths >= 2) {
-			err_set(&err, ERR_UNAVAILABLE,
-				"the engine died while loading it: %s", why);
-			fail(c, e, &err);
-		} else {
-			entry_move(e, CACHE_ABSENT);
-		}
+	ASSERT(want->model->path);
+	ASSERT((unsigned)want->class < CACHE_CLASSES);
+	e = admit(c, want, &err);
+	w = waiter_new(c, e, want);
+	if (!e) {
+		waiter_refuse(w, &err);
+		return w;
 	}
-	cache_kick(c);
+	e->keep_alive_ms = want->keep_alive_ms;
+	if (e->keep_alive_ms == CACHE_KEEP_DEFAULT)
+		e->keep_alive_ms = want->model->settings.keep_alive_ms;
+	return w;
 }
 
-/* ---- lifecycle and views */
+struct cache_waiter *cache_acquire(struct cache *c, const struct cache_want *want,
+				   cache_cb *cb, void *arg)
+{
+	struct cache_waiter *w = ask(c, want);
+
+	w->cb = cb;
+	w->arg = arg;
+	return w;
+}
+
+struct cache_waiter *cache_load(struct cache *c, const struct cache_want *want,
+				cache_done_cb *cb, void *arg)
+{
+	struct cache_waiter *w = ask(c, want);
+
+	w->done = cb;
+	w->arg = arg;
+	return w;
+}
+
+/* ---- giving back */
+
+static void average(double *avg, double value)
+{
+	enum { WEIGHT_PERCENT = 20 }; /* the latest one's: follows a change in ten uses */
+
+	*avg = *avg > 0 ? *avg + (value - *avg) * WEIGHT_PERCENT / 100 : value;
+}
+
+void cache_release(struct cache_lease *l)
+{
+	struct cache_use u;
+	struct entry *e;
+
+	if (!l)
+		return;
+	e = l->entry;
+	if (e) {
+		uint64_t now = cache_now(l->cache);
+
+		u = (struct cache_use){.at_unix_ms = l->asked_unix_ms,
+				       .class = l->class,
+				       .client = l->client,
+				       .waited_ms = l->waited_ms,
+				       .held_ms = (double)(now - l->start_ms),
+				       .hit = l->hit};
+		TAILQ_REMOVE(&e->lease_list, l, link);
+		e->leases--;
+		e->leases_by_class[l->class]--;
+		e->last_used_ms = now;
+		average(&e->lease_ms[l->class], u.held_ms);
+		use_over(l->cache, e, &u);
+		cache_kick(l->cache);
+	}
+	free(l);
+}
+
+/* ---- orders */
+
+static int not_there(const char *name, struct err *e)
+{
+	return err_set(e, ERR_NOT_FOUND, "model '%.100s' is not loaded", name);
+}
+
+static bool unload_waits(const struct entry *e)
+{
+	return e->state == CACHE_PROBING || e->state == CACHE_LOADING ||
+	       (e->state == CACHE_DISK && e->waiters);
+}
+
+int cache_unload(struct cache *c, const char *name, bool park, struct err *e)
+{
+	struct entry *it = entry_of_name(c, name);
+	struct err err;
+
+	if (!it || (it->state == CACHE_DISK && !it->waiters))
+		return not_there(name, e);
+	if (it->state == CACHE_UNLOADING || it->state == CACHE_CANCELLING)
+		return 0;
+	if (unload_waits(it)) {
+		err_set(&err, ERR_CANCELLED,
+			"model '%.100s': an unload command cancelled its load", name);
+		waiters_refuse(c, it, &err);
+	}
+	if (it->state != CACHE_DISK && it->state != CACHE_PROBING &&
+	    !(park && it->state == CACHE_PARKED))
+		it->leave = park ? LEAVE_PARK : LEAVE_DISK;
+	cache_kick(c);
+	return 0;
+}
+
+int cache_pin(struct cache *c, const struct model *m, bool pinned, struct err *e)
+{
+	struct name *n = name_get(c, m->name);
+
+	if (!n)
+		return err_set(e, ERR_BUSY, "pin '%.100s': %d names are known already",
+			       m->name, CACHE_MAX_NAMES);
+	n->pin_order = pinned ? 1 : -1;
+	cache_kick(c);
+	return 0;
+}
+
+int cache_keep_alive(struct cache *c, const char *name, int64_t ms, struct err *e)
+{
+	struct entry *it = entry_of_name(c, name);
+
+	if (!it || (it->state == CACHE_DISK && !it->waiters))
+		return not_there(name, e);
+	it->keep_alive_ms = ms;
+	cache_kick(c);
+	return 0;
+}
+
+/* ---- lifecycle */
 
 struct cache *cache_new(const struct cache_parts *parts)
 {
 	struct cache *c = xcalloc(1, sizeof *c);
 
 	c->parts = *parts;
+	c->free_bytes = UINT64_MAX;
 	if (c->parts.slots < 1)
 		c->parts.slots = 1;
 	TAILQ_INIT(&c->waiting);
 	TAILQ_INIT(&c->answered);
+	TAILQ_INIT(&c->listeners);
+	TAILQ_INIT(&c->uses);
 	if (parts->loop) {
 		uv_timer_init(parts->loop, &c->timer);
 		c->timer.data = c;
@@ -201,9 +319,25 @@ struct cache *cache_new(const struct cache_parts *parts)
 	return c;
 }
 
-void cache_set_loader(struct cache *c, const struct cache_loader *loader)
+void cache_set_loader(struct cache *c, enum cache_backend b,
+		      const struct cache_loader *loader)
 {
-	c->loader = *loader;
+	ASSERT((unsigned)b < CACHE_BACKENDS);
+	c->has_loader[b] = loader != NULL;
+	if (loader)
+		c->loaders[b] = *loader;
+	cache_kick(c);
+}
+
+void cache_set(struct cache *c, const struct cache_settings *s)
+{
+	c->parts.settings = *s;
+	cache_kick(c);
+}
+
+const struct cache_settings *cache_settings(const struct cache *c)
+{
+	return &c->parts.settings;
 }
 
 static void cache_free(struct cache *c)
@@ -211,10 +345,13 @@ static void cache_free(struct cache *c)
 	void (*done)(void *arg) = c->done;
 	void *arg = c->done_arg;
 
-	for (int i = 0; i < c->nentries; i++) {
-		leases_void(c->entries[i]);
+	for (int i = 0; i < c->nentries; i++)
 		entry_free(c->entries[i]);
+	for (int i = 0; i < c->nnames; i++) {
+		free(c->names[i]->name);
+		free(c->names[i]);
 	}
+	views_free(c);
 	free(c);
 	if (done)
 		done(arg);
@@ -233,69 +370,15 @@ void cache_close(struct cache *c, void (*done)(void *arg), void *arg)
 	c->closing = true;
 	c->done = done;
 	c->done_arg = arg;
+	for (int i = 0; i < c->nentries; i++)
+		entry_remember(c, c->entries[i]);
 	err_set(&err, ERR_UNAVAILABLE, "the daemon is stopping");
 	while ((w = TAILQ_FIRST(&c->waiting)))
 		waiter_refuse(w, &err);
+	views_tell(c);
 	cache_deliver(c);
 	if (c->parts.loop)
 		uv_close((uv_handle_t *)&c->timer, on_closed);
 	else
 		cache_free(c);
-}
-
-void cache_set_budget(struct cache *c, uint64_t budget_bytes)
-{
-	c->parts.budget_bytes = budget_bytes;
-	cache_kick(c);
-}
-
-bool cache_evict(struct cache *c, const char *name)
-{
-	struct entry *e = entry_find(c, name);
-
-	if (!e || e->state != CACHE_READY || e->leases)
-		return false;
-	e->retire = true;
-	cache_kick(c);
-	return true;
-}
-
-int cache_count(const struct cache *c)
-{
-	return c->nentries;
-}
-
-void cache_row(const struct cache *c, int i, struct cache_row *out)
-{
-	const struct entry *e = c->entries[i];
-	uint64_t now = cache_now(c);
-
-	*out = (struct cache_row){
-		.name = e->name,
-		.error = e->state == CACHE_FAILED ? e->error.text : NULL,
-		.state = (enum cache_state)e->state,
-		.bytes = entry_resident(e) ? e->bytes : 0,
-		.leases = e->leases,
-		.waiters = e->waiters,
-		.ctx = e->state == CACHE_READY ? e->info.ctx : e->want.ctx,
-		.slots = e->state == CACHE_READY ? e->info.slots : c->parts.slots,
-		.pinned = e->pinned,
-		.idle_ms =
-			now > e->last_used_ms && !e->leases ? now - e->last_used_ms : 0,
-	};
-}
-
-void cache_totals(const struct cache *c, struct cache_totals *out)
-{
-	*out = (struct cache_totals){
-		.budget_bytes = c->parts.budget_bytes,
-		.used_bytes = cache_used(c),
-		.loads = c->loads,
-		.load_failures = c->load_failures,
-		.evictions = c->evictions,
-		.hits = c->hits,
-		.waiters = c->nwaiters,
-	};
-	for (int i = 0; i < c->nentries; i++)
-		out->leases += c->entries[i]->leases;
 }

@@ -11,6 +11,7 @@
 
 #include "base/json.h"
 #include "cli/commands.h"
+#include "cli/render.h"
 #include "net/sse.h"
 
 enum { MAX_TOKENS_SHOWN = 1 << 30 };
@@ -143,13 +144,31 @@ static void take_chunk(struct stream *s, const cJSON *chunk)
 	take_extras(s->answer, usage, hob);
 }
 
+/* Until the answer begins. */
+static void show_progress(const struct stream *s, struct str data)
+{
+	cJSON *p = json_parse(data, NULL);
+	const char *stage = "waiting";
+	int64_t done = 0, total = 0;
+
+	json_string(p, "stage", &stage, NULL);
+	json_int(p, "done", 0, INT64_MAX / 1024, &done, NULL);
+	json_int(p, "total", 0, INT64_MAX / 1024, &total, NULL);
+	if (!s->answer->text.len)
+		render_progress(stage, done, total);
+	cJSON_Delete(p);
+}
+
 static bool on_event(void *arg, struct str type, struct str data)
 {
 	struct stream *s = arg;
 	struct err why;
 	cJSON *chunk;
 
-	UNUSED(type);
+	if (str_eq(type, "progress")) {
+		show_progress(s, data);
+		return true;
+	}
 	if (str_eq(data, "[DONE]")) {
 		s->done = true;
 		return true; /* go on to the end of the reply: the connection stays usable
@@ -162,6 +181,8 @@ static bool on_event(void *arg, struct str type, struct str data)
 			why.text);
 		return false;
 	}
+	if (!s->answer->text.len)
+		render_progress(NULL, 0, 0);
 	take_chunk(s, chunk);
 	cJSON_Delete(chunk);
 	return !s->failed;
@@ -202,6 +223,7 @@ int ask(struct client *c, const struct ask *a, ask_text_cb *on_text, void *arg,
 	struct client_request r = {.method = "POST",
 				   .path = "/v1/chat/completions",
 				   .conversation = a->conversation,
+				   .progress = true,
 				   .data = on_data,
 				   .arg = &s};
 	struct client_reply reply;

@@ -265,6 +265,27 @@ static const char *nearest_model(const cJSON *list, const char *name)
 	return near.best;
 }
 
+/* The model loads while the question is still being typed.  A nicety: what goes wrong is said when it is
+ * asked. */
+static void warm(const struct chat *ch)
+{
+	struct client_request r = {.method = "POST",
+				   .path = "/v1/hob/cache/load",
+				   .total_timeout_ms = CLIENT_CALL_TIMEOUT_MS};
+	struct client_reply reply = {0};
+	struct buf body = {0};
+	struct err e;
+
+	buf_adds(&body, "{\"wait\":false,\"model\":");
+	buf_add_json(&body, ch->model ? ch->model : "default",
+		     strlen(ch->model ? ch->model : "default"));
+	buf_addc(&body, '}');
+	r.body = buf_str(&body);
+	client_do(ch->client, &r, &reply, &e);
+	client_reply_fini(&reply);
+	buf_free(&body);
+}
+
 static void do_model(struct chat *ch, const char *name)
 {
 	cJSON *list = fetch_models(ch);
@@ -278,6 +299,7 @@ static void do_model(struct chat *ch, const char *name)
 		free(ch->model); /* with a slash: a remote one, which need not be in the
 				    list */
 		ch->model = xstrdup(name);
+		warm(ch);
 		say(ch, "(now: %s)", name);
 	} else {
 		near = nearest_model(list, name);
@@ -569,6 +591,8 @@ static int chat_start(struct chat *ch, bool last, const char *id)
 		status = find_last(ch);
 	if (!ch->conversation)
 		new_conversation(ch);
+	if (!status)
+		warm(ch);
 	if (!status && lines_interactive(ch->lines))
 		say(ch, "%s; /help for commands, Ctrl-D to leave",
 		    ch->model ? ch->model : "the default model");

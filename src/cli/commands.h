@@ -20,7 +20,12 @@ enum cli_exit {
 int cmd_run(int argc, char **argv);     /* run.c: one prompt, one answer */
 int cmd_chat(int argc, char **argv);    /* chat.c: a conversation on the terminal */
 int cmd_ls(int argc, char **argv);      /* list.c: models */
-int cmd_ps(int argc, char **argv);      /* list.c: what is resident */
+int cmd_ps(int argc, char **argv);      /* cache_cmd.c: what is resident */
+int cmd_why(int argc, char **argv);     /* cache_cmd.c: what was decided */
+int cmd_load(int argc, char **argv);    /* cache_cmd.c: orders to the cache */
+int cmd_unload(int argc, char **argv);
+int cmd_pin(int argc, char **argv);
+int cmd_unpin(int argc, char **argv);
 int cmd_stop(int argc, char **argv);    /* list.c: ends the daemon */
 int cmd_history(int argc, char **argv); /* list.c: conversations */
 

@@ -165,6 +165,20 @@ int render_answer_end(struct render_answer *a)
 	return fflush(a->out) || ferror(a->out) ? -1 : 0;
 }
 
+void render_progress(const char *stage, int64_t done, int64_t total)
+{
+	if (!isatty(STDERR_FILENO))
+		return;
+	if (!stage)
+		fputs("\r\033[K", stderr);
+	else if (total > 0)
+		fprintf(stderr, "\r\033[K%s %d %%", stage,
+			(int)(100 * (double)done / (double)total));
+	else
+		fprintf(stderr, "\r\033[K%s", stage);
+	fflush(stderr);
+}
+
 void render_dim(FILE *out, const char *text)
 {
 	bool colour = render_colour(fileno(out));

@@ -53,6 +53,10 @@ const char *render_size(uint64_t bytes, char out[RENDER_SIZE_BYTES]);
 /* "12 s ago", "3 h ago"; negative seconds: "-". */
 const char *render_age(int64_t seconds, char out[RENDER_AGE_BYTES]);
 
+/* What is being waited for, on one line of standard error that the next call overwrites: "loading 45 %".
+ * Only on a terminal; elsewhere nothing.  total 0: not known.  stage NULL: clears the line. */
+void render_progress(const char *stage, int64_t done, int64_t total);
+
 /* One line in faint type where colour is allowed, plain elsewhere; text is filtered. */
 void render_dim(FILE *out, const char *text);
 

@@ -70,6 +70,8 @@ struct exchange {
 	void (*abort)(struct exchange *x);
 	/* Backpressure while a stream runs; may be NULL. */
 	void (*pause)(struct exchange *x, bool paused);
+	/* The server stops: an answer that would not end by itself ends now.  May be NULL. */
+	void (*drain)(struct exchange *x);
 };
 void exchange_begin(struct conn *c, struct exchange *x);
 

@@ -201,9 +201,16 @@ static void on_nothing_left(uv_timer_t *t)
 
 void conns_drain(struct conns *s, void (*done)(void *arg), void *arg)
 {
+	struct conn *c, *next;
+
 	s->draining = true;
 	s->done = done;
 	s->done_arg = arg;
+	for (c = TAILQ_FIRST(&s->all); c; c = next) {
+		next = TAILQ_NEXT(c, link);
+		if (c->exchange && c->exchange->drain)
+			c->exchange->drain(c->exchange);
+	}
 	close_idle(s, false);
 	if (!s->count) { /* "in a later turn" also when there was nobody */
 		uv_timer_start(&s->sweep, on_nothing_left, 0, 0);

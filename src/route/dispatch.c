@@ -227,6 +227,8 @@ static struct model as_of_now(const struct model *m)
 
 	if (stat(m->path, &st) == 0) {
 		now.bytes = (uint64_t)st.st_size;
+		now.dev = (uint64_t)st.st_dev;
+		now.ino = (uint64_t)st.st_ino;
 		now.mtime_ms =
 			(int64_t)st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000;
 	}
@@ -237,6 +239,7 @@ void job_lease(struct dispatch_job *j)
 {
 	/* by name, since the folder may have been read again meanwhile */
 	const struct model *m = models_find(j->d->parts.models, j->model);
+	struct cache_want want;
 	struct model now;
 	struct err e;
 
@@ -247,17 +250,24 @@ void job_lease(struct dispatch_job *j)
 	}
 	now = as_of_now(m);
 	job_move(j, JOB_LEASE);
-	j->waiter = cache_acquire(j->d->parts.cache, &now, j->deadline_ms, on_lease, j);
+	want = (struct cache_want){.model = &now,
+				   .class = j->r->class,
+				   .client = j->r->client,
+				   .deadline_ms = j->deadline_ms,
+				   .keep_alive_ms = j->r->keep_alive_ms};
+	j->waiter = cache_acquire(j->d->parts.cache, &want, on_lease, j);
 	job_wait(j, PROGRESS_FIRST_MS);
 }
 
 static void tell_waiting(struct dispatch_job *j)
 {
 	struct event ev = {.type = EVENT_PROGRESS};
+	struct cache_progress p;
 
-	ev.progress.stage = cache_waiter_state(j->waiter) == CACHE_LOADING
-				    ? PROGRESS_LOADING
-				    : PROGRESS_QUEUED;
+	cache_waiter_progress(j->waiter, &p);
+	ev.progress.stage = p.state == CACHE_LOADING ? PROGRESS_LOADING : PROGRESS_QUEUED;
+	ev.progress.done = p.state == CACHE_LOADING ? (int64_t)p.done_bytes : p.ahead;
+	ev.progress.total = p.state == CACHE_LOADING ? (int64_t)p.total_bytes : 0;
 	job_wait(j, PROGRESS_MS);
 	if (!j->paused)
 		j->out->event(j->out, &ev);

@@ -51,10 +51,4 @@ struct dispatch_stats {
 };
 const struct dispatch_stats *dispatch_stats(const struct dispatch *d);
 
-/* One JSON object: {"budget_bytes":n,"used_bytes":n,"engine":{"state":..,"pid":..,
- * "restarts":..,"kernels":".."},"models":[{"name","state","bytes","leases","waiters","ctx",
- * "slots","pinned","idle_ms","error"?}]}.  Models that are absent and not waited for are
- * left out. */
-void dispatch_ps_json(const struct dispatch *d, struct buf *out);
-
 #endif

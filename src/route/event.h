@@ -45,7 +45,9 @@ struct event {
 		} text; /* TEXT, REASONING and TOOL_CALL; whole UTF-8 characters only */
 		struct {
 			enum progress_stage stage;
-			int done, total; /* tokens while PREFILL; 0 elsewhere */
+			int64_t done, total; /* tokens while PREFILL, bytes while LOADING,
+					      * requests ahead while QUEUED (done); total 0:
+					      * not known */
 		} progress;
 		struct {
 			enum finish_reason reason;

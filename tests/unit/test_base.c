@@ -6,10 +6,14 @@
 
 #include <cmocka.h>
 
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/duration.h"
 #include "base/json.h"
+#include "base/sysmem.h"
 #include "base/nearest.h"
 #include "base/queue.h"
 
@@ -142,6 +146,53 @@ static void durations_are_read_or_refused(void **state)
 	assert_false(duration_of_seconds(__builtin_nan(""), &ms));
 }
 
+static void write_text(const char *dir, const char *name, const char *text)
+{
+	char path[256];
+	FILE *f;
+
+	snprintf(path, sizeof path, "%s/%s", dir, name);
+	f = fopen(path, "w");
+	assert_non_null(f);
+	fputs(text, f);
+	fclose(f);
+}
+
+static void free_memory_is_the_least_of_system_and_groups(void **state)
+{
+	char dir[] = "/tmp/hob-base-XXXXXX", slice[64], path[128];
+	static const char *const files[] = {"meminfo", "slice/memory.max",
+					    "slice/memory.current", "slice/memory.stat",
+					    "slice/hob/memory.max"};
+
+	UNUSED(state);
+	assert_non_null(mkdtemp(dir));
+	snprintf(slice, sizeof slice, "%s/slice", dir);
+	snprintf(path, sizeof path, "%s/slice/hob", dir);
+	assert_int_equal(mkdir(slice, 0700), 0);
+	assert_int_equal(mkdir(path, 0700), 0);
+	assert_true(sysmem_available_in(dir, dir, NULL) == UINT64_MAX);
+	write_text(dir, files[0], "MemTotal: 9000 kB\nMemAvailable:    4000 kB\n");
+	assert_int_equal(sysmem_available_in(dir, dir, "/slice/hob"), 4000 * 1024);
+	write_text(dir, files[4], "max\n");
+	write_text(dir, files[1], "1000000\n");
+	write_text(dir, files[2], "900000\n");
+	assert_int_equal(sysmem_available_in(dir, dir, "/slice/hob"), 100000);
+	write_text(dir, files[3], "anon 600000\ninactive_file 300000\n");
+	assert_int_equal(sysmem_available_in(dir, dir, "/slice/hob"), 400000);
+	write_text(dir, files[2], "1400000\n");
+	assert_int_equal(sysmem_available_in(dir, dir, "/slice/hob"), 0);
+	for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+		snprintf(path, sizeof path, "%s/%s", dir, files[i]);
+		unlink(path);
+	}
+	snprintf(path, sizeof path, "%s/slice/hob", dir);
+	rmdir(path);
+	rmdir(slice);
+	rmdir(dir);
+	assert_true(sysmem_available() > 0);
+}
+
 static void getters_tell_absent_from_wrong(void **state)
 {
 	struct err e = {0};
@@ -209,6 +260,7 @@ int main(void)
 		cmocka_unit_test(errors_wrap_and_name_a_full_disk),
 		cmocka_unit_test(json_deeper_than_the_limit_is_refused_before_parsing),
 		cmocka_unit_test(durations_are_read_or_refused),
+		cmocka_unit_test(free_memory_is_the_least_of_system_and_groups),
 		cmocka_unit_test(getters_tell_absent_from_wrong),
 		cmocka_unit_test(the_nearest_word_is_near),
 		cmocka_unit_test(a_full_or_closed_queue_refuses),

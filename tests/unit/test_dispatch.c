@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <ftw.h>
+#include "api/cache_json.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "route/dispatch_open.h"
@@ -145,7 +146,10 @@ static void world_init(struct world *w, bool with_store)
 {
 	struct engine_config engine = {0};
 	struct cache_parts cache = {
-		.loop = &w->loop, .budget_bytes = 100 << 20, .ctx = 1024, .slots = 2};
+		.loop = &w->loop,
+		.settings = {.budget_bytes = 100 << 20, .keep_alive_ms = -1},
+		.ctx = 1024,
+		.slots = 2};
 	static const char *argv[4];
 	static struct provider *remotes[1];
 	struct dispatch_parts parts = {.loop = &w->loop,
@@ -509,7 +513,7 @@ static void cancel_is_legal_everywhere(void **state)
 	assert_int_equal(a.ends, 0);
 }
 
-static void ps_lists_what_is_resident(void **state)
+static void the_view_lists_what_is_resident(void **state)
 {
 	struct world w;
 	struct answer a;
@@ -520,12 +524,14 @@ static void ps_lists_what_is_resident(void **state)
 	(void)state;
 	world_init(&w, false);
 	ask(&w, &a, prompt("good", "hello"));
-	dispatch_ps_json(w.dispatch, &b);
+	buf_addc(&b, '{');
+	cache_json_members(&b, w.cache);
+	buf_addc(&b, '}');
 	o = json_parse(buf_str(&b), &e);
 	assert_non_null(o);
 	assert_non_null(strstr(
-		b.data, "\"name\":\"good\",\"state\":\"ready\",\"bytes\":1048576"));
-	assert_non_null(strstr(b.data, "\"kernels\":\"fake\""));
+		b.data, "\"name\":\"good\",\"names\":[\"good\"],\"state\":\"ready\""));
+	assert_non_null(strstr(b.data, "\"bytes\":1048576"));
 	cJSON_Delete(o);
 	buf_free(&b);
 	world_fini(&w);
@@ -737,7 +743,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_model_that_kills_the_engine_fails_alone),
 		cmocka_unit_test(the_first_token_has_a_deadline),
 		cmocka_unit_test(cancel_is_legal_everywhere),
-		cmocka_unit_test(ps_lists_what_is_resident),
+		cmocka_unit_test(the_view_lists_what_is_resident),
 		cmocka_unit_test(a_conversation_goes_on_where_it_was),
 		cmocka_unit_test(a_long_history_is_cut_and_said_so),
 		cmocka_unit_test(a_system_prompt_sent_again_is_not_piled_up),

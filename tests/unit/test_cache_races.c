@@ -1,0 +1,2 @@
+#include "cache_world.h"
+int main(void) { return 0; }
