@@ -8,6 +8,7 @@
 #include <fcntl.h>
 
 #include "base/clock.h"
+#include "engine/batch_impl.h"
 #include "tests/unit/batch_bench.h"
 
 #define RAM  ((uint64_t)64 << 20)
@@ -258,6 +259,36 @@ static void no_room_in_the_store_is_no_failure(void **state)
 	bench_fini(&c);
 }
 
+static void an_idle_conversation_goes_to_disk_so_that_a_crash_loses_little(void **state)
+{
+	struct bench b;
+	int wait;
+
+	UNUSED(state);
+	bench_init(&b, NULL, CTX, 2, RAM, DISK);
+	bench_start(&b, job(0, 1, 600));
+	assert_int_equal(batch_idle(b.batch), -1);
+	bench_run(&b);
+	wait = batch_idle(b.batch);
+	assert_in_range(wait, 1, BATCH_IDLE_MS);
+	assert_true(kv_store_settle(b.store, BENCH_SETTLE_MS));
+	assert_int_equal(kv_store_stats(b.store).written, 0);
+	for (int i = 0; i < 2; i++)
+		b.batch->kv->slots[i].idle_ms = 0; /* long ago */
+	assert_int_equal(batch_idle(b.batch), -1);
+	assert_true(kv_store_settle(b.store, BENCH_SETTLE_MS));
+	assert_int_equal(kv_store_stats(b.store).written, 1);
+	assert_int_equal(kv_store_stats(b.store).ram_bytes, 0); /* the slot has it */
+	/* A few tokens more are not worth a file; many are. */
+	bench_start(&b, job(1, 1, 640));
+	bench_run(&b);
+	assert_int_equal(batch_idle(b.batch), -1);
+	bench_start(&b, job(2, 1, 700));
+	bench_run(&b);
+	assert_int_not_equal(batch_idle(b.batch), -1);
+	bench_fini(&b);
+}
+
 /* Jobs of every class and length with cancels at any moment: what finishes is right, memory stays within the
  * budget, and nothing stays pinned.  Under ASan nothing leaks. */
 static void random_jobs_with_random_cancels_stay_right_and_within_budget(void **state)
@@ -381,6 +412,8 @@ int main(void)
 		cmocka_unit_test(a_job_cancelled_while_it_waits_for_the_disk_is_gone),
 		cmocka_unit_test(a_spoilt_file_costs_a_prefill_and_nothing_else),
 		cmocka_unit_test(no_room_in_the_store_is_no_failure),
+		cmocka_unit_test(
+			an_idle_conversation_goes_to_disk_so_that_a_crash_loses_little),
 		cmocka_unit_test(
 			random_jobs_with_random_cancels_stay_right_and_within_budget),
 		cmocka_unit_test(the_real_model_goes_on_after_4000_tokens),
