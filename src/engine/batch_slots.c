@@ -135,6 +135,9 @@ static bool admit_one(struct batch *b, struct seq *s)
 
 	if (!slot)
 		return false;
+	/* Saving and restoring are part of the time to the first token. */
+	if (!s->started)
+		s->slot_us = clock_mono_us();
 	if (b->store)
 		s->entry = kv_store_find(b->store, b->form, s->all.ids, n,
 					 common + KV_SAVE_TOKENS, &s->restore);
@@ -143,8 +146,6 @@ static bool admit_one(struct batch *b, struct seq *s)
 	save_losses(b, slot, common);
 	kv_claim(b->kv, slot, common);
 	s->slot = slot;
-	if (!s->started)
-		s->slot_us = clock_mono_us();
 	if (!s->entry) {
 		begin(b, s);
 		return true;

@@ -19,7 +19,13 @@
 #include "engine/stops.h"
 #include "engine/wire.h"
 
-enum { READ_BYTES = 1 << 16, MIN_CTX = 32, DEFAULT_CTX = 4096, MAX_MESSAGES = 65536 };
+enum {
+	READ_BYTES = 1 << 16,
+	MIN_CTX = 32,
+	DEFAULT_CTX = 4096,
+	MAX_MESSAGES = 65536,
+	IDLE_EVERY_MS = 1000
+};
 
 struct loaded {
 	int64_t id;
@@ -32,6 +38,7 @@ struct engine {
 	const struct kernels *kernels;
 	struct pool *pool;      /* owned */
 	struct kv_store *store; /* owned; NULL: nothing is saved */
+	uint64_t idled_ms;      /* when idle() last looked */
 	struct loaded models[ENGINE_MAX_MODELS];
 	int nmodels, turn; /* turn: the model that takes the next step */
 	struct buf in, out;
@@ -604,13 +611,16 @@ static void step(struct engine *g)
 	}
 }
 
-/* What is due beside answers: state that waits to be saved.  Milliseconds until more is, -1: nothing. */
-static int idle(struct engine *g)
+/* What is due beside answers: state that waits to be saved.  Milliseconds until more is, -1: nothing.  While
+ * there is work it looks once a second only. */
+static int idle(struct engine *g, bool work)
 {
+	uint64_t now = clock_mono_ms();
 	int least = -1;
 
-	if (!g->store)
+	if (!g->store || (work && now - g->idled_ms < IDLE_EVERY_MS))
 		return -1;
+	g->idled_ms = now;
 	for (int i = 0; i <= g->nmodels; i++) {
 		int ms = i < g->nmodels ? batch_idle(g->models[i].batch)
 					: kv_store_tick(g->store);
@@ -624,8 +634,8 @@ static int idle(struct engine *g)
 static void loop(struct engine *g)
 {
 	while (!g->quit) {
-		int wait = idle(g);
 		bool work = g->out.len < ENGINE_OUT_PAUSE_BYTES && has_work(g);
+		int wait = idle(g, work);
 		struct pollfd p[3] = {
 			{.fd = g->in_fd, .events = POLLIN},
 			{.fd = g->out.len ? g->out_fd : -1, .events = POLLOUT},

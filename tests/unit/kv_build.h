@@ -66,12 +66,14 @@ static inline bool fake_same(const struct fake *a, const struct fake *b, int fro
 				const struct kkv *x = &a->layers[i], *y = &b->layers[i];
 				size_t n = kkv_dims(x->head_dim) * sizeof(uint16_t);
 
-				if (memcmp(kkv_values(x, h, pos), kkv_values(y, h, pos), n))
+				if (memcmp(kkv_values(x, h, pos), kkv_values(y, h, pos),
+					   n))
 					return false;
 				for (int d = 0; d < x->head_dim; d++) {
 					int at = d * KV_KEYS + pos % KV_KEYS;
 
-					if (kkv_keys(x, h, pos)[at] != kkv_keys(y, h, pos)[at])
+					if (kkv_keys(x, h, pos)[at] !=
+					    kkv_keys(y, h, pos)[at])
 						return false;
 				}
 			}

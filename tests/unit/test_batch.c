@@ -12,10 +12,11 @@
 #include "base/json.h"
 #include "engine/batch.h"
 #include "engine/engine.h"
+#include "tests/unit/kv_build.h"
 #include "tests/unit/tiny_model.h"
 
 enum { THREADS = 2, JOBS = 8, CTX = 512, GUARD = 20000 /* steps */ };
-enum { UNREAD_JOBS = 300, STALL_POLL_US = 50000, STALL_POLLS = 20 };
+enum { UNREAD_JOBS = 300, STALL_POLL_US = 50000, STALL_POLLS = 20, KV_BYTES = 64 << 20 };
 
 /* --- the batch alone -------------------------------------------------------------------------- */
 
@@ -316,6 +317,7 @@ static void a_stop_string_ends_the_answer_before_itself(void **state)
 struct peer {
 	int fd; /* ours */
 	int engine_fd;
+	const char *kv_dir; /* NULL: nothing is saved */
 	pthread_t thread;
 	int status;
 	struct buf in;
@@ -324,7 +326,11 @@ struct peer {
 static void *engine_thread(void *arg)
 {
 	struct peer *p = arg;
-	struct engine_options o = {.kernels = "auto", .threads = THREADS};
+	struct engine_options o = {.kernels = "auto",
+				   .threads = THREADS,
+				   .kv_dir = p->kv_dir,
+				   .kv_ram_bytes = p->kv_dir ? KV_BYTES : 0,
+				   .kv_disk_bytes = p->kv_dir ? KV_BYTES : 0};
 
 	p->status = engine_main(p->engine_fd, p->engine_fd, &o);
 	close(p->engine_fd);
@@ -396,12 +402,13 @@ static cJSON *wait_for(struct peer *p, const char *ev, struct buf *text)
 	}
 }
 
-static void peer_init(struct peer *p)
+static void peer_init_saving(struct peer *p, const char *kv_dir)
 {
 	int fds[2];
 	cJSON *hello;
 
 	memset(p, 0, sizeof(*p));
+	p->kv_dir = kv_dir;
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
 	p->fd = fds[0];
 	p->engine_fd = fds[1];
@@ -411,6 +418,11 @@ static void peer_init(struct peer *p)
 	assert_int_equal(number_of(hello, "version"), 1);
 	assert_int_equal(number_of(hello, "threads"), THREADS);
 	cJSON_Delete(hello);
+}
+
+static void peer_init(struct peer *p)
+{
+	peer_init_saving(p, NULL);
 }
 
 static void peer_fini(struct peer *p, int status)
@@ -502,6 +514,7 @@ static void wrong_values_of_a_client_fail_the_job_alone(void **state)
 	static const char *const wrong[] = {
 		"\"prompt\":\"\"",
 		"\"prompt\":\"x\",\"temperature\":-1", "\"prompt\":\"x\",\"stop\":[1]",
+		"\"prompt\":\"x\",\"class\":\"royal\"", "\"prompt\":\"x\",\"class\":2",
 		"\"messages\":[{\"role\":\"wizard\",\"content\":\"hi\"}]", "\"max_tokens\":3",
 	};
 	struct tiny *m = tiny_new(NULL);
@@ -587,6 +600,71 @@ static void a_router_that_does_not_read_stops_computing_not_the_process(void **s
 	tiny_free(m);
 }
 
+/* n words, so that a conversation's next turn begins with the last. */
+static void words(struct buf *b, int n)
+{
+	for (int i = 0; i < n; i++)
+		buf_addf(b, "w%d ", i % 97);
+}
+
+/* Starts a greedy job over n words and takes its answer; the engine has started and loaded model 1. */
+static int turn(struct peer *p, const char *class, int n, struct buf *text)
+{
+	struct buf prompt = {0};
+	cJSON *line;
+	int cached;
+
+	words(&prompt, n);
+	say(p,
+	    "{\"op\":\"start\",\"job\":1,\"model\":1,\"class\":\"%s\",\"prompt\":\"%s\","
+	    "\"temperature\":0,\"ignore_eos\":true,\"max_tokens\":16}",
+	    class, prompt.data);
+	line = wait_for(p, "finished", text);
+	cached = (int)number_of(line, "cached_tokens");
+	cJSON_Delete(line);
+	buf_free(&prompt);
+	return cached;
+}
+
+static void an_engine_that_restarts_goes_on_where_it_was(void **state)
+{
+	struct tiny *m = tiny_new(NULL);
+	struct buf saved = {0}, fresh = {0};
+	char dir[32];
+	struct peer p;
+
+	UNUSED(state);
+	fake_folder(dir);
+	peer_init_saving(&p, dir);
+	load(&p, 1, m->path);
+	assert_int_equal(turn(&p, "batch", 90, &saved), 0);
+	/* An unload, as on a switch of models. */
+	say(&p, "{\"op\":\"unload\",\"model\":1}");
+	cJSON_Delete(wait_for(&p, "unloaded", NULL));
+	load(&p, 1, m->path);
+	assert_true(turn(&p, "completion", 100, &saved) > KV_DISK_MIN_TOKENS);
+	peer_fini(&p, ENGINE_EXIT_OK);
+	assert_true(fake_each(dir, NULL) >= 1);
+
+	peer_init_saving(&p, dir);
+	load(&p, 1, m->path);
+	buf_clear(&saved);
+	assert_true(turn(&p, "interactive", 110, &saved) > KV_DISK_MIN_TOKENS);
+	peer_fini(&p, ENGINE_EXIT_OK);
+
+	peer_init(&p);
+	load(&p, 1, m->path);
+	assert_int_equal(turn(&p, "interactive", 110, &fresh), 0);
+	peer_fini(&p, ENGINE_EXIT_OK);
+	assert_int_equal(saved.len, fresh.len);
+	assert_true(fresh.len > 0);
+	assert_memory_equal(saved.data, fresh.data, fresh.len);
+	buf_free(&saved);
+	buf_free(&fresh);
+	fake_folder_remove(dir);
+	tiny_free(m);
+}
+
 static void the_real_model_knows_the_capital_of_france(void **state)
 {
 	const char *path = getenv("HOB_TEST_MODEL");
@@ -637,6 +715,7 @@ int main(void)
 		cmocka_unit_test(wrong_values_of_a_client_fail_the_job_alone),
 		cmocka_unit_test(what_is_not_the_protocol_ends_the_process),
 		cmocka_unit_test(a_router_that_does_not_read_stops_computing_not_the_process),
+		cmocka_unit_test(an_engine_that_restarts_goes_on_where_it_was),
 		cmocka_unit_test(the_real_model_knows_the_capital_of_france),
 	};
 

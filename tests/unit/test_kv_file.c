@@ -43,7 +43,8 @@ static void bench_init(struct bench *b, int n)
 	kv_rows_save(&b->form, b->f.layers, n, b->rows, NULL);
 	b->id = kv_sequence_key(b->form.kind, b->tokens, n);
 	kv_file_name(b->id, b->name);
-	if (kv_file_write(b->dir, &b->form, b->tokens, n, b->rows, 3, NULL, &b->file_bytes, &e) < 0)
+	if (kv_file_write(b->dir, &b->form, b->tokens, n, b->rows, 3, NULL,
+			  &b->file_bytes, &e) < 0)
 		fail_msg("%s", e.text);
 }
 
@@ -204,8 +205,8 @@ static void spoil(struct bench *b, off_t at, uint8_t mask)
 
 static void every_byte_of_header_shapes_and_tokens_is_checked(void **state)
 {
-	size_t meta = sizeof(struct kv_file_head) + FAKE_LAYERS * sizeof(struct kv_layer_form) +
-		      64 * sizeof(int32_t);
+	size_t meta = sizeof(struct kv_file_head) +
+		      FAKE_LAYERS * sizeof(struct kv_layer_form) + 64 * sizeof(int32_t);
 	struct bench b;
 
 	UNUSED(state);
@@ -277,15 +278,16 @@ static void forged_fields_with_a_right_checksum_are_refused(void **state)
 		{"zero", FIELD(zero), 1, ERR_CORRUPT},
 		{"model", FIELD(model.lo), 1, ERR_CORRUPT},
 		{"backend", offsetof(struct kv_file_head, backend), 1, 'a', ERR_CORRUPT},
-		{"backend's end", offsetof(struct kv_file_head, backend) + KV_BACKEND_BYTES - 1, 1,
-		 'a', ERR_CORRUPT},
+		{"backend's end",
+		 offsetof(struct kv_file_head, backend) + KV_BACKEND_BYTES - 1, 1, 'a',
+		 ERR_CORRUPT},
 		{"heads", sizeof(struct kv_file_head), 4, 1 << 20, ERR_CORRUPT},
 		{"no heads", sizeof(struct kv_file_head), 4, 0, ERR_CORRUPT},
 		{"one head less", sizeof(struct kv_file_head), 4, 1, ERR_CORRUPT},
 		{"head_dim", sizeof(struct kv_file_head) + 4, 4, UINT32_MAX, ERR_CORRUPT},
 		{"a token",
-		 sizeof(struct kv_file_head) + FAKE_LAYERS * sizeof(struct kv_layer_form), 4, 9,
-		 ERR_CORRUPT},
+		 sizeof(struct kv_file_head) + FAKE_LAYERS * sizeof(struct kv_layer_form),
+		 4, 9, ERR_CORRUPT},
 	};
 
 	UNUSED(state);
@@ -293,7 +295,8 @@ static void forged_fields_with_a_right_checksum_are_refused(void **state)
 		struct bench b;
 
 		bench_init(&b, 64);
-		forge(&b, offsetof(struct kv_file_head, hits), 4, 8); /* a forgery that is fine */
+		forge(&b, offsetof(struct kv_file_head, hits), 4,
+		      8); /* a forgery that is fine */
 		assert_int_equal(try_read(&b), ERR_NONE);
 		forge(&b, table[i].at, table[i].size, table[i].value);
 		if (try_peek(&b) != table[i].code || try_read(&b) != table[i].code)
@@ -317,7 +320,9 @@ static void a_file_cut_anywhere_or_longer_is_refused(void **state)
 		close(fd);
 		assert_int_equal(try_peek(&b), ERR_CORRUPT);
 		assert_int_equal(try_read(&b), ERR_CORRUPT);
-		assert_int_equal(kv_file_write(b.dir, &b.form, b.tokens, b.n, b.rows, 0, NULL, &n, &e), 0);
+		assert_int_equal(kv_file_write(b.dir, &b.form, b.tokens, b.n, b.rows, 0,
+					       NULL, &n, &e),
+				 0);
 	}
 	spoil(&b, 0, 0);
 	{
@@ -398,7 +403,8 @@ static void a_write_that_is_stopped_leaves_nothing(void **state)
 	bench_init(&b, 64);
 	kv_form_init(&form, model, "scalar", layers, 1);
 	rows = xcalloc(1, kv_rows_bytes(&form, 4000));
-	assert_int_equal(kv_file_write(b.dir, &form, tokens, 4000, rows, 0, &stop, &n, &e), -1);
+	assert_int_equal(
+		kv_file_write(b.dir, &form, tokens, 4000, rows, 0, &stop, &n, &e), -1);
 	assert_int_equal(e.code, ERR_CANCELLED);
 	assert_int_equal(fake_each(b.path, NULL), 1);
 	free(rows);
@@ -411,7 +417,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(rows_come_back_to_the_bit_whatever_their_number),
-		cmocka_unit_test(equal_sequences_give_equal_bytes_whatever_lay_behind_them),
+		cmocka_unit_test(
+			equal_sequences_give_equal_bytes_whatever_lay_behind_them),
 		cmocka_unit_test(model_backend_and_shapes_make_another_kind),
 		cmocka_unit_test(a_file_says_what_was_written_and_only_we_may_read_it),
 		cmocka_unit_test(every_byte_of_header_shapes_and_tokens_is_checked),
@@ -419,7 +426,8 @@ int main(void)
 		cmocka_unit_test(a_file_cut_anywhere_or_longer_is_refused),
 		cmocka_unit_test(a_changed_bit_in_the_rows_is_found_when_they_are_read),
 		cmocka_unit_test(links_pipes_and_foreign_names_are_not_opened),
-		cmocka_unit_test(a_folder_that_others_may_enter_or_that_is_a_link_is_refused),
+		cmocka_unit_test(
+			a_folder_that_others_may_enter_or_that_is_a_link_is_refused),
 		cmocka_unit_test(a_write_that_is_stopped_leaves_nothing),
 	};
 

@@ -149,7 +149,8 @@ static void kinds_never_meet(void **state)
 	UNUSED(state);
 	bench_init(&b, 64 * MIB, 0);
 	save(&b, 1, 300);
-	other = kv_store_form(b.s, (struct kv_key){1, 1}, "scalar", b.f.layers, FAKE_LAYERS);
+	other = kv_store_form(b.s, (struct kv_key){1, 1}, "scalar", b.f.layers,
+			      FAKE_LAYERS);
 	assert_null(kv_store_find(b.s, other, t, 300, 64, &common));
 	other = kv_store_form(b.s, model, "avx2", b.f.layers, FAKE_LAYERS);
 	assert_null(kv_store_find(b.s, other, t, 300, 64, &common));
@@ -544,7 +545,8 @@ static void random_use_stays_within_both_budgets(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(the_longest_common_beginning_is_found_and_comes_back_to_the_bit),
+		cmocka_unit_test(
+			the_longest_common_beginning_is_found_and_comes_back_to_the_bit),
 		cmocka_unit_test(what_is_contained_is_not_stored_again_and_prefixes_go),
 		cmocka_unit_test(kinds_never_meet),
 		cmocka_unit_test(memory_stays_within_its_budget_and_what_was_used_stays),
