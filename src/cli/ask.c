@@ -1,4 +1,4 @@
-/* The chat completions API as one call.  Main thread.
+/* The chat completions API, or the raw one, as one call.  Main thread.
  *
  * Errors come in two ways: as an HTTP status before the answer begins, and as a chunk
  * with "error" after it has; both end up in *e, and a reader may ask why a stream that
@@ -32,11 +32,9 @@ static void add_field(struct buf *b, const char *key, const char *text)
 	buf_add_json(b, text, strlen(text));
 }
 
-static void request_body(const struct ask *a, struct buf *b)
+static void add_messages(const struct ask *a, struct buf *b)
 {
-	buf_addc(b, '{');
-	add_field(b, "model", a->model ? a->model : "default");
-	buf_adds(b, ",\"messages\":[");
+	buf_adds(b, "\"messages\":[");
 	for (int i = 0; i < a->nmessages; i++) {
 		buf_adds(b, i ? ",{" : "{");
 		add_field(b, "role", a->messages[i].role);
@@ -44,7 +42,19 @@ static void request_body(const struct ask *a, struct buf *b)
 		add_field(b, "content", a->messages[i].text);
 		buf_addc(b, '}');
 	}
-	buf_adds(b, "],\"stream\":true,\"stream_options\":{\"include_usage\":true}");
+	buf_addc(b, ']');
+}
+
+static void request_body(const struct ask *a, struct buf *b)
+{
+	buf_addc(b, '{');
+	add_field(b, "model", a->model ? a->model : "default");
+	buf_addc(b, ',');
+	if (a->prompt)
+		add_field(b, "prompt", a->prompt);
+	else
+		add_messages(a, b);
+	buf_adds(b, ",\"stream\":true,\"stream_options\":{\"include_usage\":true}");
 	if (a->temperature >= 0)
 		buf_addf(b, ",\"temperature\":%.6g", a->temperature);
 	if (a->max_tokens > 0)
@@ -88,20 +98,28 @@ static void pass_on(struct stream *s, const char *text, bool is_reasoning)
 	err_sys(s->e, errno, "write the answer");
 }
 
+static void take_text(struct stream *s, const cJSON *from, const char *key)
+{
+	const char *text = NULL;
+
+	if (json_string(from, key, &text, NULL) != 1 || !*text)
+		return;
+	buf_adds(&s->answer->text, text);
+	pass_on(s, text, false);
+}
+
 static void take_delta(struct stream *s, const cJSON *choice)
 {
 	const cJSON *delta = NULL;
-	const char *text = NULL, *thought = NULL;
+	const char *thought = NULL;
 
 	take_string(choice, "finish_reason", &s->answer->finish);
+	take_text(s, choice, "text"); /* raw completions have no delta */
 	if (json_object(choice, "delta", &delta, NULL) != 1)
 		return;
 	if (json_string(delta, "reasoning_content", &thought, NULL) == 1 && *thought)
 		pass_on(s, thought, true);
-	if (json_string(delta, "content", &text, NULL) == 1 && *text) {
-		buf_adds(&s->answer->text, text);
-		pass_on(s, text, false);
-	}
+	take_text(s, delta, "content");
 }
 
 static void take_extras(struct ask_answer *a, const cJSON *usage, const cJSON *hob)
@@ -221,7 +239,8 @@ int ask(struct client *c, const struct ask *a, ask_text_cb *on_text, void *arg,
 {
 	struct stream s = {.answer = out, .on_text = on_text, .arg = arg, .e = e};
 	struct client_request r = {.method = "POST",
-				   .path = "/v1/chat/completions",
+				   .path = a->prompt ? "/v1/completions"
+						     : "/v1/chat/completions",
 				   .conversation = a->conversation,
 				   .progress = true,
 				   .data = on_data,

@@ -15,6 +15,7 @@ struct ask_message {
 struct ask {
 	const char *model;        /* NULL: the default one */
 	const char *conversation; /* an id, "new" or "last"; NULL: without memory */
+	const char *prompt; /* text to go on from, without a template; NULL: messages */
 	const struct ask_message *messages;
 	int nmessages;
 	double temperature; /* < 0: not given */

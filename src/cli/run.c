@@ -33,6 +33,7 @@ enum {
 	OPT_TEMPERATURE,
 	OPT_MAX_TOKENS,
 	OPT_SEED,
+	OPT_RAW,
 	OPT_JSON,
 	OPT_STATS,
 	OPT_NO_START,
@@ -48,6 +49,8 @@ static const struct args_option options[OPT_NR] = {
 	[OPT_TEMPERATURE] = {"temperature", 't', "T", "0 (always the same) to 2"},
 	[OPT_MAX_TOKENS] = {"max-tokens", 'n', "N", "stop after N tokens"},
 	[OPT_SEED] = {"seed", 0, "N", "make a random answer repeatable"},
+	[OPT_RAW] = {"raw", 0, NULL,
+		     "no chat: the model goes on from the prompt as it is"},
 	[OPT_JSON] = {"json", 0, NULL, "print one JSON object when the answer is whole"},
 	[OPT_STATS] = {"stats", 0, NULL, "print tokens and tokens/s on standard error"},
 	[OPT_NO_START] = {"no-start", 0, NULL,
@@ -67,6 +70,8 @@ static const struct args_spec spec = {
 		 "  git diff | hob run smollm2:135m \"Review this change.\"\n"
 		 "  hob run smollm2:135m < question.txt\n"
 		 "Text that begins with a dash goes after --.\n"
+		 "A base model, which was never taught to chat, wants --raw:\n"
+		 "  hob run --raw gemma-3-270m \"The capital of France is\"\n"
 		 "\n"
 		 "Exit status: 0 ok, 1 failed, 2 wrong usage, 3 no such model, 4 no "
 		 "daemon,\n"
@@ -76,7 +81,7 @@ static const struct args_spec spec = {
 struct run {
 	struct ask ask;
 	const char *system;
-	bool json, stats, no_start;
+	bool raw, json, stats, no_start;
 	struct buf input;  /* standard input */
 	struct buf prompt; /* words and input */
 	struct err e;
@@ -169,6 +174,9 @@ static int read_options(struct run *r, struct args *a)
 			break;
 		case OPT_SEED: /* 2^53: JSON numbers are doubles */
 			ok = args_int(a, o, v, 0, (int64_t)1 << 53, &r->ask.seed);
+			break;
+		case OPT_RAW:
+			r->raw = true;
 			break;
 		case OPT_JSON:
 			r->json = true;
@@ -299,6 +307,9 @@ static int run_all(struct run *r, char **words, int nwords)
 	struct client *c;
 	int n = 0, status;
 
+	if (r->raw && (r->system || r->ask.conversation))
+		return args_usage(&spec, "--raw has no place for --system or "
+					 "--conversation: those are parts of a chat");
 	if (read_input(&r->input, &r->e))
 		return fail(&r->e, ask_exit_status(&r->e));
 	if (!nwords && !r->input.len)
@@ -312,6 +323,8 @@ static int run_all(struct run *r, char **words, int nwords)
 		messages[n++] = (struct ask_message){"system", (char *)r->system};
 	messages[n++] = (struct ask_message){"user", r->prompt.data ? r->prompt.data
 								    : (char *)""};
+	if (r->raw)
+		r->ask.prompt = messages[n - 1].text;
 	r->ask.messages = messages;
 	r->ask.nmessages = n;
 	status = run_answer(r, c, guessed && r->ask.model);

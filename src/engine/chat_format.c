@@ -161,13 +161,15 @@ static void refuse(struct chat_format *f, const char *model, const char *why)
 {
 	f->family = CHAT_NONE;
 	snprintf(f->why_not, sizeof(f->why_not),
-		 "model '%.100s' cannot chat here: %s; raw completion works", model, why);
+		 "model '%.80s' cannot chat here: %s; POST /v1/completions or "
+		 "'hob run --raw' go on from raw text",
+		 model, why);
 }
 
 void chat_format_init(struct chat_format *f, const struct gguf *g, const struct vocab *v,
 		      const char *model)
 {
-	struct str template;
+	struct str template = {0};
 
 	*f = (struct chat_format){.vocab = v};
 	/* Without a template, markers in the vocabulary are what tells ChatML. */
@@ -187,10 +189,16 @@ void chat_format_init(struct chat_format *f, const struct gguf *g, const struct 
 		refuse(f, model, "its chat template is no text");
 		break;
 	}
-	if (f->family != CHAT_NONE &&
-	    !(vocab_is_control(v, f->im_start) && vocab_is_control(v, f->im_end)))
+	if (f->family == CHAT_NONE ||
+	    (vocab_is_control(v, f->im_start) && vocab_is_control(v, f->im_end)))
+		return;
+	if (template.ptr)
 		refuse(f, model,
 		       "its vocabulary lacks the markers " MARK_START " and " MARK_END);
+	else
+		refuse(f, model,
+		       "its file has no chat template, so it is a base model: take an "
+		       "instruct model for chat");
 }
 
 /* <|im_start|>role\ntext<|im_end|>\n.  Role and text are one stretch for the tokenizer,

@@ -36,7 +36,7 @@ struct chat_format {
 	const struct vocab *vocab;
 	int32_t im_start, im_end;
 	char default_system[CHAT_MAX_SYSTEM_BYTES]; /* "": the template adds none */
-	char why_not[256]; /* CHAT_NONE: the message for people; names the model */
+	char why_not[384]; /* CHAT_NONE: the message for people; names the model */
 };
 
 struct chat_count {

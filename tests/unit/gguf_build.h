@@ -150,4 +150,81 @@ static inline void put_vocab_pairs(struct buf *b, const char *model, const char 
 
 enum { VOCAB_PAIRS = 5 };
 
+/* A small SentencePiece vocabulary: "<unk>", "<s>", "</s>", the bytes 0..255 as <0x00>.., then
+ * what follows; a score is minus the id's distance from SV_A but where said.  There is no token for
+ * 'z' alone, nor for any character that is not listed. */
+enum {
+	SV_UNK,
+	SV_BOS,
+	SV_EOS,
+	SV_BYTE0,
+	SV_A = SV_BYTE0 + 256, /* "a" */
+	SV_B,
+	SV_C,
+	SV_SPACE, /* U+2581 */
+	SV_AB,    /* better than "bc" */
+	SV_BC,
+	SV_ABC,
+	SV_SPACE_A,
+	SV_AA, /* these two have the same score */
+	SV_AAA,
+	SV_AZ,
+	SV_E_ACUTE,
+	SV_TWO_SPACES, /* user-defined, of real spaces */
+	SV_TAG,        /* user-defined, "<b>" */
+	SV_MARK,       /* control, "ac": merging must not make it */
+	SV_SIZE
+};
+
+static inline float sv_score(int id)
+{
+	return id < SV_A ? 0 : id == SV_AAA ? (float)(SV_A - SV_AA) : (float)(SV_A - id);
+}
+
+static inline void put_f32(struct buf *b, float f)
+{
+	uint32_t bits;
+
+	memcpy(&bits, &f, sizeof(bits));
+	put_u32(b, bits);
+}
+
+static inline void put_spm_pairs(struct buf *b, bool space_prefix)
+{
+	static const char *const names[] = {
+		"a",  "b",   "c",  "\u2581", "ab", "bc",  "abc", "\u2581a",
+		"aa", "aaa", "az", "\u00e9", "  ", "<b>", "ac",
+	};
+	static const uint32_t kinds[] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 4, 4, 3};
+
+	put_pair_str(b, "tokenizer.ggml.model", "llama");
+	put_array(b, "tokenizer.ggml.tokens", GGUF_STRING, SV_SIZE);
+	put_str(b, "<unk>", 5);
+	put_str(b, "<s>", 3);
+	put_str(b, "</s>", 4);
+	for (int i = 0; i < 256; i++) {
+		char byte[8];
+
+		snprintf(byte, sizeof(byte), "<0x%02X>", i);
+		put_str(b, byte, 6);
+	}
+	for (size_t i = 0; i < ARRAY_LEN(names); i++)
+		put_str(b, names[i], strlen(names[i]));
+	put_array(b, "tokenizer.ggml.token_type", GGUF_I32, SV_SIZE);
+	for (size_t i = 0; i < SV_SIZE; i++)
+		put_u32(b, i == SV_UNK    ? 2
+			   : i < SV_BYTE0 ? 3
+			   : i < SV_A     ? 6
+					  : kinds[i - SV_A]);
+	put_array(b, "tokenizer.ggml.scores", GGUF_F32, SV_SIZE);
+	for (int i = 0; i < SV_SIZE; i++)
+		put_f32(b, sv_score(i));
+	put_pair_u32(b, "tokenizer.ggml.bos_token_id", SV_BOS);
+	put_pair_u32(b, "tokenizer.ggml.eos_token_id", SV_EOS);
+	put_pair_u32(b, "tokenizer.ggml.unknown_token_id", SV_UNK);
+	put_pair_bool(b, "tokenizer.ggml.add_space_prefix", space_prefix);
+}
+
+enum { SPM_PAIRS = 8 };
+
 #endif

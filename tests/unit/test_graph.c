@@ -26,7 +26,8 @@ static void rms_norm(const double *x, const float *w, int n, double *out)
 }
 
 /* out[rows] (+)= w[rows][cols] x */
-static void mat_vec(const float *w, const double *x, int cols, int rows, double *out, bool add)
+static void mat_vec(const float *w, const double *x, int cols, int rows, double *out,
+		    bool add)
 {
 	for (int r = 0; r < rows; r++) {
 		double sum = add ? out[r] : 0;
@@ -37,15 +38,28 @@ static void mat_vec(const float *w, const double *x, int cols, int rows, double 
 	}
 }
 
-static void rotate(double *x, const float *factors, int heads, int pos)
+static void rotate_pair(double *a, double *b, double angle)
+{
+	double left = *a, right = *b;
+
+	*a = left * cos(angle) - right * sin(angle);
+	*b = left * sin(angle) + right * cos(angle);
+}
+
+/* llama: neighbours, with factors.  Gemma (no factors): halves, with one of two bases. */
+static void rotate(double *x, const float *factors, double base, int heads, int pos)
 {
 	for (int h = 0; h < heads; h++)
 		for (int i = 0; i < TINY_HEAD_DIM / 2; i++) {
-			double *p = x + h * TINY_HEAD_DIM + 2 * i, a = p[0], b = p[1];
-			double angle = pos * pow(10000, -2.0 * i / TINY_HEAD_DIM) / factors[i];
+			double *head = x + h * TINY_HEAD_DIM;
+			double angle = pos * pow(base, -2.0 * i / TINY_HEAD_DIM);
 
-			p[0] = a * cos(angle) - b * sin(angle);
-			p[1] = a * sin(angle) + b * cos(angle);
+			if (factors)
+				rotate_pair(head + 2 * i, head + 2 * i + 1,
+					    angle / (double)factors[i]);
+			else
+				rotate_pair(head + i, head + i + TINY_HEAD_DIM / 2,
+					    angle);
 		}
 }
 
@@ -57,7 +71,7 @@ enum {
 
 struct reference {
 	const struct tiny *m;
-	double k[TINY_LAYERS][MAX_POS][KV], v[TINY_LAYERS][MAX_POS][KV];
+	double k[TINY_GEMMA_LAYERS][MAX_POS][KV], v[TINY_GEMMA_LAYERS][MAX_POS][KV];
 };
 
 static const float *weight(const struct reference *r, int layer, const char *name)
@@ -68,53 +82,108 @@ static const float *weight(const struct reference *r, int layer, const char *nam
 	return tiny_get(r->m, full);
 }
 
-static void attention(const struct reference *r, int layer, int pos, const double *q, double *out)
+static bool is_gemma(const struct reference *r)
 {
+	return r->m->layers == TINY_GEMMA_LAYERS;
+}
+
+static bool has_window(const struct reference *r, int layer)
+{
+	return is_gemma(r) && layer != TINY_GEMMA_LAYERS - 1;
+}
+
+static void attention(const struct reference *r, int layer, int pos, const double *q,
+		      double *out)
+{
+	int first =
+		has_window(r, layer) && pos >= TINY_WINDOW ? pos - TINY_WINDOW + 1 : 0;
+
 	memset(out, 0, Q * sizeof(*out));
 	for (int h = 0; h < TINY_HEADS; h++) {
 		int at = h / (TINY_HEADS / TINY_KV_HEADS) * TINY_HEAD_DIM;
 		double p[MAX_POS], sum = 0;
 
-		for (int t = 0; t <= pos; t++) {
+		for (int t = first; t <= pos; t++) {
 			double dot = 0;
 
 			for (int i = 0; i < TINY_HEAD_DIM; i++)
 				dot += q[h * TINY_HEAD_DIM + i] * r->k[layer][t][at + i];
 			sum += p[t] = exp(dot / sqrt(TINY_HEAD_DIM));
 		}
-		for (int t = 0; t <= pos; t++)
+		for (int t = first; t <= pos; t++)
 			for (int i = 0; i < TINY_HEAD_DIM; i++)
-				out[h * TINY_HEAD_DIM + i] += p[t] / sum * r->v[layer][t][at + i];
+				out[h * TINY_HEAD_DIM + i] +=
+					p[t] / sum * r->v[layer][t][at + i];
 	}
+}
+
+/* The heads of a query or key row: normed where the model does that, and rotated. */
+static void turn_heads(const struct reference *r, int layer, const char *norm, double *x,
+		       int heads, int pos)
+{
+	/* Files without a base of their own: 10000 for both kinds of layers. */
+	const float *factors = tiny_get(r->m, "rope_freqs.weight");
+
+	for (int h = 0; h < heads && is_gemma(r); h++)
+		rms_norm(x + h * TINY_HEAD_DIM, weight(r, layer, norm), TINY_HEAD_DIM,
+			 x + h * TINY_HEAD_DIM);
+	rotate(x, factors, has_window(r, layer) || !is_gemma(r) ? 10000 : TINY_ROPE_BASE,
+	       heads, pos);
+}
+
+/* x += what the branch came to, through the norm behind it where there is one. */
+static void join(const struct reference *r, int layer, const char *norm, double *branch,
+		 double *x)
+{
+	if (is_gemma(r))
+		rms_norm(branch, weight(r, layer, norm), TINY_EMBD, branch);
+	for (int i = 0; i < TINY_EMBD; i++)
+		x[i] += branch[i];
+}
+
+static double gate(const struct reference *r, double x)
+{
+	double z = sqrt(2 / M_PI) * (x + 0.044715 * x * x * x);
+
+	return is_gemma(r) ? 0.5 * x * (1 + tanh(z)) : x / (1 + exp(-x));
+}
+
+static void reference_layer(struct reference *r, int l, int pos, double *x)
+{
+	double h[TINY_EMBD], q[Q], att[Q], gates[TINY_FFN], up[TINY_FFN],
+		branch[TINY_EMBD];
+
+	rms_norm(x, weight(r, l, "attn_norm"), TINY_EMBD, h);
+	mat_vec(weight(r, l, "attn_q"), h, TINY_EMBD, Q, q, false);
+	mat_vec(weight(r, l, "attn_k"), h, TINY_EMBD, KV, r->k[l][pos], false);
+	mat_vec(weight(r, l, "attn_v"), h, TINY_EMBD, KV, r->v[l][pos], false);
+	turn_heads(r, l, "attn_q_norm", q, TINY_HEADS, pos);
+	turn_heads(r, l, "attn_k_norm", r->k[l][pos], TINY_KV_HEADS, pos);
+	attention(r, l, pos, q, att);
+	mat_vec(weight(r, l, "attn_output"), att, Q, TINY_EMBD, branch, false);
+	join(r, l, "post_attention_norm", branch, x);
+	rms_norm(x, weight(r, l, "ffn_norm"), TINY_EMBD, h);
+	mat_vec(weight(r, l, "ffn_gate"), h, TINY_EMBD, TINY_FFN, gates, false);
+	mat_vec(weight(r, l, "ffn_up"), h, TINY_EMBD, TINY_FFN, up, false);
+	for (int i = 0; i < TINY_FFN; i++)
+		gates[i] = gate(r, gates[i]) * up[i];
+	mat_vec(weight(r, l, "ffn_down"), gates, TINY_FFN, TINY_EMBD, branch, false);
+	join(r, l, "post_ffw_norm", branch, x);
 }
 
 static void reference_step(struct reference *r, int token, int pos, double *logits)
 {
-	const float *factors = tiny_get(r->m, "rope_freqs.weight");
 	const float *head = tiny_get(r->m, "output.weight");
-	double x[TINY_EMBD], h[TINY_EMBD], q[Q], att[Q], gate[TINY_FFN], up[TINY_FFN];
+	double x[TINY_EMBD], h[TINY_EMBD];
 
 	for (int i = 0; i < TINY_EMBD; i++)
-		x[i] = tiny_get(r->m, "token_embd.weight")[token * TINY_EMBD + i];
-	for (int l = 0; l < TINY_LAYERS; l++) {
-		rms_norm(x, weight(r, l, "attn_norm"), TINY_EMBD, h);
-		mat_vec(weight(r, l, "attn_q"), h, TINY_EMBD, Q, q, false);
-		mat_vec(weight(r, l, "attn_k"), h, TINY_EMBD, KV, r->k[l][pos], false);
-		mat_vec(weight(r, l, "attn_v"), h, TINY_EMBD, KV, r->v[l][pos], false);
-		rotate(q, factors, TINY_HEADS, pos);
-		rotate(r->k[l][pos], factors, TINY_KV_HEADS, pos);
-		attention(r, l, pos, q, att);
-		mat_vec(weight(r, l, "attn_output"), att, Q, TINY_EMBD, x, true);
-		rms_norm(x, weight(r, l, "ffn_norm"), TINY_EMBD, h);
-		mat_vec(weight(r, l, "ffn_gate"), h, TINY_EMBD, TINY_FFN, gate, false);
-		mat_vec(weight(r, l, "ffn_up"), h, TINY_EMBD, TINY_FFN, up, false);
-		for (int i = 0; i < TINY_FFN; i++)
-			gate[i] = gate[i] / (1 + exp(-gate[i])) * up[i];
-		mat_vec(weight(r, l, "ffn_down"), gate, TINY_FFN, TINY_EMBD, x, true);
-	}
+		x[i] = tiny_get(r->m, "token_embd.weight")[token * TINY_EMBD + i] *
+		       (is_gemma(r) ? sqrt(TINY_EMBD) : 1);
+	for (int l = 0; l < r->m->layers; l++)
+		reference_layer(r, l, pos, x);
 	rms_norm(x, tiny_get(r->m, "output_norm.weight"), TINY_EMBD, h);
-	mat_vec(head ? head : tiny_get(r->m, "token_embd.weight"), h, TINY_EMBD, TV_SIZE, logits,
-		false);
+	mat_vec(head ? head : tiny_get(r->m, "token_embd.weight"), h, TINY_EMBD, TV_SIZE,
+		logits, false);
 }
 
 /* --- fixture --------------------------------------------------------------------------------- */
@@ -126,7 +195,8 @@ struct bench {
 	struct kv_cache *kv;
 };
 
-static void bench_init(struct bench *b, const char *path, const struct kernels *k, int slots)
+static void bench_init(struct bench *b, const char *path, const struct kernels *k,
+		       int slots)
 {
 	struct err e = {0};
 
@@ -172,7 +242,8 @@ static struct kv_slot *sequence(struct bench *b, int n, int salt)
 static int add(struct graph_row *r, const struct kv_slot *s, int from, int n, int last)
 {
 	for (int i = 0; i < n; i++)
-		r[i] = (struct graph_row){s->tokens[from + i], from + i, s, from + i == last};
+		r[i] = (struct graph_row){s->tokens[from + i], from + i, s,
+					  from + i == last};
 	return n;
 }
 
@@ -199,22 +270,27 @@ static const struct kernels *best_kernels(void)
 	return kernels_by_name("auto");
 }
 
-static const char *real_model(void)
+static const char *model_of(const char *variable)
 {
-	const char *path = getenv("HOB_TEST_MODEL");
+	const char *path = getenv(variable);
 
 	if (!path) {
-		print_message("HOB_TEST_MODEL names no model file\n");
+		print_message("%s names no model file\n", variable);
 		skip();
 	}
 	return path;
 }
 
+static const char *real_model(void)
+{
+	return model_of("HOB_TEST_MODEL");
+}
+
 /* --- tests ------------------------------------------------------------------------------------ */
 
-static void compare_with_definition(const struct kernels *k, bool tied)
+static void compare_with_definition(const struct kernels *k, bool gemma, bool tied)
 {
-	struct tiny *m = tiny_new(&(struct tiny_faults){.tied = tied});
+	struct tiny *m = tiny_new(&(struct tiny_faults){.gemma = gemma, .tied = tied});
 	struct reference *r = xcalloc(1, sizeof(*r));
 	struct graph_row rows[MAX_POS];
 	struct kv_slot *s;
@@ -233,7 +309,8 @@ static void compare_with_definition(const struct kernels *k, bool tied)
 			continue;
 		graph_forward(b.graph, rows, add(rows, s, i, 1, i));
 		for (int t = 0; t < TV_SIZE; t++)
-			worst = fmax(worst, fabs(want[t] - (double)graph_logits(b.graph, 0)[t]));
+			worst = fmax(worst,
+				     fabs(want[t] - (double)graph_logits(b.graph, 0)[t]));
 	}
 	/* Logits are about 1; keys and values are kept in half precision, the rest is float. */
 	if (!(worst < 5e-3))
@@ -250,8 +327,10 @@ static void every_backend_computes_what_the_definition_says(void **state)
 
 	UNUSED(state);
 	for (int i = 0; i < n; i++) {
-		compare_with_definition(all[i], false);
-		compare_with_definition(all[i], true);
+		compare_with_definition(all[i], false, false);
+		compare_with_definition(all[i], false, true);
+		compare_with_definition(all[i], true, false);
+		compare_with_definition(all[i], true, true);
 	}
 }
 
@@ -277,14 +356,17 @@ static void check_chunks(const char *path, const struct kernels *k, int n)
 
 static void how_a_prompt_is_cut_does_not_change_a_bit(void **state)
 {
-	struct tiny *m = tiny_new(NULL);
 	int n;
 	const struct kernels *const *all = kernels_all(&n);
 
 	UNUSED(state);
-	for (int i = 0; i < n; i++)
-		check_chunks(m->path, all[i], LONG / 2);
-	tiny_free(m);
+	for (int gemma = 0; gemma < 2; gemma++) {
+		struct tiny *m = tiny_new(&(struct tiny_faults){.gemma = gemma});
+
+		for (int i = 0; i < n; i++)
+			check_chunks(m->path, all[i], LONG / 2);
+		tiny_free(m);
+	}
 }
 
 static void how_a_prompt_is_cut_does_not_change_a_bit_of_the_real_model(void **state)
@@ -322,20 +404,33 @@ static void check_company(const char *path, const struct kernels *k)
 
 static void company_does_not_change_a_bit(void **state)
 {
-	struct tiny *m = tiny_new(NULL);
 	int n;
 	const struct kernels *const *all = kernels_all(&n);
 
 	UNUSED(state);
-	for (int i = 0; i < n; i++)
-		check_company(m->path, all[i]);
-	tiny_free(m);
+	for (int gemma = 0; gemma < 2; gemma++) {
+		struct tiny *m = tiny_new(&(struct tiny_faults){.gemma = gemma});
+
+		for (int i = 0; i < n; i++)
+			check_company(m->path, all[i]);
+		tiny_free(m);
+	}
 }
 
 static void company_does_not_change_a_bit_of_the_real_model(void **state)
 {
 	UNUSED(state);
 	check_company(real_model(), best_kernels());
+}
+
+/* Head size 256 and more tokens than a window holds. */
+static void neither_changes_a_bit_of_gemma(void **state)
+{
+	const char *path = model_of("HOB_TEST_MODEL2");
+
+	UNUSED(state);
+	check_chunks(path, best_kernels(), LONG);
+	check_company(path, best_kernels());
 }
 
 static double mean_difference(const float *a, const float *b, int n)
@@ -392,14 +487,26 @@ static void files_that_cannot_be_computed_are_refused_by_name(void **state)
 {
 	UNUSED(state);
 	refused(&(struct tiny_faults){.arch = "mamba"}, ERR_UNSUPPORTED, "mamba");
+	refused(&(struct tiny_faults){.arch = "mamba"}, ERR_UNSUPPORTED, "llama, gemma3");
+	/* A Gemma that says it is a llama, and the other way round. */
+	refused(&(struct tiny_faults){.gemma = true, .arch = "llama"}, ERR_UNSUPPORTED,
+		"sliding window");
+	refused(&(struct tiny_faults){.arch = "gemma3"}, ERR_CORRUPT, "attn_q_norm");
+	refused(&(struct tiny_faults){.extra = "blk.0.post_ffw_norm.weight"},
+		ERR_UNSUPPORTED, "post_ffw_norm");
+	refused(&(struct tiny_faults){.gemma = true,
+				      .without = "blk.5.post_ffw_norm.weight"},
+		ERR_CORRUPT, "blk.5.post_ffw_norm.weight");
 	refused(&(struct tiny_faults){.without = "blk.1.ffn_up.weight"}, ERR_CORRUPT,
 		"blk.1.ffn_up.weight");
 	refused(&(struct tiny_faults){.without = "output_norm.weight"}, ERR_CORRUPT,
 		"output_norm.weight");
 	refused(&(struct tiny_faults){.misshaped = "blk.0.attn_k.weight"}, ERR_CORRUPT,
 		"blk.0.attn_k.weight");
-	refused(&(struct tiny_faults){.extra = "blk.0.attn_q.bias"}, ERR_UNSUPPORTED, "bias");
-	refused(&(struct tiny_faults){.context = (1 << 20) + 1}, ERR_CORRUPT, "context_length");
+	refused(&(struct tiny_faults){.extra = "blk.0.attn_q.bias"}, ERR_UNSUPPORTED,
+		"bias");
+	refused(&(struct tiny_faults){.context = (1 << 20) + 1}, ERR_CORRUPT,
+		"context_length");
 	refused(&(struct tiny_faults){.cut = 100}, ERR_CORRUPT, "");
 }
 
@@ -407,8 +514,8 @@ static void files_that_cannot_be_computed_are_refused_by_name(void **state)
 static void a_vocabulary_larger_than_its_embeddings_is_refused(void **state)
 {
 	UNUSED(state);
-	refused(&(struct tiny_faults){.misshaped = "token_embd.weight", .tied = true}, ERR_CORRUPT,
-		"265 tokens");
+	refused(&(struct tiny_faults){.misshaped = "token_embd.weight", .tied = true},
+		ERR_CORRUPT, "265 tokens");
 }
 
 static void a_free_slot_is_chosen_by_what_it_shares_and_what_it_would_lose(void **state)
@@ -448,13 +555,16 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_backend_computes_what_the_definition_says),
 		cmocka_unit_test(how_a_prompt_is_cut_does_not_change_a_bit),
-		cmocka_unit_test(how_a_prompt_is_cut_does_not_change_a_bit_of_the_real_model),
+		cmocka_unit_test(
+			how_a_prompt_is_cut_does_not_change_a_bit_of_the_real_model),
 		cmocka_unit_test(company_does_not_change_a_bit),
 		cmocka_unit_test(company_does_not_change_a_bit_of_the_real_model),
+		cmocka_unit_test(neither_changes_a_bit_of_gemma),
 		cmocka_unit_test(backends_agree_on_the_real_model),
 		cmocka_unit_test(files_that_cannot_be_computed_are_refused_by_name),
 		cmocka_unit_test(a_vocabulary_larger_than_its_embeddings_is_refused),
-		cmocka_unit_test(a_free_slot_is_chosen_by_what_it_shares_and_what_it_would_lose),
+		cmocka_unit_test(
+			a_free_slot_is_chosen_by_what_it_shares_and_what_it_would_lose),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -8,6 +8,8 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <cjson/cJSON.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "engine/detok.h"
@@ -196,6 +198,131 @@ static void long_words_take_no_quadratic_time(void **state)
 	}
 }
 
+static struct vocab *made_spm(bool space_prefix)
+{
+	struct err e = {0};
+	struct buf b = {0};
+	struct vocab *v;
+	struct gguf *g;
+
+	put_head(&b, 0, SPM_PAIRS);
+	put_spm_pairs(&b, space_prefix);
+	g = gguf_from_memory(b.data, b.len, "made", &e);
+	v = g ? vocab_new(g, &e) : NULL;
+	if (!v)
+		fail_msg("%s", e.text);
+	gguf_close(g);
+	buf_free(&b);
+	return v;
+}
+
+static void pieces_merge_by_score_and_equals_from_the_left(void **state)
+{
+	struct vocab *v = made_spm(false);
+
+	UNUSED(state);
+	ASSERT_ENCODES(v, "abc", false, SV_ABC);
+	ASSERT_ENCODES(v, "bcab", false, SV_BC, SV_AB);
+	ASSERT_ENCODES(v, "aab", false, SV_A, SV_AB); /* "ab" before "aa" */
+	/* "aa" and "aaa" are equals: the leftmost that is there goes first. */
+	ASSERT_ENCODES(v, "aaaaa", false, SV_AAA, SV_AA);
+	ASSERT_ENCODES(v, "aaaa", false, SV_AAA, SV_A);
+	/* 'z' is no token, but a piece that may be merged all the same. */
+	ASSERT_ENCODES(v, "az", false, SV_AZ);
+	/* A control token's text is only text. */
+	ASSERT_ENCODES(v, "ac", false, SV_A, SV_C);
+	ASSERT_ENCODES(v, "ac", true, SV_MARK);
+	assert_encodes(v, STR(""), false, NULL, 0);
+	vocab_free(v);
+}
+
+static void what_has_no_token_falls_to_bytes(void **state)
+{
+	struct vocab *v = made_spm(false);
+
+	UNUSED(state);
+	ASSERT_ENCODES(v, "\u00e9", false, SV_E_ACUTE);
+	ASSERT_ENCODES(v, "z", false, SV_BYTE0 + 'z');
+	ASSERT_ENCODES(v, "a\u20ac", false, SV_A, SV_BYTE0 + 0xe2, SV_BYTE0 + 0x82,
+		       SV_BYTE0 + 0xac);
+	ASSERT_ENCODES(v, "\xe2\x82", false, SV_BYTE0 + 0xe2,
+		       SV_BYTE0 + 0x82); /* cut off */
+	ASSERT_ENCODES(v, "\xff\x80", false, SV_BYTE0 + 0xff, SV_BYTE0 + 0x80);
+	/* The spelling of a byte token in a text is text. */
+	ASSERT_ENCODES(v, "<0x41>", false, SV_BYTE0 + '<', SV_BYTE0 + '0', SV_BYTE0 + 'x',
+		       SV_BYTE0 + '4', SV_BYTE0 + '1', SV_BYTE0 + '>');
+	assert_true(str_eq(vocab_piece(v, SV_BYTE0 + 0xe2, false), "\xe2"));
+	assert_false(vocab_is_control(v, SV_BYTE0 + 'z'));
+	vocab_free(v);
+}
+
+static void spaces_are_spelled_and_may_be_put_in_front(void **state)
+{
+	struct vocab *v = made_spm(false);
+
+	UNUSED(state);
+	ASSERT_ENCODES(v, " a", false, SV_SPACE_A);
+	ASSERT_ENCODES(v, "\u2581a", false, SV_SPACE_A);
+	ASSERT_ENCODES(v, "b a b", false, SV_B, SV_SPACE_A, SV_SPACE, SV_B);
+	ASSERT_ENCODES(v, "a   b", false, SV_A, SV_TWO_SPACES, SV_SPACE, SV_B);
+	assert_true(str_eq(vocab_piece(v, SV_SPACE_A, false), " a"));
+	assert_int_equal(vocab_find(v, STR("\u2581a")), SV_SPACE_A);
+	vocab_free(v);
+	v = made_spm(true);
+	ASSERT_ENCODES(v, "a", false, SV_SPACE_A);
+	ASSERT_ENCODES(v, " a", false, SV_SPACE, SV_SPACE_A);
+	/* In front of what follows a special token, too, but not of what is empty. */
+	ASSERT_ENCODES(v, "a<b>a", false, SV_SPACE_A, SV_TAG, SV_SPACE_A);
+	ASSERT_ENCODES(v, "<b>", false, SV_TAG);
+	vocab_free(v);
+}
+
+static void sentencepiece_puts_bos_first_unless_told_otherwise(void **state)
+{
+	struct vocab *v = made_spm(false);
+	struct tokens t = {0};
+
+	UNUSED(state);
+	assert_true(vocab_add_bos(v));
+	vocab_encode(v, STR("a</s>"), true, true, &t);
+	assert_int_equal(t.n, 3);
+	assert_int_equal(t.ids[0], SV_BOS);
+	assert_int_equal(t.ids[2], SV_EOS);
+	assert_true(vocab_is_eog(v, SV_EOS));
+	assert_int_equal(vocab_piece(v, SV_EOS, false).len, 0);
+	tokens_free(&t);
+	vocab_free(v);
+}
+
+/* 2^22 of the same letter, and the same of words: cut into parts, merged in n log n. */
+static void long_texts_of_sentencepiece_take_no_quadratic_time(void **state)
+{
+	struct vocab *v = made_spm(true);
+	size_t n = 1 << 22;
+	char *s = xmalloc(n);
+
+	UNUSED(state);
+	for (int kind = 0; kind < 2; kind++) {
+		struct tokens t = {0};
+		struct buf back = {0};
+
+		for (size_t i = 0; i < n; i++)
+			s[i] = kind && i % 8 == 0 ? ' ' : 'a';
+		vocab_encode(v, (struct str){s, n}, false, false, &t);
+		for (size_t i = 0; i < t.n; i++) {
+			struct str piece = vocab_piece(v, t.ids[i], false);
+
+			buf_add(&back, piece.ptr, piece.len);
+		}
+		assert_int_equal(back.len, n + 1);
+		assert_memory_equal(back.data + 1, s, n);
+		tokens_free(&t);
+		buf_free(&back);
+	}
+	free(s);
+	vocab_free(v);
+}
+
 static struct vocab *vocab_of_file(const char *path)
 {
 	struct err e = {0};
@@ -308,6 +435,74 @@ static void six_models_cut_as_llama_cpp_does(void **state)
 	check_file(dir, "phi-3");
 }
 
+static cJSON *read_cases(const char *name)
+{
+	const char *srcdir = getenv("srcdir");
+	const char *const tops[] = {srcdir ? srcdir : ".", ".", "..", "../.."};
+	cJSON *cases = NULL;
+
+	for (size_t i = 0; i < ARRAY_LEN(tops) && !cases; i++) {
+		char *path = xasprintf("%s/tests/golden/%s", tops[i], name);
+
+		if (access(path, R_OK) == 0) {
+			size_t n;
+			char *text = read_whole(path, &n);
+
+			cases = cJSON_ParseWithLength(text, n);
+			free(text);
+		}
+		free(path);
+	}
+	if (!cases)
+		fail_msg("tests/golden/%s is not where the test runs, nor in $srcdir",
+			 name);
+	return cases;
+}
+
+static void assert_case(const struct vocab *v, const cJSON *item, bool special)
+{
+	const char *text = cJSON_GetArrayItem(item, 0)->valuestring;
+	const cJSON *ids = cJSON_GetArrayItem(item, special ? 2 : 1), *id;
+	struct tokens t = {0};
+	size_t i = 0;
+
+	vocab_encode(v, str_of(text), special, false, &t);
+	cJSON_ArrayForEach(id, ids)
+	{
+		if (i >= t.n || t.ids[i] != id->valueint)
+			fail_msg("'%s'%s: token %zu is %d, not %d", text,
+				 special ? " with special tokens" : "", i,
+				 i < t.n ? t.ids[i] : -1, id->valueint);
+		i++;
+	}
+	if (i != t.n)
+		fail_msg("'%s': %zu tokens, not %zu", text, t.n, i);
+	tokens_free(&t);
+}
+
+static void gemma_cuts_as_llama_cpp_does(void **state)
+{
+	const char *path = getenv("HOB_TEST_MODEL2");
+	struct vocab *v;
+	cJSON *cases, *item;
+
+	UNUSED(state);
+	if (!path) {
+		print_message("skipped: HOB_TEST_MODEL2 is not set\n");
+		skip();
+	}
+	v = vocab_of_file(path);
+	cases = read_cases("gemma-3-270m-tokens.json");
+	assert_true(cJSON_GetArraySize(cases) > 200);
+	cJSON_ArrayForEach(item, cases)
+	{
+		assert_case(v, item, false);
+		assert_case(v, item, true);
+	}
+	cJSON_Delete(cases);
+	vocab_free(v);
+}
+
 static void assert_detok(const char *const *pieces, int n, const char *each,
 			 const char *all)
 {
@@ -349,6 +544,26 @@ static void what_can_be_no_character_becomes_the_replacement(void **state)
 	assert_detok((const char *[]){"\xe2\xe2\x82\xac"}, 1, "6,", "\ufffd\u20ac");
 }
 
+static void bytes_of_sentencepiece_are_held_until_a_character_is_whole(void **state)
+{
+	static const int32_t ids[] = {SV_SPACE_A, SV_BYTE0 + 0xe2, SV_BYTE0 + 0x82,
+				      SV_BYTE0 + 0xac, SV_EOS};
+	static const size_t lengths[] = {2, 2, 2, 5, 5};
+	struct vocab *v = made_spm(true);
+	struct detok d;
+	struct buf out = {0};
+
+	UNUSED(state);
+	detok_init(&d);
+	for (size_t i = 0; i < ARRAY_LEN(ids); i++) {
+		detok_push(&d, v, ids[i], &out);
+		assert_int_equal(out.len, lengths[i]);
+	}
+	assert_string_equal(out.data, " a\u20ac");
+	buf_free(&out);
+	vocab_free(v);
+}
+
 static void control_tokens_show_nothing(void **state)
 {
 	struct err e;
@@ -377,9 +592,17 @@ int main(void)
 		cmocka_unit_test(what_is_not_known_is_refused_by_name),
 		cmocka_unit_test(any_bytes_come_back_as_they_were),
 		cmocka_unit_test(long_words_take_no_quadratic_time),
+		cmocka_unit_test(pieces_merge_by_score_and_equals_from_the_left),
+		cmocka_unit_test(what_has_no_token_falls_to_bytes),
+		cmocka_unit_test(spaces_are_spelled_and_may_be_put_in_front),
+		cmocka_unit_test(sentencepiece_puts_bos_first_unless_told_otherwise),
+		cmocka_unit_test(long_texts_of_sentencepiece_take_no_quadratic_time),
 		cmocka_unit_test(smollm2_cuts_as_its_own_tokenizer),
 		cmocka_unit_test(six_models_cut_as_llama_cpp_does),
+		cmocka_unit_test(gemma_cuts_as_llama_cpp_does),
 		cmocka_unit_test(characters_are_held_until_whole),
+		cmocka_unit_test(
+			bytes_of_sentencepiece_are_held_until_a_character_is_whole),
 		cmocka_unit_test(what_can_be_no_character_becomes_the_replacement),
 		cmocka_unit_test(control_tokens_show_nothing),
 	};

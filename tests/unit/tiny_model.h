@@ -1,5 +1,5 @@
-/* Writes a llama model small enough for tests to compute by definition: random F32 weights, the test
- * vocabulary of gguf_build.h. */
+/* Writes a model small enough for tests to compute by definition, of llama's or Gemma 3's shape:
+ * random F32 weights, the test vocabulary of gguf_build.h. */
 #ifndef HOB_TESTS_TINY_MODEL_H
 #define HOB_TESTS_TINY_MODEL_H
 
@@ -9,6 +9,9 @@
 
 enum {
 	TINY_LAYERS = 2,
+	TINY_GEMMA_LAYERS = 6, /* five with a window, one without */
+	TINY_WINDOW = 16,
+	TINY_ROPE_BASE = 50000, /* Gemma's, of the layer without a window */
 	TINY_EMBD = 64,
 	TINY_HEADS = 4,
 	TINY_KV_HEADS = 2,
@@ -16,7 +19,8 @@ enum {
 	TINY_FFN = 96,
 	TINY_CTX = 1024,
 	TINY_PER_LAYER = 9,
-	TINY_TENSORS = TINY_LAYERS * TINY_PER_LAYER + 4
+	TINY_GEMMA_PER_LAYER = 13,
+	TINY_TENSORS = TINY_GEMMA_LAYERS * TINY_GEMMA_PER_LAYER + 4
 };
 
 struct tiny_tensor {
@@ -27,19 +31,20 @@ struct tiny_tensor {
 
 struct tiny {
 	struct tiny_tensor t[TINY_TENSORS];
-	int n;
+	int n, layers;
 	char path[32]; /* of the file; removed by tiny_free */
 };
 
 /* What a test may spoil. */
 struct tiny_faults {
-	const char *arch;	  /* instead of "llama" */
-	const char *without;	  /* this tensor is left out */
-	const char *misshaped;	  /* this one gets a row less */
-	const char *extra;	  /* one more F32 tensor [32], e.g. a bias */
-	size_t cut;		  /* bytes missing at the end */
-	bool tied;		  /* no output.weight */
-	int context;		  /* instead of TINY_CTX */
+	bool gemma;            /* of Gemma 3's shape */
+	const char *arch;      /* instead of "llama" */
+	const char *without;   /* this tensor is left out */
+	const char *misshaped; /* this one gets a row less */
+	const char *extra;     /* one more F32 tensor [32], e.g. a bias */
+	size_t cut;            /* bytes missing at the end */
+	bool tied;             /* no output.weight */
+	int context;           /* instead of TINY_CTX */
 };
 
 static inline uint32_t tiny_random(uint32_t *s)
@@ -48,7 +53,8 @@ static inline uint32_t tiny_random(uint32_t *s)
 	return *s >> 8;
 }
 
-static inline void tiny_add(struct tiny *m, const char *name, int cols, int rows, uint32_t *seed)
+static inline void tiny_add(struct tiny *m, const char *name, int cols, int rows,
+			    uint32_t *seed)
 {
 	struct tiny_tensor *t = &m->t[m->n++];
 	size_t n = (size_t)cols * (size_t)rows;
@@ -73,12 +79,12 @@ static inline const float *tiny_get(const struct tiny *m, const char *name)
 	return NULL;
 }
 
-static inline void tiny_make_tensors(struct tiny *m, bool tied)
+static inline void tiny_make_tensors(struct tiny *m, bool gemma, bool tied)
 {
 	static const struct {
 		const char *name;
 		int cols, rows;
-	} table[TINY_PER_LAYER] = {
+	} table[TINY_GEMMA_PER_LAYER] = {
 		{"attn_norm", TINY_EMBD, 1},
 		{"attn_q", TINY_EMBD, TINY_HEADS * TINY_HEAD_DIM},
 		{"attn_k", TINY_EMBD, TINY_KV_HEADS * TINY_HEAD_DIM},
@@ -88,18 +94,26 @@ static inline void tiny_make_tensors(struct tiny *m, bool tied)
 		{"ffn_gate", TINY_EMBD, TINY_FFN},
 		{"ffn_up", TINY_EMBD, TINY_FFN},
 		{"ffn_down", TINY_FFN, TINY_EMBD},
+		{"attn_q_norm", TINY_HEAD_DIM, 1}, /* from here on Gemma's */
+		{"attn_k_norm", TINY_HEAD_DIM, 1},
+		{"post_attention_norm", TINY_EMBD, 1},
+		{"post_ffw_norm", TINY_EMBD, 1},
 	};
+	int per_layer = gemma ? TINY_GEMMA_PER_LAYER : TINY_PER_LAYER;
 	uint32_t seed = 7;
 	char name[64];
 
 	tiny_add(m, "token_embd.weight", TINY_EMBD, TV_SIZE, &seed);
-	for (int l = 0; l < TINY_LAYERS; l++)
-		for (int i = 0; i < TINY_PER_LAYER; i++) {
-			snprintf(name, sizeof(name), "blk.%d.%s.weight", l, table[i].name);
+	m->layers = gemma ? TINY_GEMMA_LAYERS : TINY_LAYERS;
+	for (int l = 0; l < m->layers; l++)
+		for (int i = 0; i < per_layer; i++) {
+			snprintf(name, sizeof(name), "blk.%d.%s.weight", l,
+				 table[i].name);
 			tiny_add(m, name, table[i].cols, table[i].rows, &seed);
 		}
 	tiny_add(m, "output_norm.weight", TINY_EMBD, 1, &seed);
-	tiny_add(m, "rope_freqs.weight", TINY_HEAD_DIM / 2, 1, &seed);
+	if (!gemma)
+		tiny_add(m, "rope_freqs.weight", TINY_HEAD_DIM / 2, 1, &seed);
 	if (!tied)
 		tiny_add(m, "output.weight", TINY_EMBD, TV_SIZE, &seed);
 }
@@ -113,15 +127,21 @@ static inline void tiny_put_f32(struct buf *b, const char *key, float f)
 	put_u32(b, v);
 }
 
-static inline void tiny_put_pairs(struct buf *b, const char *arch, int context)
+static inline void tiny_put_pairs(struct buf *b, const char *arch, int layers,
+				  int context)
 {
-	static const struct {
+	const struct {
 		const char *name;
 		uint32_t v;
 	} table[] = {
-		{"block_count", TINY_LAYERS},	 {"embedding_length", TINY_EMBD},
-		{"feed_forward_length", TINY_FFN}, {"attention.head_count", TINY_HEADS},
+		{"block_count", (uint32_t)layers},
+		{"embedding_length", TINY_EMBD},
+		{"feed_forward_length", TINY_FFN},
+		{"attention.head_count", TINY_HEADS},
 		{"attention.head_count_kv", TINY_KV_HEADS},
+		/* A window of 0 is none. */
+		{"attention.sliding_window",
+		 layers == TINY_GEMMA_LAYERS ? TINY_WINDOW : 0},
 	};
 	char key[96];
 
@@ -135,26 +155,31 @@ static inline void tiny_put_pairs(struct buf *b, const char *arch, int context)
 	put_pair_u32(b, key, (uint32_t)context);
 	snprintf(key, sizeof(key), "%s.attention.layer_norm_rms_epsilon", arch);
 	tiny_put_f32(b, key, 1e-5f);
+	snprintf(key, sizeof(key), "%s.rope.freq_base", arch);
+	tiny_put_f32(b, key, layers == TINY_GEMMA_LAYERS ? TINY_ROPE_BASE : 10000);
 	put_pair_u32(b, "tokenizer.ggml.bos_token_id", TV_BOS);
 	put_pair_u32(b, "tokenizer.ggml.eos_token_id", TV_IM_END);
 	put_vocab_pairs(b, "gpt2", "gpt-2");
 }
 
-enum { TINY_PAIRS = 2 + 5 + 2 + 2 + VOCAB_PAIRS };
+enum { TINY_PAIRS = 2 + 6 + 3 + 2 + VOCAB_PAIRS };
 
 static inline bool tiny_skipped(const struct tiny_tensor *t, const struct tiny_faults *f)
 {
 	return f->without && strcmp(t->name, f->without) == 0;
 }
 
-static inline void tiny_put_file(const struct tiny *m, const struct tiny_faults *f, struct buf *b)
+static inline void tiny_put_file(const struct tiny *m, const struct tiny_faults *f,
+				 struct buf *b)
 {
 	uint64_t at = 0, n = f->extra ? 1 : 0;
+	const char *arch = f->gemma ? "gemma3" : "llama";
 
 	for (int i = 0; i < m->n; i++)
 		n += !tiny_skipped(&m->t[i], f);
 	put_head(b, n, TINY_PAIRS);
-	tiny_put_pairs(b, f->arch ? f->arch : "llama", f->context ? f->context : TINY_CTX);
+	tiny_put_pairs(b, f->arch ? f->arch : arch, m->layers,
+		       f->context ? f->context : TINY_CTX);
 	for (int i = 0; i < m->n; i++) {
 		const struct tiny_tensor *t = &m->t[i];
 		bool less = f->misshaped && strcmp(t->name, f->misshaped) == 0;
@@ -183,7 +208,7 @@ static inline struct tiny *tiny_new(const struct tiny_faults *f)
 	int fd;
 
 	f = f ? f : &none;
-	tiny_make_tensors(m, f->tied);
+	tiny_make_tensors(m, f->gemma, f->tied);
 	tiny_put_file(m, f, &b);
 	snprintf(m->path, sizeof(m->path), "tiny-XXXXXX");
 	fd = mkstemp(m->path);
