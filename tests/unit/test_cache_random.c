@@ -3,7 +3,7 @@
  * is on which id, who waits until when, and what fits.  A failure prints seed and event. */
 #include "cache_world.h"
 
-enum { NAMES = 8, FILES = 6, PEOPLE = 48, EVENTS = 100000 };
+enum { NAMES = 8, FILES = 6, PEOPLE = 24, EVENTS = 100000 };
 
 struct person {
 	struct cache_waiter *waiter;
@@ -355,7 +355,7 @@ static void check_bytes(struct run *r, const struct cache_row *rows, int n)
 	}
 	for (int i = 0; i < n && parked > r->w.settings.parked_budget_bytes; i++) {
 		bool stays = rows[i].state != CACHE_PARKED || rows[i].waiters ||
-			     rows[i].pinned;
+			     !rows[i].parked_bytes || rows[i].pinned;
 
 		if (!stays)
 			show(r, rows, n);
@@ -429,11 +429,11 @@ static void one_event(struct run *r)
 	struct person *p = &r->people[pick(r, PEOPLE)];
 	unsigned what = pick(r, 1000);
 
-	if (what < 320)
+	if (what < 250)
 		event_ask(r, p);
 	else if (what < 560)
 		event_drop(p);
-	else if (what < 860)
+	else if (what < 930)
 		event_answer(r);
 	else if (what < 970)
 		r->w.now_ms += pick(r, 2000);
