@@ -34,7 +34,8 @@ static void load(void *arg, uint64_t id, const char *path, int ctx, int slots)
 {
 	struct dispatch *d = arg;
 
-	engine_load(d->parts.engine, id, path, ctx, slots, on_loaded, d->parts.cache);
+	engine_load(d->parts.engine, id, path, ctx, slots, NULL, on_loaded,
+		    d->parts.cache);
 }
 
 static void unload(void *arg, uint64_t id)
