@@ -284,7 +284,8 @@ static void another_source_layout_or_length_is_no_match(void **state)
 	assert_int_equal(files(&w, ".pack", NULL), 0); /* it is of no use to us */
 	make(&w, 1);
 	keys[0] = key_of(1);
-	assert_int_equal(truncate(name, (off_t)pack_head_bytes(PAYLOAD) + PAYLOAD - 1), 0);
+	assert_int_equal(truncate(name, (off_t)pack_head_bytes(PAYLOAD) + PAYLOAD - 1),
+			 0);
 	assert_int_equal(open_code(&w, &keys[0]), ERR_NOT_FOUND);
 	assert_int_equal(files(&w, ".pack", NULL), 0);
 	make(&w, 1);
@@ -415,7 +416,8 @@ int main(void)
 		cmocka_unit_test(another_source_layout_or_length_is_no_match),
 		cmocka_unit_test(the_files_used_longest_ago_go_but_never_one_in_use),
 		cmocka_unit_test(a_full_disk_is_an_error_and_leaves_nothing),
-		cmocka_unit_test(an_unfinished_file_goes_with_its_writer_and_after_a_crash),
+		cmocka_unit_test(
+			an_unfinished_file_goes_with_its_writer_and_after_a_crash),
 		cmocka_unit_test(a_folder_that_others_may_write_is_refused),
 	};
 
