@@ -10,6 +10,9 @@
 
 #include "kernels/kernels.h"
 
+/* Packed weights are kept in files (engine/pack_file.h): count up when a tile or panel changes. */
+enum { KMAT_LAYOUT_VERSION = 1 };
+
 enum {
 	LINE_BYTES = 64,
 	QUADS = BLOCK_COLS / 4,                /* groups of 4 of K in a block */

@@ -39,37 +39,42 @@ static void set_timer(struct engine *e, uint64_t after_ms)
 		uv_timer_start(&e->timer, on_timer, after_ms, 0);
 }
 
-/* ---- loads and unloads */
+/* ---- commands about models */
 
-static void op_free(struct engine *e, struct engine_op *op)
+/* Off the list before its callback: that may give another command about the same model. */
+static void op_unlink(struct engine *e, struct engine_op *op)
 {
 	TAILQ_REMOVE(&e->ops, op, link);
+}
+
+static void op_free(struct engine_op *op)
+{
 	free(op->path);
 	free(op);
 }
 
 static void op_send(struct engine *e, struct engine_op *op)
 {
+	static const char *const names[] = {"probe", "load", "park", "unload"};
 	struct buf b = {0};
 
-	if (op->is_load) {
-		buf_addf(&b, "{\"op\":\"load\",\"model\":%llu,\"path\":",
-			 (unsigned long long)op->id);
+	buf_addf(&b, "{\"op\":\"%s\",\"model\":%llu", names[op->kind],
+		 (unsigned long long)op->id);
+	if (op->path) {
+		buf_adds(&b, ",\"path\":");
 		buf_add_json(&b, op->path, strlen(op->path));
-		buf_addf(&b, ",\"ctx\":%d,\"slots\":%d}\n", op->ctx, op->slots);
-	} else {
-		buf_addf(&b, "{\"op\":\"unload\",\"model\":%llu}\n",
-			 (unsigned long long)op->id);
+		buf_addf(&b, ",\"ctx\":%d,\"slots\":%d", op->ctx, op->slots);
 	}
+	buf_adds(&b, "}\n");
 	op->sent = engine_send(e, &b);
 }
 
-static struct engine_op *op_find(struct engine *e, bool is_load, uint64_t id)
+static struct engine_op *op_find(struct engine *e, enum engine_op_kind kind, uint64_t id)
 {
 	struct engine_op *op;
 
 	TAILQ_FOREACH(op, &e->ops, link)
-	if (op->is_load == is_load && op->id == id && op->sent)
+	if (op->kind == kind && op->id == id && op->sent)
 		return op;
 	return NULL;
 }
@@ -78,8 +83,10 @@ static void ops_drop(struct engine *e)
 {
 	struct engine_op *op;
 
-	while ((op = TAILQ_FIRST(&e->ops)))
-		op_free(e, op);
+	while ((op = TAILQ_FIRST(&e->ops))) {
+		op_unlink(e, op);
+		op_free(op);
+	}
 }
 
 /* ---- the process */
@@ -144,6 +151,8 @@ static void on_closed(uv_handle_t *h)
 	buf_free(&e->in);
 	free(e->exe);
 	free(e->kernels_wanted);
+	free(e->pack_dir);
+	free(e->kv_dir);
 	free(e->provider.name);
 	free(e);
 	if (done)
@@ -213,35 +222,81 @@ static int get_id(const cJSON *line, uint64_t *out, struct err *err)
 	return rc < 0 ? -1 : 0;
 }
 
+/* What loaded and probed have in common. */
+static int get_model(const cJSON *line, struct engine_loaded *m, struct err *err)
+{
+	const int64_t max_bytes = INT64_C(1) << 53;
+	int64_t weights = 0, kv = 0, parked = 0, ctx = 0, ctx_train = 0, slots = 1;
+
+	if (json_int(line, "weights_bytes", 0, max_bytes, &weights, err) < 0 ||
+	    json_int(line, "kv_bytes", 0, max_bytes, &kv, err) < 0 ||
+	    json_int(line, "parked_bytes", 0, max_bytes, &parked, err) < 0 ||
+	    json_int(line, "ctx", 1, INT32_MAX, &ctx, err) < 0 ||
+	    json_int(line, "ctx_train", 0, INT32_MAX, &ctx_train, err) < 0 ||
+	    json_int(line, "slots", 1, INT32_MAX, &slots, err) < 0 ||
+	    json_bool(line, "chat", &m->chat, err) < 0 ||
+	    json_string(line, "arch", &m->arch, err) < 0 ||
+	    json_string(line, "name", &m->name, err) < 0)
+		return -1;
+	m->weights_bytes = (uint64_t)weights;
+	m->kv_bytes = (uint64_t)kv;
+	m->parked_bytes = (uint64_t)parked;
+	m->ctx = (int)ctx;
+	m->ctx_train = (int)ctx_train;
+	m->slots = (int)slots;
+	return 0;
+}
+
+static int on_known(struct engine *e, const cJSON *line, enum engine_op_kind kind,
+		    struct err *err)
+{
+	struct engine_loaded m = {.arch = "", .name = "", .source = ""};
+	const int64_t max_bytes = INT64_C(1) << 53;
+	int64_t bytes = 0, file_bytes = 0;
+	struct engine_op *op;
+	uint64_t id;
+
+	if (get_id(line, &id, err) < 0 || get_model(line, &m, err) < 0 ||
+	    json_int(line, "bytes", 0, max_bytes, &bytes, err) < 0 ||
+	    json_int(line, "file_bytes", 0, max_bytes, &file_bytes, err) < 0 ||
+	    json_double(line, "load_ms", 0, 1e12, &m.load_ms, err) < 0 ||
+	    json_string(line, "source", &m.source, err) < 0)
+		return -1;
+	op = op_find(e, kind, id);
+	if (!op)
+		return 0; /* cancelled while this was on its way */
+	m.bytes = (uint64_t)bytes;
+	m.file_bytes = (uint64_t)file_bytes;
+	op_unlink(e, op);
+	op->loaded(op->arg, id, &m, NULL);
+	op_free(op);
+	return 0;
+}
+
 static int on_loaded(struct engine *e, const cJSON *line, struct err *err)
 {
-	struct engine_loaded m = {.arch = "", .name = ""};
-	int64_t bytes = 0, file_bytes = 0, ctx = 0, ctx_train = 0, slots = 1;
+	return on_known(e, line, OP_LOAD, err);
+}
+
+static int on_probed(struct engine *e, const cJSON *line, struct err *err)
+{
+	return on_known(e, line, OP_PROBE, err);
+}
+
+static int on_loading(struct engine *e, const cJSON *line, struct err *err)
+{
 	const int64_t max_bytes = INT64_C(1) << 53;
+	int64_t done = 0, total = 0;
 	struct engine_op *op;
 	uint64_t id;
 
 	if (get_id(line, &id, err) < 0 ||
-	    json_int(line, "bytes", 0, max_bytes, &bytes, err) < 0 ||
-	    json_int(line, "file_bytes", 0, max_bytes, &file_bytes, err) < 0 ||
-	    json_int(line, "ctx", 1, INT32_MAX, &ctx, err) < 0 ||
-	    json_int(line, "ctx_train", 0, INT32_MAX, &ctx_train, err) < 0 ||
-	    json_int(line, "slots", 1, INT32_MAX, &slots, err) < 0 ||
-	    json_bool(line, "chat", &m.chat, err) < 0 ||
-	    json_double(line, "load_ms", 0, 1e12, &m.load_ms, err) < 0 ||
-	    json_string(line, "arch", &m.arch, err) < 0 ||
-	    json_string(line, "name", &m.name, err) < 0)
+	    json_int(line, "done", 0, max_bytes, &done, err) < 0 ||
+	    json_int(line, "total", 0, max_bytes, &total, err) < 0)
 		return -1;
-	op = op_find(e, true, id);
-	if (!op)
-		return 0;
-	m.bytes = (uint64_t)bytes;
-	m.file_bytes = (uint64_t)file_bytes;
-	m.ctx = (int)ctx;
-	m.ctx_train = (int)ctx_train;
-	m.slots = (int)slots;
-	op->loaded(op->arg, id, &m, NULL);
-	op_free(e, op);
+	op = op_find(e, OP_LOAD, id);
+	if (op && op->progress)
+		op->progress(op->arg, id, (uint64_t)done, (uint64_t)total);
 	return 0;
 }
 
@@ -255,12 +310,33 @@ static int on_load_failed(struct engine *e, const cJSON *line, struct err *err)
 	if (get_id(line, &id, err) < 0 || json_string(line, "code", &code, err) < 0 ||
 	    json_string(line, "message", &message, err) < 0)
 		return -1;
-	op = op_find(e, true, id);
+	op = op_find(e, OP_LOAD, id);
+	if (!op)
+		op = op_find(e, OP_PROBE, id);
 	if (!op)
 		return 0;
 	err_set(&why, err_code_by_name(code), "%s", message);
+	op_unlink(e, op);
 	op->loaded(op->arg, id, NULL, &why);
-	op_free(e, op);
+	op_free(op);
+	return 0;
+}
+
+static int on_parked(struct engine *e, const cJSON *line, struct err *err)
+{
+	struct engine_op *op;
+	int64_t bytes = 0;
+	uint64_t id;
+
+	if (get_id(line, &id, err) < 0 ||
+	    json_int(line, "bytes", 0, INT64_C(1) << 53, &bytes, err) < 0)
+		return -1;
+	op = op_find(e, OP_PARK, id);
+	if (!op)
+		return 0;
+	op_unlink(e, op);
+	op->parked(op->arg, id, (uint64_t)bytes);
+	op_free(op);
 	return 0;
 }
 
@@ -271,13 +347,33 @@ static int on_unloaded(struct engine *e, const cJSON *line, struct err *err)
 
 	if (get_id(line, &id, err) < 0)
 		return -1;
-	op = op_find(e, false, id);
+	op = op_find(e, OP_UNLOAD, id);
 	if (!op)
 		return 0;
+	op_unlink(e, op);
 	op->unloaded(op->arg, id);
-	op_free(e, op);
+	op_free(op);
 	return 0;
 }
+
+static int on_pong(struct engine *e, const cJSON *line, struct err *err)
+{
+	UNUSED(line);
+	UNUSED(err);
+	e->ping_ms = 0;
+	return 0;
+}
+
+static const struct {
+	const char *name;
+	int (*run)(struct engine *e, const cJSON *line,
+		   struct err *err); /* -1: not wire.h */
+} lines[] = {
+	{"probed", on_probed}, {"loading", on_loading},
+	{"loaded", on_loaded}, {"load_failed", on_load_failed},
+	{"parked", on_parked}, {"unloaded", on_unloaded},
+	{"pong", on_pong},
+};
 
 static int dispatch_line(struct engine *e, const cJSON *line, struct err *err)
 {
@@ -292,16 +388,9 @@ static int dispatch_line(struct engine *e, const cJSON *line, struct err *err)
 		on_hello(e, line);
 		return 0;
 	}
-	if (!strcmp(ev, "loaded"))
-		return on_loaded(e, line, err);
-	if (!strcmp(ev, "load_failed"))
-		return on_load_failed(e, line, err);
-	if (!strcmp(ev, "unloaded"))
-		return on_unloaded(e, line, err);
-	if (!strcmp(ev, "pong")) {
-		e->ping_ms = 0;
-		return 0;
-	}
+	for (size_t i = 0; i < ARRAY_LEN(lines); i++)
+		if (!strcmp(ev, lines[i].name))
+			return lines[i].run(e, line, err);
 	return engine_job_line(e, ev, line, err);
 }
 
@@ -347,17 +436,53 @@ static void on_data(void *arg, const char *p, size_t n)
 
 /* ---- time */
 
+enum { OWN_ARGS = 20, NUMBER_BYTES = 24 };
+
+/* The engine's own command line; numbers live in the caller's buffers. */
+static void own_argv(struct engine *e, char *argv[OWN_ARGS], char text[4][NUMBER_BYTES])
+{
+	const struct engine_config *c = &e->config;
+	int n = 0;
+
+	snprintf(text[0], NUMBER_BYTES, "%d", c->threads);
+	snprintf(text[1], NUMBER_BYTES, "%llu", (unsigned long long)c->pack_bytes);
+	snprintf(text[2], NUMBER_BYTES, "%llu", (unsigned long long)c->kv_ram_bytes);
+	snprintf(text[3], NUMBER_BYTES, "%llu", (unsigned long long)c->kv_disk_bytes);
+	argv[n++] = e->exe;
+	argv[n++] = "engine";
+	argv[n++] = "--stdio";
+	argv[n++] = "--kernels";
+	argv[n++] = e->kernels_wanted;
+	argv[n++] = "--threads";
+	argv[n++] = text[0];
+	if (e->pack_dir) {
+		argv[n++] = "--pack-dir";
+		argv[n++] = e->pack_dir;
+		argv[n++] = "--pack-bytes";
+		argv[n++] = text[1];
+	}
+	if (e->kv_dir) {
+		argv[n++] = "--kv-dir";
+		argv[n++] = e->kv_dir;
+		argv[n++] = "--kv-disk-bytes";
+		argv[n++] = text[3];
+	}
+	argv[n++] = "--kv-ram-bytes";
+	argv[n++] = text[2];
+	argv[n] = NULL;
+	ASSERT(n < OWN_ARGS);
+}
+
 static void spawn(struct engine *e)
 {
 	static const struct child_events events = {.data = on_data,
 						   .exit = on_exit_child};
-	char threads[16];
-	char *own[] = {e->exe,      "engine", "--stdio", "--kernels", e->kernels_wanted,
-		       "--threads", threads,  NULL};
+	char text[4][NUMBER_BYTES];
+	char *own[OWN_ARGS];
 	char *const *argv = own;
 	struct err err;
 
-	snprintf(threads, sizeof threads, "%d", e->config.threads);
+	own_argv(e, own, text);
 	if (e->config.argv)
 		argv = (char *const *)(uintptr_t)e->config.argv;
 	e->why[0] = 0;
@@ -431,6 +556,8 @@ struct engine *engine_new(uv_loop_t *loop, const struct engine_config *c)
 	e->config = *c;
 	e->exe = xstrdup(c->exe ? c->exe : "/proc/self/exe");
 	e->kernels_wanted = xstrdup(c->kernels ? c->kernels : "auto");
+	e->pack_dir = c->pack_dir ? xstrdup(c->pack_dir) : NULL;
+	e->kv_dir = c->kv_dir ? xstrdup(c->kv_dir) : NULL;
 	TAILQ_INIT(&e->ops);
 	TAILQ_INIT(&e->all);
 	TAILQ_INIT(&e->soon);
@@ -462,31 +589,85 @@ static void op_add(struct engine *e, struct engine_op *op)
 		spawn(e);
 }
 
-void engine_load(struct engine *e, uint64_t id, const char *path, int ctx, int slots,
-		 engine_load_cb *cb, void *arg)
+static struct engine_op *op_new(enum engine_op_kind kind, uint64_t id, void *arg)
 {
 	struct engine_op *op = xcalloc(1, sizeof *op);
 
-	op->is_load = true;
+	op->kind = kind;
 	op->id = id;
+	op->arg = arg;
+	return op;
+}
+
+static struct engine_op *op_of_file(enum engine_op_kind kind, uint64_t id,
+				    const char *path, int ctx, int slots, void *arg)
+{
+	struct engine_op *op = op_new(kind, id, arg);
+
 	op->path = xstrdup(path);
 	op->ctx = ctx;
 	op->slots = slots;
+	return op;
+}
+
+void engine_probe(struct engine *e, uint64_t id, const char *path, int ctx, int slots,
+		  engine_load_cb *cb, void *arg)
+{
+	struct engine_op *op = op_of_file(OP_PROBE, id, path, ctx, slots, arg);
+
 	op->loaded = cb;
-	op->arg = arg;
 	op_add(e, op);
 }
 
-void engine_unload(struct engine *e, uint64_t id, engine_unload_cb *cb, void *arg)
+void engine_load(struct engine *e, uint64_t id, const char *path, int ctx, int slots,
+		 engine_progress_cb *progress, engine_load_cb *cb, void *arg)
+{
+	struct engine_op *op = op_of_file(OP_LOAD, id, path, ctx, slots, arg);
+
+	op->loaded = cb;
+	op->progress = progress;
+	op_add(e, op);
+}
+
+void engine_park(struct engine *e, uint64_t id, engine_park_cb *cb, void *arg)
 {
 	struct engine_op *op;
 
 	if (e->state != ENGINE_READY)
 		return; /* nothing is loaded; the death callback said so, or will */
-	op = xcalloc(1, sizeof *op);
-	op->id = id;
+	op = op_new(OP_PARK, id, arg);
+	op->parked = cb;
+	op_add(e, op);
+}
+
+/* The commands about that model that were not answered: nobody waits for them any more.  True: there was one. */
+static bool forget(struct engine *e, uint64_t id)
+{
+	struct engine_op *op, *next;
+	bool any = false;
+
+	for (op = TAILQ_FIRST(&e->ops); op; op = next) {
+		next = TAILQ_NEXT(op, link);
+		if (op->id == id && op->kind != OP_UNLOAD) {
+			op_unlink(e, op);
+			op_free(op);
+			any = true;
+		}
+	}
+	return any;
+}
+
+/* A load that waits for the process is taken back before it is sent; the unload goes instead, since the engine answers
+ * it for any id, so the answer comes in a later turn as always. */
+void engine_unload(struct engine *e, uint64_t id, engine_unload_cb *cb, void *arg)
+{
+	bool waited = forget(e, id);
+	struct engine_op *op;
+
+	if (e->state != ENGINE_READY && !waited)
+		return; /* nothing is loaded; the death callback said so, or will */
+	op = op_new(OP_UNLOAD, id, arg);
 	op->unloaded = cb;
-	op->arg = arg;
 	op_add(e, op);
 }
 

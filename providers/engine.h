@@ -29,17 +29,22 @@ enum {
 	ENGINE_HELLO_MS = 10000,   /* spawn to hello */
 	ENGINE_PING_MS = 5000,
 	ENGINE_PONG_MS =
-		60000, /* silence so long after a ping: killed.  A load blocks the
-			* engine's reader, and a large file may take half a minute. */
+		20000, /* silence so long after a ping: killed.  Loads do not block
+				 * the engine's reader, but one step does, and 256 tokens of
+				 * a prompt take some 10 s with a large model on two cores. */
 	ENGINE_QUIT_MS = 2000,
 };
 
 struct engine;
 
 struct engine_config {
-	const char *exe;     /* NULL: /proc/self/exe */
-	const char *kernels; /* "auto", ...; NULL = auto */
-	int threads;         /* 0 = the engine's own choice */
+	const char *exe;      /* NULL: /proc/self/exe */
+	const char *kernels;  /* "auto", ...; NULL = auto */
+	int threads;          /* 0 = the engine's own choice */
+	const char *pack_dir; /* NULL: weights are converted at each load */
+	uint64_t pack_bytes;
+	const char *kv_dir; /* NULL: KV state is saved in RAM only */
+	uint64_t kv_ram_bytes, kv_disk_bytes;
 	const char *const
 		*argv; /* tests: the whole command, NULL-terminated; else NULL */
 };
@@ -52,20 +57,35 @@ void engine_on_death(struct engine *e, void (*died)(void *arg, const char *why),
 		     void *arg);
 
 struct engine_loaded {
-	uint64_t bytes, file_bytes;
+	uint64_t bytes, file_bytes; /* loads only */
+	uint64_t weights_bytes;     /* shared by the models of one file */
+	uint64_t kv_bytes;          /* caches when full, and buffers */
+	uint64_t parked_bytes;      /* what stays when it is parked, at most */
 	int ctx, ctx_train, slots;
 	bool chat;
-	double load_ms;
+	double load_ms;     /* loads only */
+	const char *source; /* "pack file", "converted", "parked", "shared"; loads only */
 	const char *arch, *name; /* borrowed until the callback returns */
 };
 /* Exactly one of m and e is non-NULL. Not called when the engine dies (the death callback
  * says it for all). */
 typedef void engine_load_cb(void *arg, uint64_t id, const struct engine_loaded *m,
 			    const struct err *e);
+typedef void engine_progress_cb(void *arg, uint64_t id, uint64_t done_bytes,
+				uint64_t total_bytes);
+typedef void engine_park_cb(void *arg, uint64_t id, uint64_t bytes);
 typedef void engine_unload_cb(void *arg, uint64_t id);
-/* ids are the caller's, unique, below 2^53. */
+/* ids are the caller's, unique, below 2^53; each names one file with one ctx and number of slots from its first
+ * probe or load until it is unloaded or failed. */
+/* Reads the head of the file: exact sizes, before anything is loaded. */
+void engine_probe(struct engine *e, uint64_t id, const char *path, int ctx, int slots,
+		  engine_load_cb *cb, void *arg);
+/* Also of a probed or parked id.  progress (may be NULL) comes some times a second until cb. */
 void engine_load(struct engine *e, uint64_t id, const char *path, int ctx, int slots,
-		 engine_load_cb *cb, void *arg);
+		 engine_progress_cb *progress, engine_load_cb *cb, void *arg);
+/* Of a loaded id: its weights stay in memory, to be loaded again at once. */
+void engine_park(struct engine *e, uint64_t id, engine_park_cb *cb, void *arg);
+/* Of any id.  A probe or load that has not answered is cancelled, and its callback is not called any more. */
 void engine_unload(struct engine *e, uint64_t id, engine_unload_cb *cb, void *arg);
 
 /* Tokens of each message of a chat, its template overhead included, and what the template

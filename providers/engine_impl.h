@@ -9,14 +9,19 @@
 #include "net/child.h"
 #include "providers/engine.h"
 
-/* A load or an unload on its way. */
+enum engine_op_kind { OP_PROBE, OP_LOAD, OP_PARK, OP_UNLOAD };
+
+/* A command about a model, on its way or waiting for the process. */
 struct engine_op {
 	TAILQ_ENTRY(engine_op) link;
-	bool is_load, sent;
+	enum engine_op_kind kind;
+	bool sent;
 	uint64_t id;
-	char *path; /* owned; loads only */
+	char *path; /* owned; probes and loads only */
 	int ctx, slots;
-	engine_load_cb *loaded;
+	engine_load_cb *loaded; /* probes, too */
+	engine_progress_cb *progress;
+	engine_park_cb *parked;
 	engine_unload_cb *unloaded;
 	void *arg;
 };
@@ -55,7 +60,7 @@ struct engine {
 	struct provider provider; /* first: the provider is the engine */
 	uv_loop_t *loop;
 	struct engine_config config; /* strings are ours */
-	char *exe, *kernels_wanted;
+	char *exe, *kernels_wanted, *pack_dir, *kv_dir;
 	uv_timer_t timer;      /* what for depends on the state */
 	uv_timer_t soon_timer; /* jobs whose events may be told in a later turn */
 	int open_handles;

@@ -235,6 +235,7 @@ static int encode(struct buf *b, const struct job *j, const char *model,
 		buf_add_json(b, r->prompt ? r->prompt : "",
 			     r->prompt ? strlen(r->prompt) : 0);
 	}
+	buf_addf(b, ",\"class\":\"%s\"", request_class_name(r->class));
 	add_sampling(b, &r->sampling);
 	buf_adds(b, "}\n");
 	if (b->len > WIRE_MAX_LINE_BYTES)

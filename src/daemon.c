@@ -182,8 +182,16 @@ static void start_remotes(struct daemon *d)
 
 static void start_local(struct daemon *d)
 {
-	struct engine_config engine = {.kernels = d->config->kernels,
-				       .threads = d->config->threads};
+	const struct config *c = d->config;
+	char *made = paths_cache_dir();
+	char *packs = xasprintf("%s/packed", made), *kv = xasprintf("%s/kv", made);
+	struct engine_config engine = {.kernels = c->kernels,
+				       .threads = c->threads,
+				       .pack_dir = packs,
+				       .pack_bytes = c->packed_bytes,
+				       .kv_dir = kv,
+				       .kv_ram_bytes = c->kv_ram_bytes,
+				       .kv_disk_bytes = c->kv_disk_bytes};
 	struct cache_parts cache = {.loop = &d->loop,
 				    .ctx = d->config->ctx,
 				    .slots = d->config->slots,
@@ -200,6 +208,9 @@ static void start_local(struct daemon *d)
 	d->models = models_new(d->config);
 	d->engine = engine_new(&d->loop, &engine);
 	d->cache = cache_new(&cache);
+	free(packs);
+	free(kv);
+	free(made);
 }
 
 static int start_server(struct daemon *d, struct err *e)

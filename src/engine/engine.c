@@ -1,7 +1,7 @@
 /* The engine process: reads commands between steps, lets each model with work take a step in turn.
  *
- * Everything here runs on one thread, loading included: a load stalls running answers for as long as packing
- * takes (a second per 10 GB or so).  Output is buffered and sent without blocking; when the router does not
+ * Everything here runs on one thread; models come and go on threads of their own, behind shelf.h, which wakes
+ * the loop by a descriptor.  Output is buffered and sent without blocking; when the router does not
  * read, computing pauses instead of memory growing.  What wire.h does not allow is a bug of the other
  * side, so it ends the process: going on would hide it. */
 #include "engine/engine.h"
@@ -15,7 +15,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/log.h"
-#include "engine/batch.h"
+#include "engine/shelf.h"
 #include "engine/stops.h"
 #include "engine/wire.h"
 
@@ -27,20 +27,15 @@ enum {
 	IDLE_EVERY_MS = 1000
 };
 
-struct loaded {
-	int64_t id;
-	struct model *model; /* owned */
-	struct batch *batch; /* owned */
-};
-
 struct engine {
 	int in_fd, out_fd;
 	const struct kernels *kernels;
 	struct pool *pool;      /* owned */
 	struct kv_store *store; /* owned; NULL: nothing is saved */
 	uint64_t idled_ms;      /* when idle() last looked */
-	struct loaded models[ENGINE_MAX_MODELS];
-	int nmodels, turn; /* turn: the model that takes the next step */
+	struct pack_dir *packs; /* owned; or NULL */
+	struct shelf *shelf;    /* owned */
+	int64_t turn;           /* the model that took the last step */
 	struct buf in, out;
 	size_t scanned; /* of in: bytes known to hold no newline */
 	bool quit;
@@ -133,105 +128,115 @@ static int flush(struct engine *g)
 
 /* --- models -------------------------------------------------------------------------------- */
 
-static struct loaded *find_model(struct engine *g, int64_t id)
+static void add_sizes(struct buf *b, const struct shelf_event *ev)
 {
-	for (int i = 0; i < g->nmodels; i++)
-		if (g->models[i].id == id)
-			return &g->models[i];
-	return NULL;
+	size_t weights = model_bytes(ev->model);
+
+	/* On a CPU a parked model is its mapped weights. */
+	buf_addf(b, ",\"weights_bytes\":%zu,\"kv_bytes\":%zu,\"parked_bytes\":%zu",
+		 weights, ev->kv_bytes, weights);
 }
 
-static void say_loaded(struct engine *g, const struct loaded *l, int ctx, int slots,
-		       uint64_t us)
+static void add_model(struct buf *b, const struct shelf_event *ev)
 {
-	const struct hparams *hp = &l->model->hp;
+	const struct hparams *hp = &ev->model->hp;
+
+	buf_addf(b, ",\"ctx\":%d,\"ctx_train\":%d,\"slots\":%d,\"arch\":\"%s\"",
+		 ev->instance->ctx, hp->ctx_train, ev->instance->slots, hp->arch->name);
+	add_string(b, "name", str_of(hp->name));
+	buf_addf(b, ",\"chat\":%s",
+		 ev->model->chat.family != CHAT_NONE ? "true" : "false");
+}
+
+static void add_loaded(struct buf *b, const struct shelf_event *ev)
+{
+	buf_addf(b, ",\"bytes\":%zu,\"file_bytes\":%zu",
+		 model_bytes(ev->model) + ev->kv_bytes, gguf_file_bytes(ev->model->gguf));
+	add_sizes(b, ev);
+	add_model(b, ev);
+	buf_addf(b, ",\"source\":\"%s\",\"load_ms\":%.3f", ev->source,
+		 (double)ev->load_us / 1000);
+}
+
+static void on_shelf_event(void *arg, const struct shelf_event *ev)
+{
+	static const char *const names[] = {
+		[SHELF_PROBED] = "probed", [SHELF_LOADING] = "loading",
+		[SHELF_LOADED] = "loaded", [SHELF_FAILED] = "load_failed",
+		[SHELF_PARKED] = "parked", [SHELF_UNLOADED] = "unloaded",
+	};
+	struct engine *g = arg;
 	struct buf *b = &g->out;
 
-	buf_addf(
-		b,
-		"{\"ev\":\"loaded\",\"model\":%lld,\"bytes\":%zu,\"file_bytes\":%zu,\"ctx\":%d,"
-		"\"ctx_train\":%d,\"slots\":%d,\"arch\":\"%s\"",
-		(long long)l->id, model_bytes(l->model) + batch_bytes(l->batch),
-		gguf_file_bytes(l->model->gguf), ctx, hp->ctx_train, slots,
-		hp->arch->name);
-	add_string(b, "name", str_of(hp->name));
-	buf_addf(b, ",\"chat\":%s,\"load_ms\":%.3f}\n",
-		 l->model->chat.family != CHAT_NONE ? "true" : "false",
-		 (double)us / 1000);
+	buf_addf(b, "{\"ev\":\"%s\",\"model\":%lld", names[ev->kind], (long long)ev->id);
+	switch (ev->kind) {
+	case SHELF_PROBED:
+		add_sizes(b, ev);
+		add_model(b, ev);
+		break;
+	case SHELF_LOADING:
+		buf_addf(b, ",\"done\":%llu,\"total\":%llu", (unsigned long long)ev->done,
+			 (unsigned long long)ev->total);
+		break;
+	case SHELF_LOADED:
+		add_loaded(b, ev);
+		break;
+	case SHELF_FAILED:
+		add_err(b, ev->err); /* the end of the line, too */
+		return;
+	case SHELF_PARKED:
+		buf_addf(b, ",\"bytes\":%zu", model_bytes(ev->model));
+		break;
+	case SHELF_UNLOADED:
+		break;
+	}
+	buf_adds(b, "}\n");
 }
 
-static int open_model(struct engine *g, struct loaded *l, const char *path, int *ctx,
-		      int slots, struct err *e)
+static int read_model(const cJSON *line, int64_t *id, struct err *e)
 {
-	if (g->nmodels == ENGINE_MAX_MODELS)
-		return err_set(e, ERR_BUSY, "%d models are loaded: unload one first",
-			       g->nmodels);
-	l->model = model_open(path, g->pool, e);
-	if (!l->model)
+	return json_int(line, "model", 0, INT64_C(1) << 53, id, e) == 1 ? 0 : -1;
+}
+
+typedef int open_fn(struct shelf *s, int64_t id, const char *path, int ctx, int slots,
+		    struct err *e);
+
+static int open_model(struct engine *g, const cJSON *line, open_fn *fn, struct err *e)
+{
+	const char *path = NULL;
+	int64_t id, ctx = DEFAULT_CTX, slots = 1;
+
+	if (read_model(line, &id, e) < 0 || json_string(line, "path", &path, e) != 1 ||
+	    json_int(line, "ctx", MIN_CTX, ARCH_MAX_CTX, &ctx, e) < 0 ||
+	    json_int(line, "slots", 1, KV_MAX_SLOTS, &slots, e) < 0)
 		return -1;
-	/* Beyond what it was trained for a model only babbles. */
-	if (*ctx > l->model->hp.ctx_train)
-		*ctx = l->model->hp.ctx_train;
-	l->batch =
-		batch_new(l->model, g->kernels, g->pool, *ctx, slots, on_batch_event, g);
-	if (g->store)
-		batch_use_store(l->batch, g->store, kv_model_key(l->model->gguf));
-	return 0;
+	return fn(g->shelf, id, path, (int)ctx, (int)slots, e);
+}
+
+static int op_probe(struct engine *g, const cJSON *line, struct err *e)
+{
+	return open_model(g, line, shelf_probe, e);
 }
 
 static int op_load(struct engine *g, const cJSON *line, struct err *e)
 {
-	struct loaded l = {0};
-	const char *path = NULL;
-	int64_t ctx = DEFAULT_CTX, slots = 1;
-	uint64_t t0 = clock_mono_us();
-	struct err why = {0};
-	int n;
-
-	if (json_int(line, "model", 0, INT64_C(1) << 53, &l.id, e) != 1 ||
-	    json_string(line, "path", &path, e) != 1 ||
-	    json_int(line, "ctx", MIN_CTX, ARCH_MAX_CTX, &ctx, e) < 0 ||
-	    json_int(line, "slots", 1, KV_MAX_SLOTS, &slots, e) < 0)
-		return -1;
-	if (find_model(g, l.id))
-		return err_set(e, ERR_CONFLICT, "model %lld is loaded already",
-			       (long long)l.id);
-	n = (int)ctx;
-	if (open_model(g, &l, path, &n, (int)slots, &why) < 0) {
-		buf_addf(&g->out, "{\"ev\":\"load_failed\",\"model\":%lld",
-			 (long long)l.id);
-		add_err(&g->out, &why);
-		return 0;
-	}
-	g->models[g->nmodels++] = l;
-	say_loaded(g, &l, n, (int)slots, clock_mono_us() - t0);
-	return 0;
+	return open_model(g, line, shelf_load, e);
 }
 
-static void close_model(struct engine *g, struct loaded *l)
+static int op_park(struct engine *g, const cJSON *line, struct err *e)
 {
-	batch_save_all(l->batch);
-	batch_free(l->batch);
-	model_free(l->model);
-	*l = g->models[--g->nmodels];
+	int64_t id;
+
+	return read_model(line, &id, e) < 0 ? -1 : shelf_park(g->shelf, id, e);
 }
 
 static int op_unload(struct engine *g, const cJSON *line, struct err *e)
 {
-	struct err why = {0};
-	struct loaded *l;
 	int64_t id;
 
-	if (json_int(line, "model", 0, INT64_C(1) << 53, &id, e) != 1)
+	if (read_model(line, &id, e) < 0)
 		return -1;
-	l = find_model(g, id);
-	if (!l)
-		return err_set(e, ERR_MODEL, "unload of model %lld, which is not loaded",
-			       (long long)id);
-	err_set(&why, ERR_UNAVAILABLE, "the model was unloaded");
-	batch_fail_all(l->batch, &why);
-	close_model(g, l);
-	buf_addf(&g->out, "{\"ev\":\"unloaded\",\"model\":%lld}\n", (long long)id);
+	shelf_unload(g->shelf, id);
 	return 0;
 }
 
@@ -359,7 +364,7 @@ static int read_class(const cJSON *line, enum batch_class *out, struct err *e)
 }
 
 /* Fails the job, not the process: these values come from the client by way of the router. */
-static int start_job(struct loaded *l, const cJSON *line, int64_t id, struct err *e)
+static int start_job(struct instance *l, const cJSON *line, int64_t id, struct err *e)
 {
 	struct batch_job job = {.id = id};
 	struct str *stop = NULL;
@@ -371,7 +376,7 @@ static int start_job(struct loaded *l, const cJSON *line, int64_t id, struct err
 	    read_class(line, &job.class, e) < 0 ||
 	    read_sampling(line, &job.sampling, e) < 0 ||
 	    read_stops(line, &stop, &job.nstop, e) < 0 ||
-	    read_prompt(l->model, line, &job.prompt, e) < 0)
+	    read_prompt(instance_model(l), line, &job.prompt, e) < 0)
 		goto out;
 	job.stop = stop;
 	job.max_tokens = (int)max_tokens;
@@ -385,22 +390,24 @@ out:
 
 static bool job_exists(const struct engine *g, int64_t job)
 {
-	for (int i = 0; i < g->nmodels; i++)
-		if (batch_has(g->models[i].batch, job))
-			return true;
+	const struct instance *it;
+
+	TAILQ_FOREACH(it, shelf_instances(g->shelf), link)
+	if (it->batch && batch_has(it->batch, job))
+		return true;
 	return false;
 }
 
 /* The job and the model it names; a model that is not loaded fails the job, by *why. */
 static int read_target(struct engine *g, const cJSON *line, int64_t *job,
-		       struct loaded **l, struct err *why, struct err *e)
+		       struct instance **l, struct err *why, struct err *e)
 {
 	int64_t model;
 
 	if (json_int(line, "job", 0, INT64_C(1) << 53, job, e) != 1 ||
 	    json_int(line, "model", 0, INT64_C(1) << 53, &model, e) != 1)
 		return -1;
-	*l = find_model(g, model);
+	*l = shelf_loaded(g->shelf, model);
 	if (!*l)
 		err_set(why, ERR_MODEL, "model %lld is not loaded", (long long)model);
 	return 0;
@@ -409,7 +416,7 @@ static int read_target(struct engine *g, const cJSON *line, int64_t *job,
 static int op_start(struct engine *g, const cJSON *line, struct err *e)
 {
 	struct err why = {0};
-	struct loaded *l;
+	struct instance *l;
 	int64_t job;
 
 	if (read_target(g, line, &job, &l, &why, e) < 0)
@@ -424,18 +431,19 @@ static int op_start(struct engine *g, const cJSON *line, struct err *e)
 
 static int op_cancel(struct engine *g, const cJSON *line, struct err *e)
 {
+	const struct instance *it;
 	int64_t job;
 
 	if (json_int(line, "job", 0, INT64_C(1) << 53, &job, e) != 1)
 		return -1;
 	/* It may have ended while the command was on its way. */
-	for (int i = 0; i < g->nmodels; i++)
-		if (batch_cancel(g->models[i].batch, job))
-			break;
+	TAILQ_FOREACH(it, shelf_instances(g->shelf), link)
+	if (it->batch && batch_cancel(it->batch, job))
+		break;
 	return 0;
 }
 
-static int count_job(const struct loaded *l, int ctx, const cJSON *line, int64_t job,
+static int count_job(const struct instance *l, int ctx, const cJSON *line, int64_t job,
 		     struct buf *out, struct err *e)
 {
 	struct chat_message *messages = NULL;
@@ -445,7 +453,7 @@ static int count_job(const struct loaded *l, int ctx, const cJSON *line, int64_t
 	if (read_messages(line, &messages, &n, e) < 0)
 		goto out;
 	c.tokens = xcalloc((size_t)n + 1, sizeof(*c.tokens));
-	if (chat_count(&l->model->chat, messages, n, &c, e) < 0)
+	if (chat_count(&instance_model(l)->chat, messages, n, &c, e) < 0)
 		goto out;
 	buf_addf(out, "{\"ev\":\"count\",\"job\":%lld,\"tokens\":[", (long long)job);
 	for (int i = 0; i < n; i++)
@@ -461,7 +469,7 @@ out:
 static int op_count(struct engine *g, const cJSON *line, struct err *e)
 {
 	struct err why = {0};
-	struct loaded *l;
+	struct instance *l;
 	int64_t job;
 
 	if (read_target(g, line, &job, &l, &why, e) < 0)
@@ -494,9 +502,9 @@ static const struct {
 	int (*run)(struct engine *g, const cJSON *line,
 		   struct err *e); /* -1: not wire.h */
 } ops[] = {
-	{"load", op_load},     {"unload", op_unload}, {"start", op_start},
-	{"cancel", op_cancel}, {"count", op_count},   {"ping", op_ping},
-	{"quit", op_quit},
+	{"probe", op_probe},   {"load", op_load},   {"park", op_park},
+	{"unload", op_unload}, {"start", op_start}, {"cancel", op_cancel},
+	{"count", op_count},   {"ping", op_ping},   {"quit", op_quit},
 };
 
 static int run_op(struct engine *g, const cJSON *line, struct err *e)
@@ -589,26 +597,33 @@ static void read_input(struct engine *g)
 
 /* --- the loop -------------------------------------------------------------------------------- */
 
-static bool has_work(const struct engine *g)
+static bool is_busy(const struct instance *it)
 {
-	for (int i = 0; i < g->nmodels; i++)
-		if (batch_ready(g->models[i].batch))
-			return true;
-	return false;
+	return it->batch && batch_ready(it->batch);
 }
 
-/* Models take turns, a step each. */
-static void step(struct engine *g)
+/* The next with work after the one that had the last turn, or NULL; ids grow in no order, so the least greater id
+ * is found, else the least. */
+static struct instance *whose_turn(const struct engine *g)
 {
-	for (int i = 0; i < g->nmodels; i++) {
-		struct loaded *l = &g->models[(g->turn + i) % g->nmodels];
+	struct instance *it, *after = NULL, *first = NULL;
 
-		if (!batch_ready(l->batch))
+	TAILQ_FOREACH(it, shelf_instances(g->shelf), link)
+	{
+		if (!is_busy(it))
 			continue;
-		g->turn = (int)(l - g->models) + 1;
-		batch_step(l->batch);
-		return;
+		if (it->id > g->turn && (!after || it->id < after->id))
+			after = it;
+		if (!first || it->id < first->id)
+			first = it;
 	}
+	return after ? after : first;
+}
+
+/* Of two waits in milliseconds, of which -1 is for ever. */
+static int sooner(int a, int b)
+{
+	return a < 0 ? b : b < 0 || a < b ? a : b;
 }
 
 /* What is due beside answers: state that waits to be saved.  Milliseconds until more is, -1: nothing.  While
@@ -616,42 +631,49 @@ static void step(struct engine *g)
 static int idle(struct engine *g, bool work)
 {
 	uint64_t now = clock_mono_ms();
-	int least = -1;
+	struct instance *it;
+	int least;
 
 	if (!g->store || (work && now - g->idled_ms < IDLE_EVERY_MS))
 		return -1;
 	g->idled_ms = now;
-	for (int i = 0; i <= g->nmodels; i++) {
-		int ms = i < g->nmodels ? batch_idle(g->models[i].batch)
-					: kv_store_tick(g->store);
-
-		if (ms >= 0 && (least < 0 || ms < least))
-			least = ms;
-	}
+	least = kv_store_tick(g->store);
+	TAILQ_FOREACH(it, shelf_instances(g->shelf), link)
+	if (it->batch)
+		least = sooner(least, batch_idle(it->batch));
 	return least;
 }
 
 static void loop(struct engine *g)
 {
 	while (!g->quit) {
-		bool work = g->out.len < ENGINE_OUT_PAUSE_BYTES && has_work(g);
-		int wait = idle(g, work);
-		struct pollfd p[3] = {
+		struct instance *it =
+			g->out.len < ENGINE_OUT_PAUSE_BYTES ? whose_turn(g) : NULL;
+		int wait_ms = sooner(idle(g, it != NULL), shelf_wait_ms(g->shelf));
+		struct pollfd p[4] = {
 			{.fd = g->in_fd, .events = POLLIN},
 			{.fd = g->out.len ? g->out_fd : -1, .events = POLLOUT},
+			{.fd = shelf_fd(g->shelf), .events = POLLIN},
 			{.fd = g->store ? kv_store_fd(g->store) : -1, .events = POLLIN}};
 
-		if (poll(p, 3, work ? 0 : wait) < 0 && errno != EINTR) {
+		if (poll(p, (nfds_t)ARRAY_LEN(p), it ? 0 : wait_ms) < 0 &&
+		    errno != EINTR) {
 			log_error("engine: poll: %s", strerror(errno));
 			end(g, ENGINE_EXIT_FAIL);
 			break;
 		}
-		if (p[2].revents)
+		if (p[3].revents)
 			kv_store_poll(g->store);
-		if (p[0].revents)
+		if (p[2].revents || shelf_wait_ms(g->shelf) == 0)
+			shelf_turn(g->shelf);
+		if (p[0].revents) {
 			read_input(g);
-		if (work && !g->quit)
-			step(g);
+			it = whose_turn(g); /* it may be gone */
+		}
+		if (it && !g->quit) {
+			g->turn = it->id;
+			batch_step(it->batch);
+		}
 		if (g->out.len && flush(g) < 0)
 			end(g, ENGINE_EXIT_OK);
 	}
@@ -665,14 +687,60 @@ static void say_hello(struct engine *g)
 	flush(g);
 }
 
+static struct kv_store *open_store(const struct engine *g, const struct engine_options *o)
+{
+	return kv_store_new(&(struct kv_store_options){.dir = o->kv_dir,
+						       .ram_bytes = o->kv_ram_bytes,
+						       .disk_bytes = o->kv_disk_bytes,
+						       .pool = g->pool});
+}
+
+static int open_shelf(struct engine *g, const struct engine_options *o, struct err *e)
+{
+	struct shelf_parts parts = {.kernels = g->kernels,
+				    .pool = g->pool,
+				    .threads = pool_threads(g->pool),
+				    .store = g->store,
+				    .batch_event = on_batch_event,
+				    .event = on_shelf_event,
+				    .arg = g};
+
+	if (o->pack_dir && o->pack_bytes > 0) {
+		g->packs = pack_dir_new(o->pack_dir, o->pack_bytes, e);
+		/* Slower starts are no reason to have none. */
+		if (!g->packs)
+			log_warn("engine: no pack files: %s", e->text);
+	}
+	parts.packs = g->packs;
+	g->shelf = shelf_new(&parts, e);
+	return g->shelf ? 0 : -1;
+}
+
 static void engine_fini(struct engine *g)
 {
-	while (g->nmodels)
-		close_model(g, &g->models[g->nmodels - 1]);
+	shelf_free(g->shelf);
+	pack_dir_free(g->packs);
 	kv_store_free(g->store);
 	pool_free(g->pool);
 	buf_free(&g->in);
 	buf_free(&g->out);
+}
+
+static void run(struct engine *g, const struct engine_options *o)
+{
+	struct err e = {0};
+
+	if (o->kv_ram_bytes)
+		g->store = open_store(g, o);
+	if (open_shelf(g, o, &e) < 0) {
+		log_error("engine: %s", e.text);
+		g->status = ENGINE_EXIT_FAIL;
+		return;
+	}
+	say_hello(g);
+	loop(g);
+	/* What was said before the end still goes out, if it can at once. */
+	flush(g);
 }
 
 int engine_main(int in_fd, int out_fd, const struct engine_options *o)
@@ -694,16 +762,7 @@ int engine_main(int in_fd, int out_fd, const struct engine_options *o)
 		return ENGINE_EXIT_FAIL;
 	}
 	g.pool = pool_new(threads < POOL_MAX_THREADS ? threads : POOL_MAX_THREADS);
-	if (o->kv_ram_bytes)
-		g.store = kv_store_new(
-			&(struct kv_store_options){.dir = o->kv_dir,
-						   .ram_bytes = o->kv_ram_bytes,
-						   .disk_bytes = o->kv_disk_bytes,
-						   .pool = g.pool});
-	say_hello(&g);
-	loop(&g);
-	/* What was said before the end still goes out, if it can at once. */
-	flush(&g);
+	run(&g, o);
 	engine_fini(&g);
 	fcntl(in_fd, F_SETFL, in_flags);
 	fcntl(out_fd, F_SETFL, out_flags);

@@ -416,6 +416,45 @@ struct gguf *gguf_from_memory(const void *data, size_t bytes, const char *name,
 	return parse_or_close(g, e);
 }
 
+static int cannot_open(const char *path, int errnum, struct err *e)
+{
+	if (errnum == ENOENT)
+		return err_set(e, ERR_NOT_FOUND, "%s: there is no such file", path);
+	return err_sys(e, errnum, "open %s", path);
+}
+
+static struct gguf_id id_of(const struct stat *st)
+{
+	return (struct gguf_id){
+		.dev = st->st_dev,
+		.ino = st->st_ino,
+		.bytes = (uint64_t)st->st_size,
+		.mtime_ns = (int64_t)st->st_mtim.tv_sec * 1000000000 +
+			    st->st_mtim.tv_nsec,
+	};
+}
+
+int gguf_id_of(const char *path, struct gguf_id *out, struct err *e)
+{
+	struct stat st;
+
+	if (stat(path, &st) < 0)
+		return cannot_open(path, errno, e);
+	*out = id_of(&st);
+	return 0;
+}
+
+bool gguf_id_equal(const struct gguf_id *a, const struct gguf_id *b)
+{
+	return a->dev == b->dev && a->ino == b->ino && a->bytes == b->bytes &&
+	       a->mtime_ns == b->mtime_ns;
+}
+
+struct gguf_id gguf_id(const struct gguf *g)
+{
+	return g->id;
+}
+
 struct gguf *gguf_open(const char *path, struct err *e)
 {
 	struct gguf *g = NULL;
@@ -425,12 +464,7 @@ struct gguf *gguf_open(const char *path, struct err *e)
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 
 	if (fd < 0) {
-		int errnum = errno;
-
-		if (errnum == ENOENT)
-			err_set(e, ERR_NOT_FOUND, "%s: there is no such file", path);
-		else
-			err_sys(e, errnum, "open %s", path);
+		cannot_open(path, errno, e);
 		return NULL;
 	}
 	if (fstat(fd, &st)) {
@@ -448,6 +482,7 @@ struct gguf *gguf_open(const char *path, struct err *e)
 			*g = (struct gguf){.path = xstrdup(path),
 					   .base = p,
 					   .bytes = (size_t)st.st_size,
+					   .id = id_of(&st),
 					   .mapped = true};
 		}
 	}

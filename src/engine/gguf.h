@@ -83,6 +83,17 @@ void gguf_close(struct gguf *g); /* NULL is fine */
 const char *gguf_path(const struct gguf *g);
 size_t gguf_file_bytes(const struct gguf *g);
 
+/* Which file: two paths with equal ids are one file that was not changed in between. */
+struct gguf_id {
+	uint64_t dev, ino, bytes;
+	int64_t mtime_ns;
+};
+/* Of the descriptor that was mapped; zeros for gguf_from_memory(). */
+struct gguf_id gguf_id(const struct gguf *g);
+/* Of what lies at path now.  -1: as gguf_open() for a file that cannot be opened. */
+int gguf_id_of(const char *path, struct gguf_id *out, struct err *e);
+bool gguf_id_equal(const struct gguf_id *a, const struct gguf_id *b);
+
 /* *out is untouched unless GGUF_FOUND.  u32 and u64 take any integer type whose value
  * fits; f32 takes f32 and f64; the others take their own type. */
 enum gguf_found gguf_u32(const struct gguf *g, const char *key, uint32_t *out);

@@ -19,6 +19,7 @@ struct gguf {
 	char *path; /* owned */
 	const uint8_t *base;
 	size_t bytes;
+	struct gguf_id id;
 	bool mapped;
 	struct pair *pairs;          /* owned, npairs */
 	struct gguf_tensor *tensors; /* owned, ntensors */

@@ -1,15 +1,18 @@
-/* A model in memory: plans the packed matrices, allocates once, packs with all threads.
+/* A model: plans where each packed matrix lies, reserves the addresses, and packs in small pieces of work.
  *
- * Main thread; packing runs on the pool.  Planning and filling are the same walk over the
- * matrices, done twice: the first adds up sizes, the second sets pointers, so that the count is exact by
- * construction.  Pages of the file are dropped from memory as soon as they are packed: otherwise
- * a model would take twice its size. */
+ * model_parse() runs on a loader thread (or wherever a test likes) and touches no weight; the pieces run on
+ * the loader's threads.  A reader may question that matrices have their addresses before there is any
+ * memory behind them: so a model that is dropped and comes back, by conversion or by mapping a pack file,
+ * needs no second walk, and nothing that points at a weight ever changes. */
 #include "engine/model.h"
 
 #include <sys/mman.h>
 #include <unistd.h>
+#include <xxhash.h>
 
-enum { ALIGN_BYTES = 64 };
+#include "kernels/layout.h"
+
+enum { ALIGN_BYTES = 64, ITEM_BYTES = 1 << 20, HASH_SAMPLES = 64, SAMPLE_BYTES = 4096 };
 #define HUGE_BYTES ((size_t)2 << 20)
 
 static size_t big_bytes(size_t bytes)
@@ -49,12 +52,34 @@ struct pack_job {
 	int row0;
 };
 
+/* A vector that is opened to floats. */
+struct float_job {
+	float *x;
+	const struct gguf_tensor *t;
+};
+
+/* A piece of work: rows [from, from + n) of a job's tensor. */
+struct pack_item {
+	int job, from, n;
+};
+
 struct plan {
 	struct model *model;
-	struct pack_job *jobs;
-	int njobs, max_jobs;
+	struct pack_job *jobs;    /* owned */
+	struct float_job *floats; /* owned */
+	struct pack_item *items;  /* owned */
+	int njobs, max_jobs, nfloats, max_floats, nitems, max_items;
 	size_t used;
 };
+
+/* Room for one more in a list that grows by doubling. */
+static void *more(void *list, int n, int *max, size_t bytes)
+{
+	if (n < *max)
+		return list;
+	*max = *max ? 2 * *max : 64;
+	return xrealloc(list, (size_t)*max * bytes);
+}
 
 static size_t plan_bytes(struct plan *p, size_t bytes)
 {
@@ -67,7 +92,7 @@ static size_t plan_bytes(struct plan *p, size_t bytes)
 static void plan_job(struct plan *p, struct kmat *m, const struct gguf_tensor *t,
 		     int row0)
 {
-	ASSERT(p->njobs < p->max_jobs);
+	p->jobs = more(p->jobs, p->njobs, &p->max_jobs, sizeof(*p->jobs));
 	p->jobs[p->njobs++] = (struct pack_job){m, t, row0};
 }
 
@@ -95,7 +120,7 @@ static int plan_mat(struct plan *p, struct kmat *m, const struct gguf_tensor *t,
 		return err_set(e, ERR_UNSUPPORTED,
 			       "'%s': tensor '%.*s': cannot be packed",
 			       gguf_path(p->model->gguf), (int)t->name.len, t->name.ptr);
-	/* An offset for now; model_place() adds the base. */
+	/* An offset for now; place_mats() adds the base. */
 	m->data = (uint8_t *)plan_bytes(p, bytes);
 	return 0;
 }
@@ -145,7 +170,7 @@ static int plan_all(struct plan *p, const struct arch_tensors *t, struct err *e)
 	return MATS(p, &m->head, e, t->output);
 }
 
-/* --- placing and packing --------------------------------------------------------------- */
+/* --- placing ---------------------------------------------------------------------------- */
 
 static void place_mats(const struct model *m, struct mats *s)
 {
@@ -162,7 +187,8 @@ static float *place_floats(struct plan *p, const struct gguf_tensor *t)
 		return NULL;
 	x = (float *)(p->model->memory +
 		      plan_bytes(p, (size_t)t->dims[0] * sizeof(float)));
-	dequantise_row(t->type, t->data, x, (int)t->dims[0]);
+	p->floats = more(p->floats, p->nfloats, &p->max_floats, sizeof(*p->floats));
+	p->floats[p->nfloats++] = (struct float_job){x, t};
 	return x;
 }
 
@@ -186,39 +212,169 @@ static void place_all(struct plan *p, const struct arch_tensors *t)
 	}
 	place_mats(m, &m->head);
 	m->output_norm = place_floats(p, t->output_norm);
-	m->rope_factors = place_floats(p, t->rope_freqs);
 }
 
-/* What place_floats() will take, at most: six norms a layer, the last one, and the factors. */
+/* What place_floats() will take, at most: six norms a layer and the last one. */
 static size_t floats_bytes(const struct hparams *hp)
 {
 	size_t longest = (size_t)(hp->embd > hp->head_dim ? hp->embd : hp->head_dim);
 	size_t row =
 		(longest * sizeof(float) + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
 
-	return row * (6 * (size_t)hp->layers + 2);
+	return row * (6 * (size_t)hp->layers + 1);
 }
 
-/* Each thread packs the part of each matrix that it will read later. */
-static void pack_fn(void *arg, int ith, int nth)
+/* Cuts the work into pieces of about a megabyte of the file, in the order of the layers.  Small enough that
+ * a cancel is seen at once, and whole panels, so that no two threads write one. */
+static void cut_items(struct plan *p)
 {
-	const struct plan *p = arg;
-
 	for (int i = 0; i < p->njobs; i++) {
 		const struct pack_job *j = &p->jobs[i];
-		int rows = (int)j->t->dims[1];
-		int units = (rows + PANEL_ROWS - 1) / PANEL_ROWS;
-		int r0 = (int)((long)units * ith / nth) * PANEL_ROWS;
-		int r1 = (int)((long)units * (ith + 1) / nth) * PANEL_ROWS;
+		int rows = (int)j->t->dims[1], n;
 
-		if (r1 > rows)
-			r1 = rows;
-		if (r0 < r1)
-			kmat_pack(j->m, j->t->type,
-				  j->t->data + (size_t)r0 * quant_row_bytes(j->t->type,
-									    j->m->cols),
-				  j->row0 + r0, r1 - r0);
+		n = (int)(ITEM_BYTES / (j->t->bytes / (size_t)rows + 1));
+		n = n / PANEL_ROWS * PANEL_ROWS;
+		n = n < PANEL_ROWS ? PANEL_ROWS : n;
+		for (int at = 0; at < rows; at += n) {
+			p->items = more(p->items, p->nitems, &p->max_items,
+					sizeof(*p->items));
+			p->items[p->nitems++] =
+				(struct pack_item){i, at, rows - at < n ? rows - at : n};
+		}
 	}
+}
+
+/* --- identity -------------------------------------------------------------------------- */
+
+static void hash_ints(XXH3_state_t *h, const uint64_t *v, size_t n)
+{
+	XXH3_64bits_update(h, v, n * sizeof(*v));
+}
+
+/* The head of the file and samples of its tensors.  Not the head alone: two fine-tunes of one model may
+ * share it to the byte, and archives that set all times to one date would make them the same file. */
+static uint64_t hash_source(const struct gguf *g)
+{
+	XXH3_state_t *h = XXH3_createState();
+	const uint8_t *base = gguf_mapping(g);
+	size_t from = gguf_data_offset(g), bytes = gguf_file_bytes(g);
+	uint64_t out;
+
+	XXH3_64bits_reset(h);
+	XXH3_64bits_update(h, base, from);
+	for (size_t i = 0; i < HASH_SAMPLES && bytes > from; i++) {
+		size_t at = from + (bytes - from) / HASH_SAMPLES * i;
+		size_t n = bytes - at < SAMPLE_BYTES ? bytes - at : SAMPLE_BYTES;
+
+		XXH3_64bits_update(h, base + at, n);
+	}
+	out = XXH3_64bits_digest(h);
+	XXH3_freeState(h);
+	return out;
+}
+
+/* Where everything lies: whatever plan_all() and place_all() do differently one day makes another hash, so
+ * nobody has to remember to count a version up. */
+static uint64_t hash_plan(const struct plan *p)
+{
+	const uint8_t *base = p->model->memory;
+	XXH3_state_t *h = XXH3_createState();
+	uint64_t out;
+
+	XXH3_64bits_reset(h);
+	hash_ints(h, (const uint64_t[]){KMAT_LAYOUT_VERSION, p->model->memory_bytes}, 2);
+	for (int i = 0; i < p->njobs; i++) {
+		const struct pack_job *j = &p->jobs[i];
+		const struct kmat *m = j->m;
+
+		hash_ints(h,
+			  (const uint64_t[]){m->form, (uint64_t)m->rows,
+					     (uint64_t)m->cols, (uint64_t)j->row0,
+					     (uint64_t)(m->data - base), j->t->type},
+			  6);
+	}
+	for (int i = 0; i < p->nfloats; i++)
+		hash_ints(h,
+			  (const uint64_t[]){
+				  (uint64_t)((const uint8_t *)p->floats[i].x - base),
+				  (uint64_t)p->floats[i].t->dims[0]},
+			  2);
+	out = XXH3_64bits_digest(h);
+	XXH3_freeState(h);
+	return out;
+}
+
+/* --- packing --------------------------------------------------------------------------- */
+
+static int plan_weights(struct model *m, const struct arch_tensors *t, struct err *e)
+{
+	struct plan *p = m->plan = xcalloc(1, sizeof(*p));
+
+	p->model = m;
+	m->layers = xcalloc((size_t)m->hp.layers, sizeof(*m->layers));
+	if (plan_all(p, t, e) < 0)
+		return -1;
+	m->memory_bytes = p->used + floats_bytes(&m->hp);
+	if (weights_reserve(&m->weights, m->memory_bytes, e) < 0)
+		return -1;
+	m->memory = weights_data(&m->weights);
+	place_all(p, t);
+	ASSERT(p->used <= m->memory_bytes);
+	cut_items(p);
+	m->embd = t->embd;
+	m->mapped_bytes = t->embd->bytes;
+	m->key = (struct pack_key){
+		.source_bytes = gguf_file_bytes(m->gguf),
+		.source_mtime_ns = gguf_id(m->gguf).mtime_ns,
+		.source_hash = hash_source(m->gguf),
+		.plan_hash = hash_plan(p),
+		.payload_bytes = m->memory_bytes,
+	};
+	return 0;
+}
+
+int model_items(const struct model *m)
+{
+	return m->plan->nitems + 1;
+}
+
+size_t model_item_bytes(const struct model *m, int i)
+{
+	const struct pack_item *it = &m->plan->items[i - 1];
+	const struct gguf_tensor *t;
+
+	if (i == 0)
+		return 0;
+	t = m->plan->jobs[it->job].t;
+	return t->bytes / (size_t)t->dims[1] * (size_t)it->n;
+}
+
+/* Item 0: everything small. */
+static void pack_small(struct plan *p)
+{
+	for (int i = 0; i < p->nfloats; i++) {
+		const struct gguf_tensor *t = p->floats[i].t;
+
+		dequantise_row(t->type, t->data, p->floats[i].x, (int)t->dims[0]);
+	}
+	for (int i = 0; i < p->njobs; i++)
+		if (p->jobs[i].row0 == 0)
+			kmat_pack_tail(p->jobs[i].m);
+}
+
+void model_pack_item(struct model *m, int i)
+{
+	const struct pack_item *it = &m->plan->items[i - 1];
+	const struct pack_job *j;
+
+	if (i == 0) {
+		pack_small(m->plan);
+		return;
+	}
+	j = &m->plan->jobs[it->job];
+	kmat_pack(j->m, j->t->type,
+		  j->t->data + (size_t)it->from * quant_row_bytes(j->t->type, j->m->cols),
+		  j->row0 + it->from, it->n);
 }
 
 /* Tells the kernel that the mapping outside of [keep, keep + keep_bytes) is not needed any more. */
@@ -237,34 +393,20 @@ static void drop_mapping(const struct gguf *g, const struct gguf_tensor *keep)
 		madvise((void *)k1, end - k1, MADV_DONTNEED);
 }
 
-static int load_weights(struct model *m, const struct arch_tensors *t, struct pool *pool,
-			struct err *e)
+void model_drop_source(const struct model *m)
 {
-	struct plan p = {.model = m, .max_jobs = m->hp.layers * 7 + 1};
-	int rc = -1;
-
-	p.jobs = xcalloc((size_t)p.max_jobs, sizeof(*p.jobs));
-	m->layers = xcalloc((size_t)m->hp.layers, sizeof(*m->layers));
-	if (plan_all(&p, t, e) < 0)
-		goto out;
-	m->memory_bytes = p.used + floats_bytes(&m->hp);
-	m->memory = big_alloc(m->memory_bytes);
-	place_all(&p, t);
-	ASSERT(p.used <= m->memory_bytes);
-	for (int i = 0; i < p.njobs; i++)
-		if (p.jobs[i].row0 == 0)
-			kmat_pack_tail(p.jobs[i].m);
-	pool_run(pool, pack_fn, &p);
-	m->embd = t->embd;
-	m->mapped_bytes = t->embd->bytes;
-	drop_mapping(m->gguf, t->embd);
-	rc = 0;
-out:
-	free(p.jobs);
-	return rc;
+	drop_mapping(m->gguf, m->embd);
 }
 
-struct model *model_open(const char *path, struct pool *pool, struct err *e)
+static void read_rope_factors(struct model *m, const struct gguf_tensor *t)
+{
+	if (!t)
+		return;
+	m->rope_factors = xcalloc((size_t)t->dims[0], sizeof(float));
+	dequantise_row(t->type, t->data, m->rope_factors, (int)t->dims[0]);
+}
+
+struct model *model_parse(const char *path, struct err *e)
 {
 	struct model *m = xcalloc(1, sizeof(*m));
 	struct arch_tensors t = {0};
@@ -281,7 +423,8 @@ struct model *model_open(const char *path, struct pool *pool, struct err *e)
 		goto fail;
 	}
 	chat_format_init(&m->chat, m->gguf, m->vocab, m->hp.name[0] ? m->hp.name : path);
-	if (load_weights(m, &t, pool, e) < 0)
+	read_rope_factors(m, t.rope_freqs);
+	if (plan_weights(m, &t, e) < 0)
 		goto fail;
 	arch_tensors_fini(&t);
 	return m;
@@ -291,13 +434,49 @@ fail:
 	return NULL;
 }
 
+static void pack_fn(void *arg, int ith, int nth)
+{
+	struct model *m = arg;
+
+	for (int i = 1 + ith; i < model_items(m); i += nth)
+		model_pack_item(m, i);
+}
+
+struct model *model_open(const char *path, struct pool *pool, struct err *e)
+{
+	struct model *m = model_parse(path, e);
+
+	if (!m)
+		return NULL;
+	if (weights_anonymous(&m->weights, e) < 0) {
+		model_free(m);
+		return NULL;
+	}
+	model_pack_item(m, 0);
+	pool_run(pool, pack_fn, m);
+	model_drop_source(m);
+	return m;
+}
+
+static void plan_free(struct plan *p)
+{
+	if (!p)
+		return;
+	free(p->jobs);
+	free(p->floats);
+	free(p->items);
+	free(p);
+}
+
 void model_free(struct model *m)
 {
 	if (!m)
 		return;
-	big_free(m->memory, m->memory_bytes);
+	weights_fini(&m->weights);
+	plan_free(m->plan);
 	vocab_free(m->vocab);
 	gguf_close(m->gguf);
+	free(m->rope_factors);
 	free(m->layers);
 	free(m);
 }

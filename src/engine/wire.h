@@ -2,11 +2,19 @@
  * socketpair (the engine's standard input and output).  `hob engine --stdio` speaks it by hand.
  *
  * Router → engine
- *   {"op":"load","model":M,"path":P,"ctx":tokens,"slots":n}    answered by loaded | load_failed
- *   {"op":"unload","model":M}                                  answered by unloaded; jobs on it fail
+ *   {"op":"probe","model":M,"path":P,"ctx":tokens,"slots":n}   answered by probed | load_failed: reads the
+ *                                                              head only, which is kept for the load
+ *   {"op":"load","model":M,"path":P,"ctx":tokens,"slots":n}    some loading, then loaded | load_failed.  M may be
+ *                                                              probed or parked (with the same path, ctx,
+ *                                                              slots).  Runs beside answers and other loads
+ *   {"op":"park","model":M}                                    answered by parked; jobs on it fail.  M is loaded
+ *   {"op":"unload","model":M}                                  answered by unloaded in any case; jobs on it fail;
+ *                                                              a probe or load under way is cancelled, and
+ *                                                              says nothing else
  *   {"op":"start","job":J,"model":M,"messages":[{"role":"user","content":"..."}] | "prompt":"...",
  *    "max_tokens":n,"temperature":t,"top_k":k,"top_p":p,"min_p":p,"seed":s,"stop":["..."],
- *    "ignore_eos":bool}                                        sampling members are optional
+ *    "ignore_eos":bool,"class":"completion|interactive|batch"}  sampling members are optional; class:
+ *                                                              interactive
  *   {"op":"cancel","job":J}                                    no answer; no event of J follows
  *                                                              those already on their way
  *   {"op":"count","job":J,"model":M,"messages":[...]}          answered by count | failed
@@ -14,11 +22,17 @@
  *   {"op":"quit"}                                              ends the process with 0; so does EOF
  *
  * Engine → router
- *   {"ev":"hello","version":1,"kernels":"avx512","threads":2}  once, at the start
- *   {"ev":"loaded","model":M,"bytes":resident,"file_bytes":n,"ctx":tokens,"ctx_train":tokens,
- *    "slots":n,"arch":"llama","name":"...","chat":true,"load_ms":t}
+ *   {"ev":"hello","version":2,"kernels":"avx512","threads":2}  once, at the start
+ *   {"ev":"probed","model":M,"weights_bytes":n,"kv_bytes":n,"parked_bytes":n,"ctx":tokens,
+ *    "ctx_train":tokens,"slots":n,"arch":"llama","name":"...","chat":true}   as loaded will say
+ *   {"ev":"loading","model":M,"done":bytes,"total":bytes}      about every 100 ms; both may start anew
+ *   {"ev":"loaded","model":M,"bytes":resident,"file_bytes":n,"weights_bytes":n,"kv_bytes":n,"parked_bytes":n,
+ *    "ctx":tokens,"ctx_train":tokens,"slots":n,"arch":"llama","name":"...","chat":true,
+ *    "source":"pack file|converted|parked|shared","load_ms":t}   kv_bytes: caches when full, and buffers;
+ *                                                              weights are shared by models of one file
  *   {"ev":"load_failed","model":M,"code":"corrupt","message":"..."}    codes: names of err.h
- *   {"ev":"unloaded","model":M}
+ *   {"ev":"parked","model":M,"bytes":n}                        n: what stays, at most
+ *   {"ev":"unloaded","model":M}                                what it held is free
  *   {"ev":"started","job":J,"prompt_tokens":n,"cached_tokens":n}   the prompt is in a slot
  *   {"ev":"progress","job":J,"done":n,"total":n}               prefill, after each chunk but the last
  *   {"ev":"text","job":J,"text":"..."}                         whole UTF-8 characters
@@ -37,7 +51,7 @@
 #define HOB_WIRE_H
 
 enum {
-	WIRE_VERSION = 1,
+	WIRE_VERSION = 2,
 	WIRE_MAX_LINE_BYTES = 40 << 20, /* a 32 MiB body, escaped */
 };
 

@@ -4,32 +4,76 @@
 
 /* ---- the cache's loader is the engine */
 
+static struct cache_sizes sizes_of(const struct engine_loaded *m)
+{
+	return (struct cache_sizes){m->weights_bytes, m->kv_bytes, m->parked_bytes};
+}
+
+static void on_probed(void *arg, uint64_t id, const struct engine_loaded *m,
+		      const struct err *e)
+{
+	struct cache_sizes sizes;
+
+	if (!m) {
+		cache_loader_failed(arg, id, e);
+		return;
+	}
+	sizes = sizes_of(m);
+	cache_loader_probed(arg, id, &sizes);
+}
+
+static void on_progress(void *arg, uint64_t id, uint64_t done_bytes, uint64_t total_bytes)
+{
+	cache_loader_progress(arg, id, done_bytes, total_bytes);
+}
+
+/* The cache keeps the pointer: one of the literals that engine.h names. */
+static const char *source_literal(const char *source)
+{
+	static const char *const known[] = {"pack file", "converted", "parked", "shared"};
+
+	for (size_t i = 0; source && i < ARRAY_LEN(known); i++)
+		if (!strcmp(source, known[i]))
+			return known[i];
+	return NULL;
+}
+
 static void on_loaded(void *arg, uint64_t id, const struct engine_loaded *m,
 		      const struct err *e)
 {
-	struct cache *cache = arg;
 	struct cache_info info;
-	uint64_t weights;
 
 	if (!m) {
-		cache_loader_failed(cache, id, e);
+		cache_loader_failed(arg, id, e);
 		return;
 	}
-	weights = m->file_bytes < m->bytes ? m->file_bytes : m->bytes;
 	info = (struct cache_info){
-		.sizes = {weights, m->bytes - weights, m->file_bytes},
+		.sizes = sizes_of(m),
 		.ctx = m->ctx,
 		.ctx_train = m->ctx_train,
 		.slots = m->slots,
 		.chat = m->chat,
 		.load_ms = m->load_ms,
+		.source = source_literal(m->source),
 	};
-	cache_loader_loaded(cache, id, &info);
+	cache_loader_loaded(arg, id, &info);
+}
+
+static void on_parked(void *arg, uint64_t id, uint64_t bytes)
+{
+	cache_loader_parked(arg, id, bytes);
 }
 
 static void on_unloaded(void *arg, uint64_t id)
 {
 	cache_loader_unloaded(arg, id);
+}
+
+static void probe(void *arg, uint64_t id, const char *path, int ctx, int slots)
+{
+	struct dispatch *d = arg;
+
+	engine_probe(d->parts.engine, id, path, ctx, slots, on_probed, d->parts.cache);
 }
 
 static void load(void *arg, uint64_t id, const struct model *m, const char *path, int ctx,
@@ -38,7 +82,15 @@ static void load(void *arg, uint64_t id, const struct model *m, const char *path
 	struct dispatch *d = arg;
 
 	UNUSED(m);
-	engine_load(d->parts.engine, id, path, ctx, slots, on_loaded, d->parts.cache);
+	engine_load(d->parts.engine, id, path, ctx, slots, on_progress, on_loaded,
+		    d->parts.cache);
+}
+
+static void park(void *arg, uint64_t id)
+{
+	struct dispatch *d = arg;
+
+	engine_park(d->parts.engine, id, on_parked, d->parts.cache);
 }
 
 static void unload(void *arg, uint64_t id)
@@ -65,7 +117,7 @@ struct dispatch *dispatch_new(const struct dispatch_parts *p)
 		d->providers[i] = p->providers[i];
 	TAILQ_INIT(&d->jobs);
 	if (p->engine) {
-		struct cache_loader loader = {.load = load, .unload = unload, .arg = d};
+		struct cache_loader loader = {probe, load, park, unload, d};
 
 		if (!d->parts.local)
 			d->parts.local = engine_provider(p->engine);

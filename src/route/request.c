@@ -9,6 +9,15 @@ static const char *const role_names[] = {
 	[ROLE_TOOL] = "tool",
 };
 
+const char *request_class_name(enum request_class c)
+{
+	static const char *const names[] = {[CLASS_INTERACTIVE] = "interactive",
+					    [CLASS_COMPLETION] = "completion",
+					    [CLASS_BATCH] = "batch"};
+
+	return names[c];
+}
+
 const char *role_name(enum role r)
 {
 	return (unsigned)r < ARRAY_LEN(role_names) ? role_names[r] : "user";

@@ -8,6 +8,8 @@
 #include "config.h"
 
 enum request_class { CLASS_INTERACTIVE, CLASS_COMPLETION, CLASS_BATCH };
+const char *request_class_name(enum request_class c); /* "interactive", ... */
+
 enum role { ROLE_SYSTEM, ROLE_USER, ROLE_ASSISTANT, ROLE_TOOL };
 
 const char *role_name(enum role r);                  /* "system", ... */

@@ -24,6 +24,8 @@ class Engine:
     def load(self, path, model=1, ctx=4096, slots=1):
         self.send(op="load", model=model, path=path, ctx=ctx, slots=slots)
         event = self.event()
+        while event["ev"] == "loading":
+            event = self.event()
         if event["ev"] != "loaded":
             raise RuntimeError(f"load {path}: {event}")
         return event

@@ -129,7 +129,7 @@ static int fake_engine_main(const char *flag_file)
 	size_t cap = 0;
 	int cancels = 0;
 
-	printf("{\"ev\":\"hello\",\"version\":1,\"kernels\":\"fake\",\"threads\":1}\n");
+	printf("{\"ev\":\"hello\",\"version\":2,\"kernels\":\"fake\",\"threads\":1}\n");
 	fflush(stdout);
 	while (getline(&line, &cap, stdin) > 0) {
 		cJSON *o = cJSON_Parse(line);

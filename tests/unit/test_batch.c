@@ -415,7 +415,7 @@ static void peer_init_saving(struct peer *p, const char *kv_dir)
 	assert_int_equal(pthread_create(&p->thread, NULL, engine_thread, p), 0);
 	hello = hear(p);
 	assert_string_equal(text_of(hello, "ev"), "hello");
-	assert_int_equal(number_of(hello, "version"), 1);
+	assert_int_equal(number_of(hello, "version"), 2);
 	assert_int_equal(number_of(hello, "threads"), THREADS);
 	cJSON_Delete(hello);
 }
@@ -439,8 +439,7 @@ static void load(struct peer *p, int id, const char *path)
 	cJSON *line;
 
 	say(p, "{\"op\":\"load\",\"model\":%d,\"path\":\"%s\",\"ctx\":512,\"slots\":2}", id, path);
-	line = hear(p);
-	assert_string_equal(text_of(line, "ev"), "loaded");
+	line = wait_for(p, "loaded", NULL);
 	assert_int_equal(number_of(line, "model"), id);
 	assert_true(number_of(line, "bytes") > 0);
 	cJSON_Delete(line);
@@ -451,8 +450,7 @@ static void load_fails(struct peer *p, const char *path, const char *code)
 	cJSON *line;
 
 	say(p, "{\"op\":\"load\",\"model\":9,\"path\":\"%s\",\"ctx\":512,\"slots\":2}", path);
-	line = hear(p);
-	assert_string_equal(text_of(line, "ev"), "load_failed");
+	line = wait_for(p, "load_failed", NULL);
 	assert_string_equal(text_of(line, "code"), code);
 	assert_non_null(strstr(text_of(line, "message"), path));
 	cJSON_Delete(line);
@@ -542,7 +540,7 @@ static void what_is_not_the_protocol_ends_the_process(void **state)
 {
 	static const char *const wrong[] = {
 		"{\"op\":\"dance\"}", "{\"op\":", "[]", "{\"op\":\"load\",\"model\":1}",
-		"{\"op\":\"start\",\"model\":1}", "{\"op\":\"unload\",\"model\":5}",
+		"{\"op\":\"start\",\"model\":1}", "{\"op\":\"park\",\"model\":5}",
 	};
 
 	UNUSED(state);

@@ -168,7 +168,7 @@ static void ask(struct world *w, struct answer *a, const struct request *r)
 
 static void load(struct world *w)
 {
-	engine_load(w->engine, 1, "good", 1024, 2, on_load, w);
+	engine_load(w->engine, 1, "good", 1024, 2, NULL, on_load, w);
 	RUN_UNTIL(w, w->loaded || w->failed);
 	assert_int_equal(w->loaded, 1);
 }
@@ -292,7 +292,7 @@ static void the_engines_errors_keep_their_code(void **state)
 	RUN_UNTIL(&w, a.ends);
 	assert_int_equal(a.end.failed.code, ERR_CONTEXT);
 	assert_string_equal(a.end.failed.text, "too long");
-	engine_load(w.engine, 2, "bad", 1024, 1, on_load, &w);
+	engine_load(w.engine, 2, "bad", 1024, 1, NULL, on_load, &w);
 	RUN_UNTIL(&w, w.failed);
 	assert_int_equal(w.load_err.code, ERR_CORRUPT);
 	request_free(r);
@@ -451,7 +451,7 @@ static void the_pause_between_deaths_doubles(void **state)
 	world_init(&w);
 	for (int i = 0; i < 3; i++) {
 		before = clock_mono_ms();
-		engine_load(w.engine, 1, "die", 1024, 1, on_load, &w);
+		engine_load(w.engine, 1, "die", 1024, 1, NULL, on_load, &w);
 		RUN_UNTIL(&w, w.deaths == i + 1);
 		if (i == 2)
 			assert_true(clock_mono_ms() - before >= 180);
@@ -484,7 +484,7 @@ static void a_program_that_is_not_there_is_a_death_too(void **state)
 
 	(void)state;
 	world_init_argv(&w, argv);
-	engine_load(w.engine, 1, "good", 1024, 1, on_load, &w);
+	engine_load(w.engine, 1, "good", 1024, 1, NULL, on_load, &w);
 	assert_int_equal(w.deaths, 0);
 	RUN_UNTIL(&w, w.deaths);
 	assert_non_null(strstr(w.death, "/nonexistent/hob"));
