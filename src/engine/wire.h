@@ -32,7 +32,7 @@
  *                                                              weights are shared by models of one file
  *   {"ev":"load_failed","model":M,"code":"corrupt","message":"..."}    codes: names of err.h
  *   {"ev":"parked","model":M,"bytes":n}                        n: what stays, at most
- *   {"ev":"unloaded","model":M}                                what it held is free
+ *   {"ev":"unloaded","model":M}                                what it held is free, or will be in a moment
  *   {"ev":"started","job":J,"prompt_tokens":n,"cached_tokens":n}   the prompt is in a slot
  *   {"ev":"progress","job":J,"done":n,"total":n}               prefill, after each chunk but the last
  *   {"ev":"text","job":J,"text":"..."}                         whole UTF-8 characters

@@ -2,7 +2,8 @@
  * does what the prompt says.  The test program starts itself as `argv[0] --fake-engine
  * FLAGFILE`.
  *
- * Name of the file: "bad*" = corrupt, "die*" = the process kills itself, else 1 MiB.
+ * Name of the file: "bad*" = corrupt, "die*" = the process kills itself, "slow*" = says
+ * that it loads and no more, else 1 MiB.
  * Last message (or prompt): "die", "die-once" (until FLAGFILE is there), "die-late"
  * (after a text), "mute" (closes its ends and lives on), "hang", "fail", "garbage",
  * "sampling" (answers with the line itself), else an echo in two pieces.  count: tokens =
@@ -89,7 +90,16 @@ static void fake_start(const cJSON *o, const char *line, const char *flag_file)
 	       job, n);
 }
 
-static void fake_load(const cJSON *o)
+static void fake_known(const cJSON *o, const char *ev, const char *more)
+{
+	printf("{\"ev\":\"%s\",\"model\":%d,\"weights_bytes\":1000000,\"kv_bytes\":48576,"
+	       "\"parked_bytes\":1000000,\"ctx\":%d,\"ctx_train\":8192,\"slots\":%d,"
+	       "\"arch\":\"fake\",\"name\":\"x\",\"chat\":true%s}\n",
+	       ev, fake_number(o, "model"), fake_number(o, "ctx"),
+	       fake_number(o, "slots"), more);
+}
+
+static void fake_load(const cJSON *o, bool probe)
 {
 	const char *path = fake_string(o, "path"), *slash = strrchr(path, '/');
 	int model = fake_number(o, "model");
@@ -101,12 +111,15 @@ static void fake_load(const cJSON *o)
 		printf("{\"ev\":\"load_failed\",\"model\":%d,\"code\":\"corrupt\","
 		       "\"message\":\"no GGUF\"}\n",
 		       model);
+	else if (probe)
+		fake_known(o, "probed", "");
 	else
-		printf("{\"ev\":\"loaded\",\"model\":%d,\"bytes\":1048576,\"file_bytes\":"
-		       "1000,"
-		       "\"ctx\":%d,\"ctx_train\":8192,\"slots\":%d,\"arch\":\"fake\","
-		       "\"name\":\"x\",\"chat\":true,\"load_ms\":1.5}\n",
-		       model, fake_number(o, "ctx"), fake_number(o, "slots"));
+		printf("{\"ev\":\"loading\",\"model\":%d,\"done\":500000,\"total\":1000000}\n",
+		       model);
+	if (!probe && strncmp(path, "bad", 3) && strncmp(path, "slow", 4))
+		fake_known(o, "loaded",
+			   ",\"bytes\":1048576,\"file_bytes\":1000,"
+			   "\"source\":\"converted\",\"load_ms\":1.5");
 }
 
 static void fake_count(const cJSON *o, int cancels)
@@ -135,8 +148,11 @@ static int fake_engine_main(const char *flag_file)
 		cJSON *o = cJSON_Parse(line);
 		const char *op = fake_string(o, "op");
 
-		if (!strcmp(op, "load"))
-			fake_load(o);
+		if (!strcmp(op, "load") || !strcmp(op, "probe"))
+			fake_load(o, !strcmp(op, "probe"));
+		else if (!strcmp(op, "park"))
+			printf("{\"ev\":\"parked\",\"model\":%d,\"bytes\":1000000}\n",
+			       fake_number(o, "model"));
 		else if (!strcmp(op, "unload"))
 			printf("{\"ev\":\"unloaded\",\"model\":%d}\n",
 			       fake_number(o, "model"));

@@ -18,7 +18,8 @@ struct world {
 	uv_timer_t pulse; /* so that UV_RUN_ONCE never waits long */
 	int pulses;
 	struct engine *engine;
-	int loaded, failed, unloaded, deaths;
+	int loaded, failed, unloaded, deaths, probed, parked, progress;
+	bool unload_at_progress;
 	struct err load_err;
 	char death[200];
 	bool closed;
@@ -54,18 +55,23 @@ static void on_pulse(uv_timer_t *t)
 		fail_msg("the test waited 10 s for something that never came");
 }
 
-static void world_init_argv(struct world *w, const char *const *argv)
+static void world_init_config(struct world *w, const struct engine_config *c)
 {
-	struct engine_config c = {.argv = argv};
-
 	log_set_level(LOG_LV_ERROR);
 	memset(w, 0, sizeof *w);
 	uv_loop_init(&w->loop);
 	uv_timer_init(&w->loop, &w->pulse);
 	w->pulse.data = w;
 	uv_timer_start(&w->pulse, on_pulse, 5, 5);
-	w->engine = engine_new(&w->loop, &c);
+	w->engine = engine_new(&w->loop, c);
 	engine_on_death(w->engine, on_died, w);
+}
+
+static void world_init_argv(struct world *w, const char *const *argv)
+{
+	struct engine_config c = {.argv = argv};
+
+	world_init_config(w, &c);
 }
 
 static void world_init(struct world *w)
@@ -121,6 +127,42 @@ static void on_unload(void *arg, uint64_t id)
 {
 	(void)id;
 	((struct world *)arg)->unloaded++;
+}
+
+static void on_probe(void *arg, uint64_t id, const struct engine_loaded *m,
+		     const struct err *e)
+{
+	struct world *w = arg;
+
+	assert_int_equal(id, 1);
+	if (!m) {
+		w->failed++;
+		w->load_err = *e;
+		return;
+	}
+	w->probed++;
+	assert_int_equal(m->weights_bytes, 1000000);
+	assert_int_equal(m->kv_bytes, 48576);
+	assert_int_equal(m->parked_bytes, 1000000);
+}
+
+static void on_park(void *arg, uint64_t id, uint64_t bytes)
+{
+	assert_int_equal(id, 1);
+	assert_int_equal(bytes, 1000000);
+	((struct world *)arg)->parked++;
+}
+
+static void on_progress(void *arg, uint64_t id, uint64_t done, uint64_t total)
+{
+	struct world *w = arg;
+
+	assert_int_equal(w->loaded, 0);
+	assert_int_equal(done, 500000);
+	assert_int_equal(total, 1000000);
+	w->progress++;
+	if (w->unload_at_progress)
+		engine_unload(w->engine, id, on_unload, w);
 }
 
 static void on_event(struct event_sink *s, const struct event *ev)
@@ -188,6 +230,40 @@ static void the_process_starts_with_the_first_load_only(void **state)
 	assert_string_equal(engine_kernels(w.engine), "fake");
 	engine_unload(w.engine, 1, on_unload, &w);
 	RUN_UNTIL(&w, w.unloaded);
+	world_fini(&w);
+}
+
+/* This program as `hob engine` would be started: it says hello only to the right command line. */
+static int as_engine(int argc, char **argv)
+{
+	static const char *const want[] = {
+		"engine",          "--stdio",    "--kernels",      "auto",
+		"--threads",       "3",          "--pack-dir",     "/p",
+		"--pack-bytes",    "5000000000", "--kv-dir",       "/k",
+		"--kv-disk-bytes", "7",          "--kv-ram-bytes", "6"};
+
+	if (argc - 1 != (int)ARRAY_LEN(want))
+		return 9;
+	for (int i = 1; i < argc; i++)
+		if (strcmp(argv[i], want[i - 1]))
+			return 9;
+	return fake_engine_main("/nonexistent");
+}
+
+static void folders_and_budgets_reach_the_process(void **state)
+{
+	struct engine_config c = {.exe = program,
+				  .threads = 3,
+				  .pack_dir = "/p",
+				  .pack_bytes = UINT64_C(5000000000),
+				  .kv_dir = "/k",
+				  .kv_ram_bytes = 6,
+				  .kv_disk_bytes = 7};
+	struct world w;
+
+	(void)state;
+	world_init_config(&w, &c);
+	load(&w);
 	world_fini(&w);
 }
 
@@ -276,6 +352,51 @@ static void what_the_engine_cannot_read_is_refused_here(void **state)
 	RUN_UNTIL(&w, a.ends);
 	assert_int_equal(a.end.type, EVENT_FINISHED);
 	request_free(r);
+	world_fini(&w);
+}
+
+static void a_model_is_probed_loaded_with_progress_parked_and_loaded_again(void **state)
+{
+	struct world w;
+
+	(void)state;
+	world_init(&w);
+	engine_probe(w.engine, 1, "good", 1024, 2, on_probe, &w);
+	RUN_UNTIL(&w, w.probed);
+	for (int i = 1; i <= 2; i++) {
+		w.loaded = 0;
+		engine_load(w.engine, 1, "good", 1024, 2, on_progress, on_load, &w);
+		RUN_UNTIL(&w, w.loaded);
+		assert_int_equal(w.progress, i);
+		engine_park(w.engine, 1, on_park, &w);
+		RUN_UNTIL(&w, w.parked == i);
+	}
+	engine_unload(w.engine, 1, on_unload, &w);
+	RUN_UNTIL(&w, w.unloaded);
+	engine_probe(w.engine, 1, "bad", 1024, 2, on_probe, &w);
+	RUN_UNTIL(&w, w.failed);
+	assert_int_equal(w.load_err.code, ERR_CORRUPT);
+	world_fini(&w);
+}
+
+static void an_unload_takes_back_a_load_before_it_is_sent_and_while_it_runs(void **state)
+{
+	struct world w;
+
+	(void)state;
+	world_init(&w);
+	engine_load(w.engine, 1, "good", 1024, 2, on_progress, on_load, &w);
+	engine_unload(w.engine, 1, on_unload, &w); /* the process is not even there */
+	RUN_UNTIL(&w, w.unloaded == 1);
+	w.unload_at_progress = true;
+	engine_load(w.engine, 1, "slow", 1024, 2, on_progress, on_load, &w);
+	RUN_UNTIL(&w, w.unloaded == 2);
+	engine_load(w.engine, 1, "good", 1024, 2, NULL, on_load, &w);
+	engine_unload(w.engine, 1, on_unload,
+		      &w); /* `loaded` will come, and be ignored */
+	RUN_UNTIL(&w, w.unloaded == 3);
+	assert_int_equal(w.loaded + w.failed, 0);
+	assert_int_equal(w.progress, 1);
 	world_fini(&w);
 }
 
@@ -516,9 +637,14 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_process_starts_with_the_first_load_only),
+		cmocka_unit_test(folders_and_budgets_reach_the_process),
 		cmocka_unit_test(a_prompt_brings_text_and_one_end),
 		cmocka_unit_test(only_the_sampling_that_was_given_is_sent),
 		cmocka_unit_test(what_the_engine_cannot_read_is_refused_here),
+		cmocka_unit_test(
+			a_model_is_probed_loaded_with_progress_parked_and_loaded_again),
+		cmocka_unit_test(
+			an_unload_takes_back_a_load_before_it_is_sent_and_while_it_runs),
 		cmocka_unit_test(the_engines_errors_keep_their_code),
 		cmocka_unit_test(counts_come_per_message_and_cancel_reaches_the_engine),
 		cmocka_unit_test(a_job_may_be_cancelled_by_what_it_is_told),
@@ -535,6 +661,8 @@ int main(int argc, char **argv)
 
 	if (argc == 3 && !strcmp(argv[1], "--fake-engine"))
 		return fake_engine_main(argv[2]);
+	if (argc > 2 && !strcmp(argv[1], "engine"))
+		return as_engine(argc, argv);
 	signal(SIGPIPE, SIG_IGN);
 	program = argv[0];
 	return cmocka_run_group_tests(tests, NULL, NULL);
