@@ -9,6 +9,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -277,13 +278,18 @@ static void *disk_main(void *arg)
 struct kv_disk *kv_disk_new(int dir)
 {
 	struct kv_disk *d = xcalloc(1, sizeof(*d));
+	sigset_t all, old;
 
 	d->dir = dir;
 	d->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	ASSERT(d->event >= 0);
 	queue_init(&d->in, 0);
 	queue_init(&d->out, 0);
+	/* Signals are the main thread's; SIGXFSZ would kill us where a write may simply fail. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
 	ASSERT(pthread_create(&d->thread, NULL, disk_main, d) == 0);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	return d;
 }
 

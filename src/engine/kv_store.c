@@ -1,392 +1,15 @@
-/* Saved KV state: the index, the rows in memory, and what goes to disk when.
+/* Saved KV state: what is stored and found, what goes to disk when, and the answers of the disk thread.
  *
  * Main thread.  The disk thread (kv_disk.c) sees an entry's rows only while the entry is WRITING or READING,
  * and then nobody here touches them: an entry dropped meanwhile is only marked, and goes when the answer
  * comes.  A reader may question the linear search over all entries: most differ from a prompt within the
  * first tokens, and a thousand of them cost less than one token. */
-#include "engine/kv_store.h"
+#include "engine/kv_store_impl.h"
 
-#include <math.h>
 #include <poll.h>
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/sm.h"
-#include "engine/kv_disk.h"
-#include "engine/model.h"
-
-enum { HALF_LIFE_MS = 6 * 3600 * 1000, BIG_ROWS_BYTES = 4 << 20 };
-
-enum entry_state {
-	KV_RAM,     /* not on disk */
-	KV_WRITING, /* in memory, on its way to disk */
-	KV_BOTH,
-	KV_DISK,
-	KV_READING, /* on disk, memory is being filled */
-	KV_LOST,    /* out of the index; goes with its last pin */
-	KV_STATES
-};
-
-static const struct sm_state entry_states[KV_STATES] = {
-	[KV_RAM] = {"ram", SM_TO(KV_WRITING) | SM_TO(KV_LOST)},
-	[KV_WRITING] = {"writing", SM_TO(KV_BOTH) | SM_TO(KV_RAM) | SM_TO(KV_LOST)},
-	[KV_BOTH] = {"both", SM_TO(KV_DISK) | SM_TO(KV_RAM) | SM_TO(KV_LOST)},
-	[KV_DISK] = {"disk", SM_TO(KV_READING) | SM_TO(KV_BOTH) | SM_TO(KV_LOST)},
-	[KV_READING] = {"reading", SM_TO(KV_BOTH) | SM_TO(KV_LOST)},
-	[KV_LOST] = {"lost", 0},
-};
-
-struct kv_entry {
-	unsigned state; /* enum entry_state */
-	struct kv_key
-		kind; /* of form; a form may not be known yet for what was found on disk */
-	struct kv_key id;
-	int n;
-	int32_t *tokens; /* owned */
-	uint8_t *rows;   /* owned; NULL when not in memory */
-	size_t rows_bytes;
-	uint64_t file_bytes; /* 0: not on disk */
-	uint32_t hits;
-	int64_t used_ms, saved_ms;
-	int pins;
-	bool doomed;   /* WRITING, READING: dropped when the answer comes */
-	bool no_write; /* failed, or went for the budget of the disk */
-	bool leave;    /* memory is given up once written */
-};
-
-struct form_item {
-	struct form_item *next;
-	struct kv_form form;
-};
-
-struct kv_store {
-	struct pool *pool; /* borrowed */
-	int64_t (*now_ms)(void);
-	uint64_t ram_max, disk_max;
-	struct form_item *forms;   /* owned */
-	struct kv_disk *disk;      /* owned; NULL: memory only */
-	struct kv_entry **entries; /* owned, n of them */
-	int n, cap;
-	int pending; /* answers that the disk thread owes */
-	struct kv_store_stats stats;
-};
-
-/* --- entries ---------------------------------------------------------------------------------- */
-
-static size_t rows_cost(size_t bytes)
-{
-	size_t huge = (size_t)2 << 20;
-
-	return bytes < BIG_ROWS_BYTES ? bytes : (bytes + huge - 1) / huge * huge;
-}
-
-static size_t entry_cost(size_t rows_bytes, int n)
-{
-	return rows_cost(rows_bytes) + (size_t)n * sizeof(int32_t) +
-	       sizeof(struct kv_entry);
-}
-
-static void rows_alloc(struct kv_store *s, struct kv_entry *e)
-{
-	e->rows = e->rows_bytes < BIG_ROWS_BYTES ? xmalloc(e->rows_bytes)
-						 : big_alloc(e->rows_bytes);
-	s->stats.ram_bytes += entry_cost(e->rows_bytes, e->n);
-	s->stats.ram_entries++;
-}
-
-static void rows_free(struct kv_store *s, struct kv_entry *e)
-{
-	if (!e->rows)
-		return;
-	if (e->rows_bytes < BIG_ROWS_BYTES)
-		free(e->rows);
-	else
-		big_free(e->rows, e->rows_bytes);
-	e->rows = NULL;
-	s->stats.ram_bytes -= entry_cost(e->rows_bytes, e->n);
-	s->stats.ram_entries--;
-}
-
-static void entry_free(struct kv_store *s, struct kv_entry *e)
-{
-	rows_free(s, e);
-	free(e->tokens);
-	free(e);
-}
-
-static struct kv_entry *entry_new(struct kv_store *s, struct kv_key kind, int32_t *tokens,
-				  int n)
-{
-	struct kv_entry *e = xcalloc(1, sizeof(*e));
-
-	e->kind = kind;
-	e->tokens = tokens;
-	e->n = n;
-	e->id = kv_sequence_key(kind, tokens, n);
-	e->used_ms = e->saved_ms = s->now_ms();
-	if (s->n == s->cap) {
-		s->cap = s->cap ? 2 * s->cap : 64;
-		s->entries = xrealloc(s->entries, (size_t)s->cap * sizeof(*s->entries));
-	}
-	s->entries[s->n++] = e;
-	return e;
-}
-
-static void move(struct kv_entry *e, enum entry_state next)
-{
-	sm_move(entry_states, "kv entry", &e->state, next);
-}
-
-static void set_file(struct kv_store *s, struct kv_entry *e, uint64_t bytes)
-{
-	s->stats.disk_entries += (bytes > 0) - (e->file_bytes > 0);
-	s->stats.disk_bytes += bytes - e->file_bytes;
-	e->file_bytes = bytes;
-}
-
-static void remove_file(struct kv_store *s, struct kv_entry *e)
-{
-	if (!e->file_bytes)
-		return;
-	s->pending++;
-	kv_disk_ask(s->disk, &(struct kv_order){.kind = KV_REMOVE, .id = e->id});
-	set_file(s, e, 0);
-}
-
-/* Out of the index; its file is left alone. */
-static void lose(struct kv_store *s, struct kv_entry *e)
-{
-	int i = 0;
-
-	while (s->entries[i] != e)
-		i++;
-	s->entries[i] = s->entries[--s->n];
-	set_file(s, e, 0);
-	move(e, KV_LOST);
-	if (!e->pins)
-		entry_free(s, e);
-}
-
-static bool in_flight(const struct kv_entry *e)
-{
-	return e->state == KV_WRITING || e->state == KV_READING;
-}
-
-/* Out of the index with its file; later when the disk thread has it. */
-static void drop(struct kv_store *s, struct kv_entry *e)
-{
-	if (in_flight(e)) {
-		e->doomed = true;
-		return;
-	}
-	remove_file(s, e);
-	lose(s, e);
-}
-
-static int common_tokens(const struct kv_entry *e, const int32_t *tokens, int n)
-{
-	int max = e->n < n ? e->n : n, i = 0;
-
-	while (i < max && e->tokens[i] == tokens[i])
-		i++;
-	return i;
-}
-
-static double score(const struct kv_entry *e, int64_t now)
-{
-	double age = (double)(now > e->used_ms ? now - e->used_ms : 0);
-	double whole = (double)((e->n + KV_ROWS_STEP - 1) / KV_ROWS_STEP);
-
-	return ((double)e->hits + 1) * exp2(-age / HALF_LIFE_MS) * whole /
-	       (double)e->rows_bytes;
-}
-
-/* The worst of those that may go; equal ones: the older. */
-static struct kv_entry *worst(const struct kv_store *s,
-			      bool (*may)(const struct kv_entry *e))
-{
-	struct kv_entry *best = NULL;
-	int64_t now = s->now_ms();
-	double least = 0;
-
-	for (int i = 0; i < s->n; i++) {
-		struct kv_entry *e = s->entries[i];
-		double v;
-
-		if (!may(e))
-			continue;
-		v = score(e, now);
-		if (!best || v < least || (v == least && e->used_ms < best->used_ms)) {
-			best = e;
-			least = v;
-		}
-	}
-	return best;
-}
-
-/* --- to disk ---------------------------------------------------------------------------------- */
-
-static bool on_disk_idle(const struct kv_entry *e)
-{
-	return e->state == KV_BOTH || e->state == KV_DISK;
-}
-
-static void evict_file(struct kv_store *s, struct kv_entry *e)
-{
-	s->stats.evicted++;
-	remove_file(s, e);
-	if (e->state == KV_DISK) {
-		lose(s, e);
-		return;
-	}
-	e->no_write = true;
-	move(e, KV_RAM);
-}
-
-static bool disk_room(struct kv_store *s, uint64_t bytes)
-{
-	struct kv_entry *e;
-
-	if (bytes > s->disk_max)
-		return false;
-	while (s->stats.disk_bytes + bytes > s->disk_max) {
-		e = worst(s, on_disk_idle);
-		if (!e)
-			return false;
-		evict_file(s, e);
-	}
-	return true;
-}
-
-static bool writable(const struct kv_store *s, const struct kv_entry *e)
-{
-	return s->disk && e->state == KV_RAM && !e->no_write &&
-	       e->n >= KV_DISK_MIN_TOKENS;
-}
-
-static const struct kv_form *form_of(const struct kv_store *s, struct kv_key kind)
-{
-	for (const struct form_item *i = s->forms; i; i = i->next)
-		if (kv_key_eq(i->form.kind, kind))
-			return &i->form;
-	return NULL;
-}
-
-static uint64_t file_size(const struct kv_form *f, const struct kv_entry *e)
-{
-	return sizeof(struct kv_file_head) + (uint64_t)f->nlayers * sizeof(*f->layers) +
-	       (uint64_t)e->n * sizeof(int32_t) + e->rows_bytes;
-}
-
-static void write_out(struct kv_store *s, struct kv_entry *e)
-{
-	const struct kv_form *f = form_of(s, e->kind);
-	uint64_t bytes = file_size(f, e);
-
-	if (!disk_room(s, bytes)) {
-		e->no_write = true;
-		return;
-	}
-	/* Counts from now on, so that two writes do not take the same room. */
-	set_file(s, e, bytes);
-	move(e, KV_WRITING);
-	s->pending++;
-	kv_disk_ask(s->disk, &(struct kv_order){.kind = KV_WRITE,
-						.owner = e,
-						.id = e->id,
-						.form = f,
-						.tokens = e->tokens,
-						.n = e->n,
-						.hits = e->hits,
-						.rows = e->rows,
-						.bytes = e->rows_bytes});
-}
-
-void kv_store_flush(struct kv_store *s)
-{
-	for (;;) {
-		struct kv_entry *best = NULL;
-		int64_t now = s->now_ms();
-
-		for (int i = 0; s->disk && i < s->n; i++)
-			if (writable(s, s->entries[i]) &&
-			    (!best || score(s->entries[i], now) > score(best, now)))
-				best = s->entries[i];
-		if (!best)
-			return;
-		write_out(s, best);
-	}
-}
-
-int kv_store_tick(struct kv_store *s)
-{
-	int64_t now = s->now_ms(), least = -1;
-
-	for (int i = 0; s->disk && i < s->n; i++) {
-		struct kv_entry *e = s->entries[i];
-		int64_t rest = e->saved_ms + KV_WRITE_MS - now;
-
-		if (!writable(s, e))
-			continue;
-		if (rest <= 0)
-			write_out(s, e);
-		else if (least < 0 || rest < least)
-			least = rest;
-	}
-	/* A clock that was set back must not wait for days. */
-	return least > KV_WRITE_MS ? KV_WRITE_MS : (int)least;
-}
-
-/* --- room in memory ------------------------------------------------------------------------------ */
-
-static bool in_memory_idle(const struct kv_entry *e)
-{
-	return (e->state == KV_RAM || e->state == KV_BOTH) && !e->pins;
-}
-
-static void evict_rows(struct kv_store *s, struct kv_entry *e)
-{
-	s->stats.evicted++;
-	if (e->state == KV_RAM) {
-		lose(s, e);
-		return;
-	}
-	rows_free(s, e);
-	move(e, KV_DISK);
-}
-
-/* Nothing goes unless enough can. */
-static bool ram_room(struct kv_store *s, uint64_t bytes)
-{
-	uint64_t idle = 0;
-
-	for (int i = 0; i < s->n; i++)
-		if (in_memory_idle(s->entries[i]))
-			idle += entry_cost(s->entries[i]->rows_bytes, s->entries[i]->n);
-	if (s->stats.ram_bytes - idle + bytes > s->ram_max)
-		return false;
-	while (s->stats.ram_bytes + bytes > s->ram_max)
-		evict_rows(s, worst(s, in_memory_idle));
-	return true;
-}
-
-static bool any_idle(const struct kv_entry *e)
-{
-	return !in_flight(e) && !e->pins;
-}
-
-/* False: all are in use. */
-static bool index_room(struct kv_store *s)
-{
-	while (s->n >= KV_STORE_MAX_ENTRIES) {
-		struct kv_entry *e = worst(s, any_idle);
-
-		if (!e)
-			return false;
-		drop(s, e);
-	}
-	return true;
-}
 
 /* --- saving ------------------------------------------------------------------------------------ */
 
@@ -399,7 +22,7 @@ static struct kv_entry *find_container(const struct kv_store *s, struct kv_key k
 		struct kv_entry *e = s->entries[i];
 
 		if (!e->doomed && e->n >= n && kv_key_eq(e->kind, kind) &&
-		    common_tokens(e, tokens, n) == n && (!found || e->rows))
+		    kv_entry_common(e, tokens, n) == n && (!found || e->rows))
 			found = e;
 	}
 	return found;
@@ -413,12 +36,12 @@ static void drop_prefixes(struct kv_store *s, const struct kv_entry *e, bool fil
 		struct kv_entry *p = s->entries[i];
 
 		if (p == e || p->n > e->n || !kv_key_eq(p->kind, e->kind) || p->doomed ||
-		    common_tokens(p, e->tokens, e->n) < p->n)
+		    kv_entry_common(p, e->tokens, e->n) < p->n)
 			continue;
 		if (files || p->state == KV_RAM)
-			drop(s, p);
+			kv_entry_drop(s, p);
 		else if (p->state == KV_BOTH && !p->pins)
-			evict_rows(s, p);
+			kv_evict_rows(s, p);
 	}
 }
 
@@ -426,12 +49,12 @@ static void drop_prefixes(struct kv_store *s, const struct kv_entry *e, bool fil
 static void attach(struct kv_store *s, struct kv_entry *e, const struct kv_form *f,
 		   const struct kkv *layers)
 {
-	if (!ram_room(s, entry_cost(e->rows_bytes, e->n)))
+	if (!kv_ram_room(s, kv_entry_cost(e->rows_bytes, e->n)))
 		return;
-	rows_alloc(s, e);
+	kv_rows_alloc(s, e);
 	kv_rows_save(f, layers, e->n, e->rows, s->pool);
 	e->leave = false;
-	move(e, KV_BOTH);
+	kv_entry_move(e, KV_BOTH);
 }
 
 static bool refuse(struct kv_store *s)
@@ -454,13 +77,13 @@ static bool save(struct kv_store *s, const struct kv_form *f, const struct kkv *
 			attach(s, e, f, layers);
 		return true;
 	}
-	if (!index_room(s) || !ram_room(s, entry_cost(bytes, n)))
+	if (!kv_index_room(s) || !kv_ram_room(s, kv_entry_cost(bytes, n)))
 		return refuse(s);
 	copy = xmalloc(ids);
 	memcpy(copy, tokens, ids);
-	*out = e = entry_new(s, f->kind, copy, n);
+	*out = e = kv_entry_new(s, f->kind, copy, n);
 	e->rows_bytes = bytes;
-	rows_alloc(s, e);
+	kv_rows_alloc(s, e);
 	kv_rows_save(f, layers, n, e->rows, s->pool);
 	s->stats.saved++;
 	drop_prefixes(s, e, false);
@@ -494,11 +117,49 @@ bool kv_store_save_to_disk(struct kv_store *s, const struct kv_form *f,
 		return true;
 	if (!save(s, f, layers, tokens, n, &e))
 		return false;
-	if (writable(s, e)) {
+	if (kv_writable(s, e)) {
 		e->leave = true;
-		write_out(s, e);
+		kv_write_out(s, e);
 	}
 	return true;
+}
+
+/* --- to disk ---------------------------------------------------------------------------------- */
+
+void kv_store_flush(struct kv_store *s)
+{
+	for (;;) {
+		struct kv_entry *best = NULL;
+		int64_t now = s->now_ms();
+
+		for (int i = 0; s->disk && i < s->n; i++)
+			if (kv_writable(s, s->entries[i]) &&
+			    (!best || kv_entry_score(s->entries[i], now) >
+					      kv_entry_score(best, now)))
+				best = s->entries[i];
+		if (!best)
+			return;
+		kv_write_out(s, best);
+	}
+}
+
+int kv_store_tick(struct kv_store *s)
+{
+	int64_t now = s->now_ms(), least = -1;
+
+	for (int i = 0; s->disk && i < s->n; i++) {
+		struct kv_entry *e = s->entries[i];
+		int64_t rest = e->saved_ms + KV_WRITE_MS - now;
+
+		if (!kv_writable(s, e))
+			continue;
+		if (rest <= 0)
+			kv_write_out(s, e);
+		else if (least < 0 || rest < least)
+			least = rest;
+	}
+	/* A clock that was set back must not wait for days. */
+	return least > KV_WRITE_MS ? KV_WRITE_MS : (int)least;
 }
 
 /* --- finding ------------------------------------------------------------------------------------ */
@@ -516,7 +177,7 @@ static struct kv_entry *longest(const struct kv_store *s, struct kv_key kind,
 		if (e->doomed || !kv_key_eq(e->kind, kind) ||
 		    (here && kv_entry_is(e) != KV_IS_HERE))
 			continue;
-		k = common_tokens(e, prompt, n - 1);
+		k = kv_entry_common(e, prompt, n - 1);
 		if (k > *common) {
 			*common = k;
 			best = e;
@@ -527,10 +188,10 @@ static struct kv_entry *longest(const struct kv_store *s, struct kv_key kind,
 
 static bool read_in(struct kv_store *s, struct kv_entry *e)
 {
-	if (!ram_room(s, entry_cost(e->rows_bytes, e->n)))
+	if (!kv_ram_room(s, kv_entry_cost(e->rows_bytes, e->n)))
 		return false;
-	rows_alloc(s, e);
-	move(e, KV_READING);
+	kv_rows_alloc(s, e);
+	kv_entry_move(e, KV_READING);
 	s->pending++;
 	kv_disk_ask(s->disk, &(struct kv_order){.kind = KV_READ,
 						.owner = e,
@@ -582,7 +243,7 @@ enum kv_entry_is kv_entry_is(const struct kv_entry *e)
 void kv_store_load(struct kv_store *s, struct kv_entry *e, const struct kkv *layers,
 		   int n)
 {
-	const struct kv_form *f = form_of(s, e->kind);
+	const struct kv_form *f = kv_form_of(s, e->kind);
 
 	ASSERT(f && e->pins && kv_entry_is(e) == KV_IS_HERE);
 	kv_rows_load(f, layers, e->rows, e->n, n, s->pool);
@@ -596,7 +257,7 @@ void kv_store_unpin(struct kv_store *s, struct kv_entry *e)
 	ASSERT(e->pins > 0);
 	s->stats.pinned--;
 	if (--e->pins == 0 && e->state == KV_LOST)
-		entry_free(s, e);
+		kv_entry_free(s, e);
 }
 
 /* --- answers of the disk thread ------------------------------------------------------------------- */
@@ -604,22 +265,22 @@ void kv_store_unpin(struct kv_store *s, struct kv_entry *e)
 static void on_written(struct kv_store *s, struct kv_entry *e, const struct kv_order *o)
 {
 	if (o->err.code != ERR_NONE) {
-		set_file(s, e, 0);
+		kv_entry_set_file(s, e, 0);
 		e->no_write = true;
-		move(e, KV_RAM);
+		kv_entry_move(e, KV_RAM);
 	} else {
-		set_file(s, e, o->info.file_bytes);
+		kv_entry_set_file(s, e, o->info.file_bytes);
 		s->stats.written++;
-		move(e, KV_BOTH);
+		kv_entry_move(e, KV_BOTH);
 	}
 	if (e->doomed) {
-		drop(s, e);
+		kv_entry_drop(s, e);
 		return;
 	}
 	if (e->state != KV_BOTH)
 		return;
 	if (e->leave && !e->pins)
-		evict_rows(s, e);
+		kv_evict_rows(s, e);
 	drop_prefixes(s, e, true);
 }
 
@@ -627,14 +288,14 @@ static void on_read(struct kv_store *s, struct kv_entry *e, const struct kv_orde
 {
 	if (o->err.code != ERR_NONE) {
 		s->stats.lost++;
-		rows_free(s, e);
-		lose(s, e);
+		kv_rows_free(s, e);
+		kv_entry_lose(s, e);
 		return;
 	}
-	move(e, KV_BOTH);
+	kv_entry_move(e, KV_BOTH);
 	s->stats.disk_hits++;
 	if (e->doomed)
-		drop(s, e);
+		kv_entry_drop(s, e);
 }
 
 static struct kv_entry *by_id(const struct kv_store *s, struct kv_key id)
@@ -652,37 +313,37 @@ static void on_found(struct kv_store *s, struct kv_order *o)
 	struct kv_entry *e = by_id(s, o->id);
 
 	if (e && e->state == KV_RAM) {
-		set_file(s, e, i->file_bytes);
-		move(e, KV_WRITING);
-		move(e, KV_BOTH);
+		kv_entry_set_file(s, e, i->file_bytes);
+		kv_entry_move(e, KV_WRITING);
+		kv_entry_move(e, KV_BOTH);
 	}
-	if (e || !index_room(s)) {
+	if (e || !kv_index_room(s)) {
 		kv_file_info_fini(i);
 		return;
 	}
-	e = entry_new(s, i->kind, i->tokens, i->n);
+	e = kv_entry_new(s, i->kind, i->tokens, i->n);
 	i->tokens = NULL;
 	e->state = KV_DISK;
 	e->rows_bytes = i->rows_bytes;
 	e->hits = i->hits;
 	e->used_ms = i->used_ms;
-	set_file(s, e, i->file_bytes);
+	kv_entry_set_file(s, e, i->file_bytes);
 	if (find_container(s, e->kind, e->tokens, e->n) == e)
 		drop_prefixes(s, e, true);
-	disk_room(s, 0);
+	kv_disk_room(s, 0);
 }
 
 static void on_gone(struct kv_store *s, struct kv_key id)
 {
 	struct kv_entry *e = by_id(s, id);
 
-	if (!e || in_flight(e))
+	if (!e || kv_entry_in_flight(e))
 		return;
 	if (e->state == KV_DISK) {
-		lose(s, e);
+		kv_entry_lose(s, e);
 	} else if (e->state == KV_BOTH) {
-		set_file(s, e, 0);
-		move(e, KV_RAM);
+		kv_entry_set_file(s, e, 0);
+		kv_entry_move(e, KV_RAM);
 	}
 }
 
@@ -779,7 +440,7 @@ void kv_store_free(struct kv_store *s)
 		kv_disk_free(s->disk);
 	}
 	for (int i = 0; i < s->n; i++)
-		entry_free(s, s->entries[i]);
+		kv_entry_free(s, s->entries[i]);
 	while (s->forms) {
 		struct form_item *i = s->forms;
 
@@ -799,7 +460,7 @@ const struct kv_form *kv_store_form(struct kv_store *s, struct kv_key model,
 	const struct kv_form *known;
 
 	kv_form_init(&i->form, model, backend, layers, nlayers);
-	known = form_of(s, i->form.kind);
+	known = kv_form_of(s, i->form.kind);
 	if (known) {
 		kv_form_fini(&i->form);
 		free(i);

@@ -6,7 +6,6 @@
 
 #include <cmocka.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <sys/resource.h>
 
 #include "engine/kv_store.h"
@@ -438,7 +437,6 @@ static void a_disk_that_takes_nothing_costs_nothing_but_the_files(void **state)
 
 	UNUSED(state);
 	bench_init(&b, 64 * MIB, 64 * MIB);
-	signal(SIGXFSZ, SIG_IGN);
 	assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
 	small.rlim_max = old.rlim_max;
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
