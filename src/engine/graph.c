@@ -180,16 +180,27 @@ static void add_piece(struct graph *g, int row, int n, int h0, int h1)
 	g->pieces[g->npieces++] = (struct piece){row, n, h0, h1, 0, keys * n * (h1 - h0)};
 }
 
-/* Pieces keep the heads that share keys together when there is enough to go round; else each
- * head is a piece, so that one sequence's token is shared out evenly. */
-static void add_run(struct graph *g, int row, int n, int share)
+/* How many of the heads that share keys make a piece: all when there is enough to go round, for the
+ * keys are read once then; else fewer, so that one sequence's token is shared out evenly. */
+static int heads_of_piece(const struct graph *g, int runs)
 {
 	const struct hparams *hp = &g->m->hp;
-	int group = hp->heads / hp->kv_heads;
-	int step = share ? group : 1;
+	int group = hp->heads / hp->kv_heads, nth = pool_threads(g->pool), step = group;
 
+	for (; step > 1; step--) {
+		int pieces = runs * hp->heads / step;
+
+		if (group % step == 0 &&
+		    (pieces >= 3 * nth || (runs == 1 && pieces % nth == 0)))
+			break;
+	}
+	return step;
+}
+
+static void add_run(struct graph *g, int row, int n, int step)
+{
 	for (int r = row; r < row + n; r += ATT_ROWS)
-		for (int h = 0; h < hp->heads; h += step) {
+		for (int h = 0; h < g->m->hp.heads; h += step) {
 			int rest = row + n - r;
 
 			add_piece(g, r, rest < ATT_ROWS ? rest : ATT_ROWS, h, h + step);
@@ -223,17 +234,18 @@ static void deal_pieces(struct graph *g)
 
 static void plan_attention(struct graph *g)
 {
-	int nth = pool_threads(g->pool), runs = 0;
+	int runs = 0, step;
 
 	for (int i = 0; i < g->n; i++)
 		if (i == 0 || g->rows[i].slot != g->rows[i - 1].slot)
 			runs++;
 	runs += g->n / ATT_ROWS;
+	step = heads_of_piece(g, runs);
 	g->npieces = 0;
 	for (int i = 0, n; i < g->n; i += n) {
 		for (n = 1; i + n < g->n && g->rows[i + n].slot == g->rows[i].slot; n++)
 			ASSERT(g->rows[i + n].pos == g->rows[i].pos + n);
-		add_run(g, i, n, runs * g->m->hp.kv_heads >= 3 * nth);
+		add_run(g, i, n, step);
 	}
 	deal_pieces(g);
 }

@@ -1,6 +1,7 @@
 /* The forward pass of a model over a batch of rows, on all threads of a pool.
  *
- * A row is one token at one position of one sequence.  A row's result is the same to the bit whatever
+ * Layers with a sliding window (arch.h) see it as a mask: keys and values before it are still in their
+ * cache, but never read.  A row is one token at one position of one sequence.  A row's result is the same to the bit whatever
  * else is in the batch and however its prompt was cut into chunks.  One graph a model; main thread. */
 #ifndef HOB_GRAPH_H
 #define HOB_GRAPH_H

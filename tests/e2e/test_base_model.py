@@ -55,10 +55,10 @@ def test_a_streamed_completion_is_the_same_text_in_whole_characters(base):
 
 
 def test_a_generation_ends_at_the_models_end_token(base):
-    # What the end token follows is the end: the model was trained on texts between <bos> and <eos>.
-    status, _, answer = complete(base, "Q: 1+1?\nA: 2\n", max_tokens=400, stop=["<eos>"])
+    status, _, answer = complete(base, "<html>\n<body>\n<p>Hello</p>\n</body>\n</html>", max_tokens=60)
     assert status == 200, answer
-    assert "<eos>" not in answer["choices"][0]["text"]
+    assert answer["choices"][0]["finish_reason"] == "stop"
+    assert answer["choices"][0]["text"].strip() == ""
 
 
 def test_chat_is_refused_with_what_to_do_instead(base):
