@@ -52,6 +52,7 @@ void entry_to_disk(struct entry *e)
 	e->id = 0;
 	e->resident = e->parked = false;
 	e->leave = LEAVE_NO;
+	e->uses = 0; /* GDSF counts uses since it came */
 	e->done_bytes = e->total_bytes = 0;
 }
 
