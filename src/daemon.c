@@ -21,6 +21,7 @@
 #include "net/fetch.h"
 #include "net/sd.h"
 #include "providers/engine.h"
+#include "providers/llama_server.h"
 #include "providers/openai.h"
 #include "route/dispatch_open.h"
 
@@ -50,6 +51,7 @@ struct daemon {
 	struct provider **remotes; /* owned array */
 	int nremotes;
 	struct engine *engine;
+	struct llama_servers *llama;
 	struct cache *cache;
 	struct dispatch *dispatch;
 	struct api api;
@@ -166,7 +168,13 @@ static void start_local(struct daemon *d)
 				    .ctx = d->config->ctx,
 				    .slots = d->config->slots};
 
+	struct llama_servers_config llama = {
+		.program = d->config->llama_server,
+		.threads = d->config->threads,
+		.load_ms = (uint64_t)d->config->load_timeout_ms};
+
 	d->models = models_new(d->config);
+	d->llama = llama_servers_new(&d->loop, d->fetch, &llama);
 	d->engine = engine_new(&d->loop, &engine);
 	d->cache = cache_new(&cache);
 }
@@ -225,12 +233,20 @@ static void close_remotes(void *arg)
 	}
 }
 
+static void close_llama(void *arg)
+{
+	struct daemon *d = arg;
+	struct provider *p = llama_servers_provider(d->llama);
+
+	p->ops->close(p, close_remotes, d);
+}
+
 static void close_engine(void *arg)
 {
 	struct daemon *d = arg;
 	struct provider *p = engine_provider(d->engine);
 
-	p->ops->close(p, close_remotes, d);
+	p->ops->close(p, close_llama, d);
 }
 
 static void close_dispatch(void *arg)
@@ -337,6 +353,7 @@ static void start_dispatch(struct daemon *d)
 				       .models = d->models,
 				       .cache = d->cache,
 				       .engine = d->engine,
+				       .llama = d->llama,
 				       .store = d->store,
 				       .providers = d->remotes,
 				       .nproviders = d->nremotes};

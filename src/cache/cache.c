@@ -157,6 +157,19 @@ void cache_loader_unloaded(struct cache *c, uint64_t id)
 	cache_kick(c);
 }
 
+void cache_loader_gone(struct cache *c, uint64_t id)
+{
+	struct entry *e = entry_by_id(c, id);
+
+	if (!e || e->state == CACHE_LOADING)
+		return;
+	leases_void(e);
+	e->bytes = 0;
+	e->retire = false;
+	entry_move(e, CACHE_ABSENT);
+	cache_kick(c);
+}
+
 void cache_loader_died(struct cache *c, const char *why)
 {
 	struct err err;

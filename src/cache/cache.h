@@ -86,6 +86,8 @@ const struct cache_info *cache_lease_info(const struct cache_lease *l);
 void cache_loader_loaded(struct cache *c, uint64_t id, const struct cache_info *info);
 void cache_loader_failed(struct cache *c, uint64_t id, const struct err *e);
 void cache_loader_unloaded(struct cache *c, uint64_t id);
+/* One model that was resident is not any more: the process that held it died. */
+void cache_loader_gone(struct cache *c, uint64_t id);
 /* The process is gone: all models with it.  Waiters of a model that was being loaded are
  * retried once, then get ERR_UNAVAILABLE with `why`. */
 void cache_loader_died(struct cache *c, const char *why);

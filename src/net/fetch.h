@@ -52,6 +52,8 @@ void fetch_close(struct fetch *f, void (*done)(void *arg), void *arg);
 /* headers: NULL-terminated "Name: value" lines, copied; or NULL.  url: http or https. */
 struct upstream *upstream_new(struct fetch *f, const char *url,
 			      const char *const *headers, struct err *e);
+/* Before its first call: connects to this Unix socket, whatever the URL's host is. Copied. */
+void upstream_set_socket(struct upstream *u, const char *path);
 void upstream_free(struct upstream *u); /* cancels its calls; NULL is fine */
 bool upstream_is_loopback(const struct upstream *u);
 const char *upstream_host(const struct upstream *u); /* for messages */

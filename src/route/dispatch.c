@@ -407,6 +407,7 @@ void job_run(struct dispatch_job *j)
 	if (!name) {
 		snprintf(id, sizeof id, "%" PRIu64, cache_lease_id(j->lease));
 		name = id;
+		j->provider = dispatch_runner(j->d, j->lease);
 	}
 	if (j->retries == 0)
 		j->upstream ? j->d->stats.remote++ : j->d->stats.local++;

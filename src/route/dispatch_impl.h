@@ -86,7 +86,13 @@ struct dispatch {
 	struct provider **providers; /* owned array */
 	struct dispatch_list jobs;
 	struct dispatch_stats stats;
+	char *trying; /* owned: the file that the engine loads, at most one at a time */
+	uint64_t trying_id;
+	int trying_ctx, trying_slots;
 };
+
+/* dispatch_open.c: who runs the models of this lease */
+struct provider *dispatch_runner(const struct dispatch *d, const struct cache_lease *l);
 
 /* dispatch.c */
 void job_move(struct dispatch_job *j, enum job_state next);

@@ -2,16 +2,79 @@
  * thread.  The prompts themselves are in dispatch.c. */
 #include "route/dispatch_impl.h"
 
-/* ---- the cache's loader is the engine */
+#include "base/log.h"
+
+/* ---- the cache's loader is the engine, or a child for what it does not speak */
+
+static void on_child_loaded(void *arg, uint64_t id, const struct llama_loaded *m,
+			    const struct err *e)
+{
+	struct dispatch *d = arg;
+	struct cache_info info;
+
+	if (!m) {
+		cache_loader_failed(d->parts.cache, id, e);
+		return;
+	}
+	info = (struct cache_info){
+		.bytes = m->weights_bytes + m->kv_bytes,
+		.ctx = m->ctx,
+		.ctx_train = m->ctx_train,
+		.slots = m->slots,
+		.chat = m->chat,
+		.load_ms = m->load_ms,
+	};
+	cache_loader_loaded(d->parts.cache, id, &info);
+}
+
+static const struct model *model_of(const struct dispatch *d, const char *path)
+{
+	for (int i = 0; i < models_count(d->parts.models); i++) {
+		const struct model *m = models_at(d->parts.models, i);
+
+		if (m->path && !strcmp(m->path, path))
+			return m;
+	}
+	return NULL;
+}
+
+static void load_child(struct dispatch *d, uint64_t id, const struct model *m, int ctx,
+		       int slots)
+{
+	struct llama_load_events ev = {.loaded = on_child_loaded, .arg = d};
+	struct llama_load load = {.name = m->name,
+				  .path = m->path,
+				  .settings = &m->settings,
+				  .ctx = ctx,
+				  .slots = slots};
+
+	llama_servers_load(d->parts.llama, id, &load, &ev);
+}
+
+/* What the engine does not speak, when a child may. */
+static bool try_child(struct dispatch *d, uint64_t id, const struct err *e)
+{
+	const struct model *m = d->trying ? model_of(d, d->trying) : NULL;
+
+	if (e->code != ERR_UNSUPPORTED || d->trying_id != id || !m || !d->parts.llama ||
+	    m->settings.backend != BACKEND_AUTO ||
+	    llama_servers_find(d->parts.llama, NULL) < 0)
+		return false;
+	log_info("model '%s': %s; trying llama-server", m->name, e->text);
+	load_child(d, id, m, d->trying_ctx, d->trying_slots);
+	return true;
+}
 
 static void on_loaded(void *arg, uint64_t id, const struct engine_loaded *m,
 		      const struct err *e)
 {
-	struct cache *cache = arg;
+	struct dispatch *d = arg;
+	struct cache *cache = d->parts.cache;
 	struct cache_info info;
 
 	if (!m) {
-		cache_loader_failed(cache, id, e);
+		if (!try_child(d, id, e))
+			cache_loader_failed(cache, id, e);
 		return;
 	}
 	info = (struct cache_info){
@@ -30,17 +93,39 @@ static void on_unloaded(void *arg, uint64_t id)
 	cache_loader_unloaded(arg, id);
 }
 
-static void load(void *arg, uint64_t id, const char *path, int ctx, int slots)
+static void on_child_gone(void *arg, uint64_t id, const char *why)
 {
 	struct dispatch *d = arg;
 
-	engine_load(d->parts.engine, id, path, ctx, slots, on_loaded, d->parts.cache);
+	UNUSED(why); /* its jobs say it */
+	cache_loader_gone(d->parts.cache, id);
+}
+
+static void load(void *arg, uint64_t id, const char *path, int ctx, int slots)
+{
+	struct dispatch *d = arg;
+	const struct model *m = model_of(d, path);
+
+	if (m && m->settings.backend == BACKEND_LLAMA_SERVER && d->parts.llama) {
+		load_child(d, id, m, ctx, slots);
+		return;
+	}
+	free(d->trying);
+	d->trying = xstrdup(path);
+	d->trying_id = id;
+	d->trying_ctx = ctx;
+	d->trying_slots = slots;
+	engine_load(d->parts.engine, id, path, ctx, slots, on_loaded, d);
 }
 
 static void unload(void *arg, uint64_t id)
 {
 	struct dispatch *d = arg;
 
+	if (d->parts.llama && llama_servers_has(d->parts.llama, id)) {
+		llama_servers_unload(d->parts.llama, id, on_unloaded, d->parts.cache);
+		return;
+	}
 	engine_unload(d->parts.engine, id, on_unloaded, d->parts.cache);
 }
 
@@ -62,6 +147,13 @@ static void no_unload(void *arg, uint64_t id)
 	UNUSED(arg), UNUSED(id);
 }
 
+struct provider *dispatch_runner(const struct dispatch *d, const struct cache_lease *l)
+{
+	if (d->parts.llama && llama_servers_has(d->parts.llama, cache_lease_id(l)))
+		return llama_servers_provider(d->parts.llama);
+	return d->parts.local;
+}
+
 struct dispatch *dispatch_new(const struct dispatch_parts *p)
 {
 	struct dispatch *d = xcalloc(1, sizeof *d);
@@ -78,6 +170,8 @@ struct dispatch *dispatch_new(const struct dispatch_parts *p)
 			d->parts.local = engine_provider(p->engine);
 		cache_set_loader(p->cache, &loader);
 		engine_on_death(p->engine, on_died, d);
+		if (p->llama)
+			llama_servers_on_gone(p->llama, on_child_gone, d);
 	}
 	ASSERT(d->parts.local);
 	return d;
@@ -100,7 +194,10 @@ void dispatch_free(struct dispatch *d)
 	if (d->parts.engine) {
 		cache_set_loader(d->parts.cache, &nobody);
 		engine_on_death(d->parts.engine, NULL, NULL);
+		if (d->parts.llama)
+			llama_servers_on_gone(d->parts.llama, NULL, NULL);
 	}
+	free(d->trying);
 	free(d->providers);
 	free(d);
 }
