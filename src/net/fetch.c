@@ -568,7 +568,8 @@ static void call_options(struct fetch_call *c)
 	SET(TCP_KEEPALIVE, 1L);
 	SET(TCP_KEEPIDLE, (long)KEEPALIVE_IDLE_S);
 	SET(TCP_KEEPINTVL, (long)KEEPALIVE_INTERVAL_S);
-	SET(MAXAGE_CONN, (long)FETCH_MAX_IDLE_S);
+	SET(MAXAGE_CONN,
+	    u->socket_path ? (long)FETCH_MAX_IDLE_UNIX_S : (long)FETCH_MAX_IDLE_S);
 	SET(MAXLIFETIME_CONN, (long)FETCH_MAX_AGE_S);
 	SET(WRITEFUNCTION, on_body);
 	SET(WRITEDATA, c);

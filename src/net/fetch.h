@@ -18,6 +18,9 @@ enum {
 	/* A pooled connection older than this is not used again.  Short, because libcurl silently
 	 * sends a POST once more when a reused connection died before its first byte. */
 	FETCH_MAX_IDLE_S = 30,
+	/* On Unix sockets, where a new one costs nothing: cpp-httplib, which llama-server is made
+	 * with, closes idle connections after 5 s, and a request must not meet that. */
+	FETCH_MAX_IDLE_UNIX_S = 3,
 	FETCH_MAX_AGE_S = 900,
 	FETCH_MAX_GATHER_BYTES =
 		256 << 10, /* undelivered bytes of a call; then curl pauses */
