@@ -366,6 +366,14 @@ void llama_was_asked(struct llama_server *s)
 
 /* ---- from outside */
 
+void llama_servers_set(struct llama_servers *l, const struct llama_servers_config *c)
+{
+	free(l->program);
+	l->program = xstrdup(c->program ? c->program : "llama-server");
+	l->threads = c->threads;
+	l->load_ms = c->load_ms ? c->load_ms : LLAMA_LOAD_MS;
+}
+
 struct llama_servers *llama_servers_new(uv_loop_t *loop, struct fetch *f,
 					const struct llama_servers_config *c)
 {
@@ -375,11 +383,9 @@ struct llama_servers *llama_servers_new(uv_loop_t *loop, struct fetch *f,
 	l->provider.name = xstrdup(llama_server_kind.name);
 	l->loop = loop;
 	l->fetch = f;
-	l->program = xstrdup(c->program ? c->program : "llama-server");
 	l->dir = c->dir ? xstrdup(c->dir) : paths_children_dir();
 	l->hob = c->hob ? xstrdup(c->hob) : NULL;
-	l->threads = c->threads;
-	l->load_ms = c->load_ms ? c->load_ms : LLAMA_LOAD_MS;
+	llama_servers_set(l, c);
 	TAILQ_INIT(&l->list);
 	TAILQ_INIT(&l->crashes);
 	TAILQ_INIT(&l->failing);

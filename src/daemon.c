@@ -159,6 +159,13 @@ static void start_remotes(struct daemon *d)
 	}
 }
 
+static struct llama_servers_config llama_config(const struct config *c)
+{
+	return (struct llama_servers_config){.program = c->llama_server,
+					     .threads = c->threads,
+					     .load_ms = (uint64_t)c->load_timeout_ms};
+}
+
 static void start_local(struct daemon *d)
 {
 	struct engine_config engine = {.kernels = d->config->kernels,
@@ -168,10 +175,7 @@ static void start_local(struct daemon *d)
 				    .ctx = d->config->ctx,
 				    .slots = d->config->slots};
 
-	struct llama_servers_config llama = {
-		.program = d->config->llama_server,
-		.threads = d->config->threads,
-		.load_ms = (uint64_t)d->config->load_timeout_ms};
+	struct llama_servers_config llama = llama_config(d->config);
 
 	d->models = models_new(d->config);
 	d->llama = llama_servers_new(&d->loop, d->fetch, &llama);
@@ -300,6 +304,7 @@ static void reload(struct daemon *d)
 {
 	struct err e = {0};
 	struct config *next = config_load(d->source, &e), *old = d->config;
+	struct llama_servers_config llama;
 
 	if (!next) {
 		log_error("reload: %s; the old configuration stays", e.text);
@@ -314,6 +319,8 @@ static void reload(struct daemon *d)
 	d->api.config = next;
 	models_rescan(d->models, next);
 	cache_set_budget(d->cache, budget(next));
+	llama = llama_config(next);
+	llama_servers_set(d->llama, &llama);
 	dispatch_set_config(d->dispatch, next);
 	config_free(old);
 	log_info("reload: done, %d models", models_count(d->models));

@@ -209,6 +209,8 @@ static void on_lease(void *arg, struct cache_lease *lease, const struct err *e)
 
 	j->waiter = NULL;
 	j->lease = lease;
+	if (lease)
+		j->provider = dispatch_runner(j->d, lease);
 	uv_timer_stop(&j->timer);
 	if (!lease)
 		job_fail(j, e);
@@ -407,7 +409,6 @@ void job_run(struct dispatch_job *j)
 	if (!name) {
 		snprintf(id, sizeof id, "%" PRIu64, cache_lease_id(j->lease));
 		name = id;
-		j->provider = dispatch_runner(j->d, j->lease);
 	}
 	if (j->retries == 0)
 		j->upstream ? j->d->stats.remote++ : j->d->stats.local++;

@@ -225,15 +225,23 @@ def test_a_child_that_listens_to_nobody_dies_with_a_killed_daemon(make_daemon, t
 
 
 def test_child_and_native_model_take_turns_under_one_budget(make_daemon, program):
-    d = make_daemon(config(program, 'budget = "260MiB"'))
+    d = make_daemon(config(program))
+    assert ask(d, max_tokens=2)[0] == 200 and d.chat("Say hello.", max_tokens=2)[0] == 200
+    sizes = [row(d)["bytes"], row(d, MODEL_NAME)["bytes"]]
+    guess = os.path.getsize(MODEL) + 2 * 1024 * 2 * int(os.path.getsize(MODEL) ** 0.5) + (64 << 20)
+    budget = int(max(*sizes, guess) * 1.1)
+    assert sum(sizes) > budget, sizes  # room for each, not for both
+    d.stop()
+    d.write_config(config(program, f'budget = "{budget}"'))
+    d.start()
     for _ in range(2):
         status, _, r = ask(d, max_tokens=4)
         assert status == 200, r
-        assert row(d)["state"] == "ready" and len(children(d)) >= 1
+        assert row(d)["state"] == "ready" and len(children(d)) == 1
         status, _, r = d.chat("Say hello.", max_tokens=4)
         assert status == 200, r
         assert row(d, MODEL_NAME)["state"] == "ready"
-        assert not row(d) and not children(d)
+        assert not children(d) and row(d).get("state") != "ready"
 
 
 def test_what_the_engine_does_not_speak_goes_to_a_child(make_daemon, program, tmp_path):
