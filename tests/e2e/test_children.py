@@ -220,8 +220,24 @@ def test_a_child_that_listens_to_nobody_dies_with_a_killed_daemon(make_daemon, t
     d = make_daemon(config(deaf))
     threading.Thread(target=lambda: pytest.raises(OSError, ask, d), daemon=True).start()
     pid = wait_until(lambda: next(iter(children(d)), None), what="it was started")
+    wait_until(lambda: b"sleep" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes(), what="it is what it is to be")
+    assert os.getpgid(pid) == pid and os.getsid(pid) == pid
+    assert "NoNewPrivs:\t1" in pathlib.Path(f"/proc/{pid}/status").read_text()
+    inherited = [os.readlink(f) for f in pathlib.Path(f"/proc/{pid}/fd").iterdir()]
+    assert sorted(f.split(":")[0] for f in inherited if not f.endswith("llama-server")) == ["pipe", "socket", "socket"]
     d.kill(signal.SIGKILL)
     wait_until(lambda: not alive(pid), what="it is gone")
+
+
+def test_the_hidden_command_serves_its_parent_alone(make_daemon):
+    d = make_daemon(model=False, start=False)
+    assert d.run("--child").returncode == 2
+    assert d.run("--child", "x", "--", "true").returncode == 2
+    assert d.run("--child", "1", "--", "true").returncode == 1  # that is not its parent
+    us = str(os.getpid())
+    assert d.run("--child", us, "--", "sh", "-c", "exit 5").returncode == 5
+    missing = d.run("--child", us, "--", "/no/such/program")
+    assert missing.returncode == 127 and "/no/such/program" in missing.stderr
 
 
 def test_child_and_native_model_take_turns_under_one_budget(make_daemon, program):
