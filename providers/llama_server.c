@@ -169,7 +169,7 @@ static void on_exit_child(void *arg, int64_t status, int number)
 				      : "ended while it loaded the model",
 			why);
 	if (!asked) {
-		crash_note(s->all, s->path, why);
+		crash_note(s, why);
 		log_error("%s", e.text);
 	} else {
 		log_info("%s '%s': ended (%s)", s->kind->name, s->name, why);
@@ -240,7 +240,7 @@ static int spawn(struct llama_server *s, struct err *e)
 static void load_fail(struct llama_server *s, const struct err *e)
 {
 	s->failed = *e;
-	crash_note(s->all, s->path, e->text);
+	crash_note(s, e->text);
 	log_error("%s", e->text);
 	stop(s);
 }
@@ -251,7 +251,7 @@ static void on_deadline(uv_timer_t *t)
 	struct err e;
 
 	if (s->state == LLAMA_READY) { /* so long alive is no crash in a row */
-		crash_forget(s->all, s->path);
+		crash_forget(s);
 		return;
 	}
 	err_set(&e, ERR_TIMEOUT, "%s of '%.100s' was not ready within %.1f s%s%s",
@@ -291,7 +291,7 @@ static void on_wait(uv_timer_t *t)
 		server_gone(s, false, &e);
 		return;
 	}
-	ms = crash_wait(s->all, s, &e);
+	ms = crash_wait(s, &e);
 	if (ms < 0)
 		server_gone(s, false, &e);
 	else if (ms > 0)
@@ -372,6 +372,7 @@ void llama_servers_set(struct llama_servers *l, const struct llama_servers_confi
 	l->program = xstrdup(c->program ? c->program : "llama-server");
 	l->threads = c->threads;
 	l->load_ms = c->load_ms ? c->load_ms : LLAMA_LOAD_MS;
+	crash_free(l); /* what made them crash may be what was changed */
 }
 
 struct llama_servers *llama_servers_new(uv_loop_t *loop, struct fetch *f,
@@ -385,10 +386,10 @@ struct llama_servers *llama_servers_new(uv_loop_t *loop, struct fetch *f,
 	l->fetch = f;
 	l->dir = c->dir ? xstrdup(c->dir) : paths_children_dir();
 	l->hob = c->hob ? xstrdup(c->hob) : NULL;
-	llama_servers_set(l, c);
 	TAILQ_INIT(&l->list);
 	TAILQ_INIT(&l->crashes);
 	TAILQ_INIT(&l->failing);
+	llama_servers_set(l, c);
 	uv_timer_init(loop, &l->soon);
 	l->soon.data = l;
 	l->alive = 1;
@@ -444,7 +445,11 @@ void llama_servers_load(struct llama_servers *l, uint64_t id, const struct llama
 	s->ctx = s->info.ctx = m->ctx;
 	s->slots = s->info.slots = m->slots;
 	s->info.chat = true; /* it has a template for models without one */
-	s->file_bytes = stat(m->path, &st) == 0 ? (uint64_t)st.st_size : 0;
+	if (stat(m->path, &st) == 0) {
+		s->file_bytes = (uint64_t)st.st_size;
+		s->mtime_ns =
+			st.st_mtim.tv_sec * INT64_C(1000000000) + st.st_mtim.tv_nsec;
+	}
 	s->ev = *ev;
 }
 

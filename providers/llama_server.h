@@ -44,7 +44,8 @@ struct llama_servers_config {
 /* All strings are copied.  f must outlive the servers. */
 struct llama_servers *llama_servers_new(uv_loop_t *loop, struct fetch *f,
 					const struct llama_servers_config *c);
-/* Program, threads and deadline from now on; what runs goes on as it is. */
+/* Program, threads and deadline from now on; what runs goes on as it is, and crashes are
+ * forgotten, as they are for a file that was replaced. */
 void llama_servers_set(struct llama_servers *l, const struct llama_servers_config *c);
 /* Its models are the ids of llama_servers_load() in decimal.  Closing it (ops->close) ends
  * the processes, awaits them, and frees the whole. */

@@ -35,19 +35,22 @@ static uint64_t pause_ms(unsigned in_a_row)
 	return ms < LLAMA_BREAK_MAX_MS ? ms : LLAMA_BREAK_MAX_MS;
 }
 
-void crash_note(struct llama_servers *l, const char *path, const char *why)
+void crash_note(struct llama_server *s, const char *why)
 {
-	struct crash_row *r = row_find(l, path);
+	struct llama_servers *l = s->all;
+	struct crash_row *r = row_find(l, s->path);
 
 	l->ncrashes++;
 	if (r) {
 		TAILQ_REMOVE(&l->crashes, r, link);
 	} else {
 		r = xcalloc(1, sizeof *r);
-		r->path = xstrdup(path);
+		r->path = xstrdup(s->path);
 		l->ncrash_rows++;
 	}
 	TAILQ_INSERT_HEAD(&l->crashes, r, link);
+	r->file_bytes = s->file_bytes;
+	r->mtime_ns = s->mtime_ns;
 	r->in_a_row++;
 	r->retry_ms = clock_mono_ms() + pause_ms(r->in_a_row);
 	snprintf(r->why, sizeof r->why, "%s", why);
@@ -55,23 +58,26 @@ void crash_note(struct llama_servers *l, const char *path, const char *why)
 		row_free(l, TAILQ_LAST(&l->crashes, crash_list));
 }
 
-void crash_forget(struct llama_servers *l, const char *path)
+void crash_forget(struct llama_server *s)
 {
-	struct crash_row *r = row_find(l, path);
+	struct crash_row *r = row_find(s->all, s->path);
 
 	if (r)
-		row_free(l, r);
+		row_free(s->all, r);
 }
 
-int64_t crash_wait(const struct llama_servers *l, const struct llama_server *s,
-		   struct err *e)
+int64_t crash_wait(struct llama_server *s, struct err *e)
 {
-	const struct crash_row *r = row_find(l, s->path);
+	const struct crash_row *r = row_find(s->all, s->path);
 	uint64_t now = clock_mono_ms();
 	unsigned seconds;
 
 	if (!r || now >= r->retry_ms)
 		return 0;
+	if (r->file_bytes != s->file_bytes || r->mtime_ns != s->mtime_ns) {
+		crash_forget(s);
+		return 0;
+	}
 	if (r->in_a_row < LLAMA_MAX_CRASHES)
 		return (int64_t)(r->retry_ms - now);
 	seconds = (unsigned)((r->retry_ms - now + 999) / 1000);

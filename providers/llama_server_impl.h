@@ -90,6 +90,7 @@ struct llama_server {
 	char *name, *path, **args;
 	int nargs, ctx, slots;
 	uint64_t file_bytes;
+	int64_t mtime_ns;
 	struct llama_load_events ev;
 	llama_unload_cb *unloaded; /* or NULL */
 	void *unloaded_arg;
@@ -122,6 +123,8 @@ struct llama_server {
 struct crash_row {
 	TAILQ_ENTRY(crash_row) link; /* the latest first */
 	char *path;
+	uint64_t file_bytes;
+	int64_t mtime_ns; /* another file under the path begins anew */
 	unsigned in_a_row;
 	uint64_t retry_ms;
 	char why[LLAMA_SAID_BYTES + 64];
@@ -176,11 +179,10 @@ void llama_ask(struct llama_server *s);
 void llama_asks_end(struct llama_server *s);
 
 /* llama_server_crash.c */
-void crash_note(struct llama_servers *l, const char *path, const char *why);
-void crash_forget(struct llama_servers *l, const char *path);
+void crash_note(struct llama_server *s, const char *why);
+void crash_forget(struct llama_server *s);
 /* ms until it may be started; -1: the breaker is open, e says until when. */
-int64_t crash_wait(const struct llama_servers *l, const struct llama_server *s,
-		   struct err *e);
+int64_t crash_wait(struct llama_server *s, struct err *e);
 void crash_free(struct llama_servers *l);
 
 /* llama_server_log.c */

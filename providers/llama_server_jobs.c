@@ -73,7 +73,7 @@ static void on_event(struct event_sink *sink, const struct event *ev)
 		break;
 	case EVENT_FINISHED:
 		j->inner = NULL;
-		crash_forget(j->all, j->server->path);
+		crash_forget(j->server);
 		end = *ev;
 		end.finished.usage.cost_usd = 0;
 		job_tell(j, &end);

@@ -162,11 +162,22 @@ static void on_gone(void *arg, uint64_t id, const char *why)
 static char *file_of(struct world *w, const char *words)
 {
 	char *path = xasprintf("%s/%s", w->dir, words);
-	int fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+	int fd = open(path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
 
+	if (fd < 0) /* it is there: the same file again */
+		return path;
 	assert_int_equal(ftruncate(fd, 4096), 0);
 	close(fd);
 	return path;
+}
+
+static void replace_file(struct world *w, const char *words)
+{
+	char *path = xasprintf("%s/%s", w->dir, words);
+	struct timespec times[2] = {{.tv_sec = 1}, {.tv_sec = 1}};
+
+	assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+	free(path);
 }
 
 static uint64_t begin_load_args(struct world *w, const char *words, char **args)
@@ -537,6 +548,16 @@ static void after_three_crashes_it_is_not_started_until_later(void **state)
 		    w.error.retry_after_s <= LLAMA_BREAK_MIN_MS / 1000);
 	assert_int_equal(llama_servers_crashes(w.llama), 3);
 	expect_answer(&w, (w.failures = 0, load(&w, "push")), "others go on");
+	/* a new configuration, or another file, begins anew */
+	w.failures = 0;
+	llama_servers_set(w.llama, &(struct llama_servers_config){.program = program});
+	assert_non_null(strstr(load_fails(&w, "dies"), "exit status 1"));
+	TAILQ_FIRST(&w.llama->crashes)->in_a_row = LLAMA_MAX_CRASHES;
+	TAILQ_FIRST(&w.llama->crashes)->retry_ms = clock_mono_ms() + LLAMA_BREAK_MIN_MS;
+	assert_non_null(strstr(load_fails(&w, "dies"), "in a row"));
+	replace_file(&w, "dies");
+	for (int i = 0; i < LLAMA_MAX_CRASHES; i++)
+		assert_non_null(strstr(load_fails(&w, "dies"), "exit status 1"));
 	/* the time has come: one more attempt, then a longer pause */
 	TAILQ_FIRST(&w.llama->crashes)->retry_ms = clock_mono_ms();
 	w.failures = 0;
