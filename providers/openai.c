@@ -35,6 +35,7 @@ struct openai {
 	struct provider base;
 	struct fetch *fetch;            /* borrowed */
 	char *url, *key_env, *key_file; /* owned; the last two may be NULL */
+	char *socket_path, *key;        /* owned; of a server of ours, else NULL */
 	char *who, *key_source;         /* owned: for messages */
 	struct fetch_deadlines deadlines;
 	const struct openai_dialect *dialect;
@@ -242,11 +243,21 @@ static void job_started(struct job *j, const cJSON *tree)
 	job_emit(j, &ev);
 }
 
+/* The prompt is being read: nothing to show, but it is alive. */
+static void job_progress(struct job *j, const cJSON *progress)
+{
+	struct event ev = {.type = EVENT_PROGRESS};
+
+	ev.progress.stage = PROGRESS_PREFILL;
+	openai_progress(progress, &ev.progress.done, &ev.progress.total);
+	job_emit(j, &ev);
+}
+
 /* -1: the job is to fail with e.  The sink may have cancelled the job on the way. */
 static int job_chunk(struct job *j, const cJSON *tree, struct err *e)
 {
 	const cJSON *error = cJSON_GetObjectItemCaseSensitive(tree, "error");
-	const cJSON *choices = NULL, *usage = NULL, *choice;
+	const cJSON *choices = NULL, *part = NULL, *choice;
 	struct openai_failure f = {
 		.who = j->p->who, .key_source = j->p->key_source, .status = 200};
 
@@ -256,8 +267,13 @@ static int job_chunk(struct job *j, const cJSON *tree, struct err *e)
 	if (error && !cJSON_IsNull(error)) /* before choices: both may be there */
 		return openai_chunk_error(e, &f, error);
 	job_started(j, tree);
-	if (json_object(tree, "usage", &usage, NULL) > 0)
-		openai_usage(usage, &j->usage);
+	if (json_object(tree, "usage", &part, NULL) > 0)
+		openai_usage(part, &j->usage);
+	if (json_object(tree, "timings", &part, NULL) > 0)
+		openai_timings(part, &j->usage);
+	if (j->p->dialect->progress &&
+	    json_object(tree, "prompt_progress", &part, NULL) > 0)
+		job_progress(j, part);
 	if (json_array(tree, "choices", &choices, NULL) <= 0)
 		return 0;
 	cJSON_ArrayForEach(choice, choices)
@@ -487,6 +503,10 @@ static int key_find(struct openai *p, char *key, struct err *e)
 	const char *value = p->key_env ? getenv(p->key_env) : NULL;
 
 	key[0] = 0;
+	if (p->key) {
+		snprintf(key, MAX_KEY_BYTES, "%s", p->key);
+		return 0;
+	}
 	if (value && value[0]) {
 		set_key_source(p, "$", p->key_env);
 		if (strlen(value) >= MAX_KEY_BYTES)
@@ -517,6 +537,10 @@ static int add_upstreams(struct openai *p, const char *const *headers, struct er
 	p->chat = upstream_new(p->fetch, chat, headers, e);
 	if (p->chat && (p->completions = upstream_new(p->fetch, raw, headers, e)))
 		rc = 0;
+	if (rc == 0 && p->socket_path) {
+		upstream_set_socket(p->chat, p->socket_path);
+		upstream_set_socket(p->completions, p->socket_path);
+	}
 	free(chat);
 	free(raw);
 	return rc;
@@ -632,6 +656,10 @@ static void on_closed(uv_handle_t *h)
 	free(p->url);
 	free(p->key_env);
 	free(p->key_file);
+	free(p->socket_path);
+	if (p->key)
+		explicit_bzero(p->key, strlen(p->key));
+	free(p->key);
 	free(p->who);
 	free(p->key_source);
 	free(p);
@@ -666,46 +694,76 @@ static const struct provider_ops openai_ops = {
 	.close = openai_close,
 };
 
-/* The base URL without slashes at its end, judged by the eyes of those who will use it. */
-static int set_url(struct openai *p, const char *url, struct err *e)
+/* The URL judged by the eyes of those who will use it; the caller frees. */
+static struct upstream *probe_url(struct fetch *f, const struct config_provider *c,
+				  struct err *e)
 {
-	struct upstream *probe = upstream_new(p->fetch, url, NULL, e);
-	size_t n = strlen(url);
+	struct upstream *probe = upstream_new(f, c->url ? c->url : "", NULL, e);
 
 	if (!probe)
-		return err_wrap(e, "provider '%s'", p->base.name);
+		err_wrap(e, "provider '%s'", c->name);
+	return probe;
+}
+
+/* The base URL without slashes at its end; frees the probe. */
+static void set_url(struct openai *p, const char *url, struct upstream *probe)
+{
+	size_t n = strlen(url);
+
 	while (n && url[n - 1] == '/')
 		n--;
 	p->url = xstrndup(url, n);
 	p->loopback = upstream_is_loopback(probe);
 	p->dialect = openai_dialect_of(upstream_host(probe));
 	upstream_free(probe);
-	return 0;
+}
+
+static struct openai *provider_new(uv_loop_t *loop, struct fetch *f, const char *name)
+{
+	struct openai *p = xcalloc(1, sizeof *p);
+
+	p->base.ops = &openai_ops;
+	p->base.name = xstrdup(name);
+	p->fetch = f;
+	p->key_source = xstrdup("not configured"); /* until key_find() */
+	TAILQ_INIT(&p->running);
+	TAILQ_INIT(&p->failing);
+	uv_timer_init(loop, &p->later);
+	p->later.data = p;
+	return p;
 }
 
 struct provider *provider_openai_new(uv_loop_t *loop, struct fetch *f,
 				     const struct config_provider *c, struct err *e)
 {
-	struct openai *p = xcalloc(1, sizeof *p);
+	struct upstream *probe = probe_url(f, c, e);
+	struct openai *p;
 
-	p->base.ops = &openai_ops;
-	p->base.name = xstrdup(c->name);
-	p->fetch = f;
-	if (set_url(p, c->url ? c->url : "", e) < 0) {
-		free(p->base.name);
-		free(p);
+	if (!probe)
 		return NULL;
-	}
+	p = provider_new(loop, f, c->name);
+	set_url(p, c->url, probe);
 	p->who = xasprintf("provider '%s'", c->name);
 	p->key_env = c->key_env ? xstrdup(c->key_env) : NULL;
 	p->key_file = c->key_file ? xstrdup(c->key_file) : NULL;
-	p->key_source = xstrdup("not configured"); /* until key_find() */
 	p->deadlines.connect = c->connect_timeout_ms;
 	p->deadlines.first_byte = c->first_byte_timeout_ms;
 	p->deadlines.idle = c->idle_timeout_ms;
-	TAILQ_INIT(&p->running);
-	TAILQ_INIT(&p->failing);
-	uv_timer_init(loop, &p->later);
-	p->later.data = p;
+	return &p->base;
+}
+
+struct provider *provider_openai_local(uv_loop_t *loop, struct fetch *f,
+				       const struct openai_local *l)
+{
+	struct openai *p = provider_new(loop, f, l->name);
+
+	p->url = xstrdup("http://localhost/v1");
+	p->loopback = true;
+	p->dialect = openai_dialect_llama();
+	p->who = xstrdup(l->who);
+	p->socket_path = xstrdup(l->socket_path);
+	p->key = xstrdup(l->key);
+	p->deadlines.connect = l->connect_ms;
+	p->deadlines.idle = l->idle_ms;
 	return &p->base;
 }

@@ -20,4 +20,16 @@
 struct provider *provider_openai_new(uv_loop_t *loop, struct fetch *f,
 				     const struct config_provider *c, struct err *e);
 
+/* A llama-server of ours behind a Unix socket; all copied.  The model's name in start() is
+ * passed on as it is.  Its prefill is told as EVENT_PROGRESS. */
+struct openai_local {
+	const char *name;        /* of the provider */
+	const char *who;         /* for messages: "llama-server of 'x'" */
+	const char *socket_path; /* at most 107 bytes */
+	const char *key;
+	int connect_ms, idle_ms;
+};
+struct provider *provider_openai_local(uv_loop_t *loop, struct fetch *f,
+				       const struct openai_local *l);
+
 #endif

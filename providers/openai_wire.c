@@ -12,10 +12,12 @@ enum { MAX_MESSAGE_BYTES = 300, SESSION_ID_MAX = 256 };
 static const char *const openrouter_headers[] = {"X-Title: hob", NULL};
 
 static const struct openai_dialect dialects[] = {
-	{"openrouter.ai", "max_tokens", true, openrouter_headers},
-	{"api.openai.com", "max_completion_tokens", false, NULL},
-	{NULL, "max_tokens", false, NULL},
+	{"openrouter.ai", "max_tokens", true, openrouter_headers, false},
+	{"api.openai.com", "max_completion_tokens", false, NULL, false},
+	{NULL, "max_tokens", false, NULL, false},
 };
+
+static const struct openai_dialect llama = {NULL, "max_tokens", false, NULL, true};
 
 const struct openai_dialect *openai_dialect_of(const char *host)
 {
@@ -26,6 +28,11 @@ const struct openai_dialect *openai_dialect_of(const char *host)
 	return d;
 }
 
+const struct openai_dialect *openai_dialect_llama(void)
+{
+	return &llama;
+}
+
 /* ---- requests ---- */
 
 /* Members of extra_json that are never passed on: the core reads or sets them. */
@@ -34,6 +41,7 @@ static const char *const ours[] = {
 	"stream_options", "temperature", "top_p",      "top_k",
 	"min_p",          "seed",        "max_tokens", "max_completion_tokens",
 	"stop",           "session_id",  "n",          "ignore_eos",
+	"keep_alive",     "class",       "supersede",  "return_progress",
 };
 
 static bool is_ours(const char *key)
@@ -127,6 +135,8 @@ int openai_body(struct buf *out, const struct openai_dialect *d, const char *mod
 	buf_adds(out, "{\"model\":");
 	buf_add_json(out, model, strlen(model));
 	buf_adds(out, ",\"stream\":true,\"stream_options\":{\"include_usage\":true}");
+	if (d->progress)
+		buf_adds(out, ",\"return_progress\":true");
 	if (r->is_chat) {
 		buf_adds(out, ",\"messages\":[");
 		for (int i = 0; i < r->nmessages; i++) {
@@ -360,6 +370,18 @@ void openai_usage(const cJSON *usage, struct usage *u)
 	if (json_object(usage, "prompt_tokens_details", &details, NULL) > 0)
 		read_count(details, "cached_tokens", &u->cached_tokens);
 	json_double(usage, "cost", 0, 1e9, &u->cost_usd, NULL);
+}
+
+void openai_timings(const cJSON *timings, struct usage *u)
+{
+	json_double(timings, "prompt_ms", 0, 1e12, &u->prefill_ms, NULL);
+	json_double(timings, "predicted_ms", 0, 1e12, &u->decode_ms, NULL);
+}
+
+void openai_progress(const cJSON *progress, int64_t *done, int64_t *total)
+{
+	json_int(progress, "processed", 0, INT32_MAX, done, NULL);
+	json_int(progress, "total", 0, INT32_MAX, total, NULL);
 }
 
 size_t openai_whole_utf8(const char *s, size_t n)

@@ -16,9 +16,11 @@ struct openai_dialect {
 	bool session_id; /* takes our conversation id: its prompt cache follows it */
 	const char *const
 		*headers; /* constant request headers, NULL-terminated; or NULL */
+	bool progress;    /* can tell how far it is with the prompt: asked to */
 };
 
 const struct openai_dialect *openai_dialect_of(const char *host);
+const struct openai_dialect *openai_dialect_llama(void); /* llama-server's */
 
 /* The body of /chat/completions, or of /completions when r is a raw prompt.  Sampling fields
  * only when given; extra_json's members are added, but not those that are ours. -1 ERR_INVALID
@@ -42,6 +44,9 @@ int openai_chunk_error(struct err *e, const struct openai_failure *f, const cJSO
 bool openai_finish(const char *name, enum finish_reason *out);
 /* Fills what the object says and leaves the rest. */
 void openai_usage(const cJSON *usage, struct usage *u);
+/* llama-server's "timings" and "prompt_progress". */
+void openai_timings(const cJSON *timings, struct usage *u);
+void openai_progress(const cJSON *progress, int64_t *done, int64_t *total);
 
 /* Bytes of s before an unfinished last UTF-8 character; n when it is whole (or not UTF-8). */
 size_t openai_whole_utf8(const char *s, size_t n);

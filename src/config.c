@@ -43,6 +43,7 @@ static cfg_opt_t cache_opts[] = {CFG_STR("budget", "0", CFGF_NONE),
 				 CFG_STR("keep_alive", "forever", CFGF_NONE),
 				 CFG_INT("min_stay", 5, CFGF_NONE),
 				 CFG_INT("queue", 64, CFGF_NONE),
+				 CFG_INT("load_timeout", 600, CFGF_NONE),
 				 CFG_INT("ctx", 4096, CFGF_NONE),
 				 CFG_INT("slots", 4, CFGF_NONE),
 				 CFG_INT("threads", 0, CFGF_NONE),
@@ -318,7 +319,7 @@ static int read_cache(struct config *c, cfg_t *s, const char *file, struct err *
 {
 	static const char *const tables[] = {"auto", "scalar", "avx2", "avx512"};
 	static const char *const policies[] = {"lru", "gdsf"}; /* by enum policy_kind */
-	int policy, stay_s = 0;
+	int policy, stay_s = 0, load_s = 0;
 
 	if (read_cache_sizes(c, s, file, e) < 0 ||
 	    keep_alive_of(s, file, "cache", &c->keep_alive_ms, e) < 0 ||
@@ -329,12 +330,14 @@ static int read_cache(struct config *c, cfg_t *s, const char *file, struct err *
 	if (policy < 0 ||
 	    in_range(s, file, "cache", "min_stay", 0, 3600, &stay_s, e) < 0 ||
 	    in_range(s, file, "cache", "queue", 1, 1024, &c->queue, e) < 0 ||
+	    in_range(s, file, "cache", "load_timeout", 1, 86400, &load_s, e) < 0 ||
 	    in_range(s, file, "cache", "ctx", 64, CTX_MAX, &c->ctx, e) < 0 ||
 	    in_range(s, file, "cache", "slots", 1, SLOTS_MAX, &c->slots, e) < 0 ||
 	    in_range(s, file, "cache", "threads", 0, 64, &c->threads, e) < 0)
 		return -1;
 	c->policy = (enum policy_kind)policy;
 	c->min_stay_ms = stay_s * 1000;
+	c->load_timeout_ms = load_s * 1000;
 	c->kernels = xstrdup(cfg_getstr(s, "kernels"));
 	c->trace = copy_path(cfg_getstr(s, "trace"));
 	c->llama_server = copy_path(cfg_getstr(s, "llama_server"));

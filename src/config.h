@@ -75,6 +75,7 @@ struct config {
 	uint64_t kv_ram_bytes, kv_disk_bytes; /* saved KV state; 0 = none */
 	char *trace;        /* owned: file that requests are recorded in, or NULL */
 	char *llama_server; /* owned: the program for models the engine does not speak */
+	int load_timeout_ms; /* of such a program until it is ready; 600000 */
 
 	/* memory {} */
 	bool memory_enabled;

@@ -24,6 +24,7 @@
 #include "net/fetch.h"
 #include "net/sd.h"
 #include "providers/engine.h"
+#include "providers/llama_server.h"
 #include "providers/openai.h"
 #include "route/dispatch_open.h"
 
@@ -53,6 +54,7 @@ struct daemon {
 	struct provider **remotes; /* owned array */
 	int nremotes;
 	struct engine *engine;
+	struct llama_servers *llama;
 	struct cache *cache;
 	struct dispatch *dispatch;
 	struct api api;
@@ -180,6 +182,13 @@ static void start_remotes(struct daemon *d)
 	}
 }
 
+static struct llama_servers_config llama_config(const struct config *c)
+{
+	return (struct llama_servers_config){.program = c->llama_server,
+					     .threads = c->threads,
+					     .load_ms = (uint64_t)c->load_timeout_ms};
+}
+
 static void start_local(struct daemon *d)
 {
 	const struct config *c = d->config;
@@ -198,6 +207,7 @@ static void start_local(struct daemon *d)
 				    .free_bytes = free_bytes,
 				    .free_arg = d};
 	char *state = paths_state_dir(), *path = xasprintf("%s/ledger.db", state);
+	struct llama_servers_config llama;
 
 	d->available_bytes = sysmem_available();
 	cache.settings = cache_settings_of(d, d->config);
@@ -205,7 +215,9 @@ static void start_local(struct daemon *d)
 	cache.ledger = d->ledger = ledger_new(&d->loop, path);
 	free(state);
 	free(path);
+	llama = llama_config(c);
 	d->models = models_new(d->config);
+	d->llama = llama_servers_new(&d->loop, d->fetch, &llama);
 	d->engine = engine_new(&d->loop, &engine);
 	d->cache = cache_new(&cache);
 	free(packs);
@@ -268,11 +280,19 @@ static void close_remotes(void *arg)
 	}
 }
 
+static void close_llama(void *arg)
+{
+	struct daemon *d = arg;
+	struct provider *p = llama_servers_provider(d->llama);
+
+	p->ops->close(p, close_remotes, d);
+}
+
 static void close_ledger(void *arg)
 {
 	struct daemon *d = arg;
 
-	ledger_close(d->ledger, close_remotes, d);
+	ledger_close(d->ledger, close_llama, d);
 }
 
 static void close_engine(void *arg)
@@ -335,6 +355,7 @@ static void reload(struct daemon *d)
 	struct err e = {0};
 	struct config *next = config_load(d->source, &e), *old = d->config;
 	struct cache_settings cache;
+	struct llama_servers_config llama;
 
 	if (!next) {
 		log_error("reload: %s; the old configuration stays", e.text);
@@ -350,6 +371,8 @@ static void reload(struct daemon *d)
 	models_rescan(d->models, next);
 	cache = cache_settings_of(d, next);
 	cache_set(d->cache, &cache);
+	llama = llama_config(next);
+	llama_servers_set(d->llama, &llama);
 	dispatch_set_config(d->dispatch, next);
 	config_free(old);
 	log_info("reload: done, %d models", models_count(d->models));
@@ -389,6 +412,7 @@ static void start_dispatch(struct daemon *d)
 				       .models = d->models,
 				       .cache = d->cache,
 				       .engine = d->engine,
+				       .llama = d->llama,
 				       .store = d->store,
 				       .providers = d->remotes,
 				       .nproviders = d->nremotes};

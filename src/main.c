@@ -50,6 +50,8 @@ int main(int argc, char **argv)
 	}
 	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "help"))
 		return help(stdout, CLI_OK);
+	if (!strcmp(argv[1], "--child"))
+		return cmd_child(argc - 1, argv + 1);
 	near.word = argv[1];
 	for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
 		if (!strcmp(argv[1], commands[i].name))

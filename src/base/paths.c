@@ -15,20 +15,29 @@ static char *xdg(const char *variable, const char *fallback, const char *tail)
 	return xasprintf("%s/%s/%s", home && home[0] == '/' ? home : "/", fallback, tail);
 }
 
-char *paths_socket(void)
+static char *runtime(const char *tail)
 {
-	const char *named = getenv("HOB_SOCKET"), *run = getenv("XDG_RUNTIME_DIR");
-	char *path, dir[64];
+	const char *run = getenv("XDG_RUNTIME_DIR");
+	char dir[64];
 
-	if (named && named[0])
-		return xstrdup(named);
 	if (run && run[0] == '/')
-		return xasprintf("%s/hob/hob.sock", run);
+		return xasprintf("%s/%s", run, tail);
 	snprintf(dir, sizeof dir, "/run/user/%u", (unsigned)getuid());
 	if (access(dir, W_OK) == 0)
-		return xasprintf("%s/hob/hob.sock", dir);
-	path = xdg("XDG_CACHE_HOME", ".cache", "hob/hob.sock");
-	return path;
+		return xasprintf("%s/%s", dir, tail);
+	return xdg("XDG_CACHE_HOME", ".cache", tail);
+}
+
+char *paths_socket(void)
+{
+	const char *named = getenv("HOB_SOCKET");
+
+	return named && named[0] ? xstrdup(named) : runtime("hob/hob.sock");
+}
+
+char *paths_children_dir(void)
+{
+	return runtime("hob/children");
 }
 
 char *paths_data_dir(void)

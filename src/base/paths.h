@@ -7,6 +7,7 @@
 
 char *paths_socket(
 	void); /* $HOB_SOCKET, $XDG_RUNTIME_DIR/hob/hob.sock, else under the cache folder */
+char *paths_children_dir(void); /* hob/children beside it: sockets of children */
 char *paths_data_dir(void);    /* $XDG_DATA_HOME/hob */
 char *paths_models_dir(void);  /* $XDG_DATA_HOME/hob/models */
 char *paths_state_dir(void);   /* $XDG_STATE_HOME/hob: logs, input history */

@@ -107,6 +107,8 @@ struct cache_info {
  * unloaded or failed, and is never used twice.  One op is under way for an id at a time,
  * but unload may come while it loads, which cancels that: only `unloaded` is answered. */
 struct cache_loader {
+	/* Could it take a model that another backend does not speak?  NULL: yes. */
+	bool (*offers)(void *arg);
 	/* probed | failed.  Reads the header only.  NULL: sizes are guessed instead. */
 	void (*probe)(void *arg, uint64_t id, const char *path, int ctx, int slots);
 	/* loaded | failed; of a new, probed or parked id.  m is borrowed for the call. */

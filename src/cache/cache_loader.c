@@ -101,8 +101,11 @@ void entry_fail(struct cache *c, struct entry *e, const struct err *err)
 static bool falls_over(const struct cache *c, const struct entry *e,
 		       const struct err *err)
 {
+	const struct cache_loader *child = &c->loaders[CACHE_CHILD];
+
 	return err->code == ERR_UNSUPPORTED && e->backend == CACHE_ENGINE &&
-	       !e->fixed_backend && c->has_loader[CACHE_CHILD];
+	       !e->fixed_backend && c->has_loader[CACHE_CHILD] &&
+	       (!child->offers || child->offers(child->arg));
 }
 
 static void fall_over(struct cache *c, struct entry *e, const struct err *err)

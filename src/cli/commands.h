@@ -32,6 +32,7 @@ int cmd_history(int argc, char **argv); /* list.c: conversations */
 /* Not part of the client side; written elsewhere. */
 int cmd_serve(int argc, char **argv);
 int cmd_engine(int argc, char **argv);
+int cmd_child(int argc, char **argv); /* hidden: `hob --child`, see net/child.h */
 int cmd_pull(int argc, char **argv);
 
 #endif

@@ -45,6 +45,7 @@ struct fetch {
 struct upstream {
 	struct fetch *fetch; /* borrowed: outlives us */
 	char *url, *host;    /* owned */
+	char *socket_path;   /* owned; NULL: the URL's host by TCP */
 	struct curl_slist *headers;
 	bool loopback;
 	struct call_queue spare, running;
@@ -229,6 +230,7 @@ static void upstream_unref(struct upstream *u)
 		return;
 	curl_slist_free_all(u->headers);
 	free(u->host);
+	free(u->socket_path);
 	free(u->url);
 	free(u);
 }
@@ -561,10 +563,13 @@ static void call_options(struct fetch_call *c)
 	SET(QUICK_EXIT, 1L); /* a cancel does not wait for the resolver's thread */
 	if (u->loopback)
 		SET(NOPROXY, "*");
+	if (u->socket_path)
+		SET(UNIX_SOCKET_PATH, u->socket_path);
 	SET(TCP_KEEPALIVE, 1L);
 	SET(TCP_KEEPIDLE, (long)KEEPALIVE_IDLE_S);
 	SET(TCP_KEEPINTVL, (long)KEEPALIVE_INTERVAL_S);
-	SET(MAXAGE_CONN, (long)FETCH_MAX_IDLE_S);
+	SET(MAXAGE_CONN,
+	    u->socket_path ? (long)FETCH_MAX_IDLE_UNIX_S : (long)FETCH_MAX_IDLE_S);
 	SET(MAXLIFETIME_CONN, (long)FETCH_MAX_AGE_S);
 	SET(WRITEFUNCTION, on_body);
 	SET(WRITEDATA, c);
@@ -747,6 +752,12 @@ void upstream_free(struct upstream *u)
 	u->fetch->upstreams--;
 	u->freed = true;
 	upstream_unref(u);
+}
+
+void upstream_set_socket(struct upstream *u, const char *path)
+{
+	ASSERT(u->ncalls == 0 && !u->socket_path);
+	u->socket_path = xstrdup(path);
 }
 
 bool upstream_is_loopback(const struct upstream *u)

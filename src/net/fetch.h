@@ -18,6 +18,9 @@ enum {
 	/* A pooled connection older than this is not used again.  Short, because libcurl silently
 	 * sends a POST once more when a reused connection died before its first byte. */
 	FETCH_MAX_IDLE_S = 30,
+	/* On Unix sockets, where a new one costs nothing: cpp-httplib, which llama-server is made
+	 * with, closes idle connections after 5 s, and a request must not meet that. */
+	FETCH_MAX_IDLE_UNIX_S = 3,
 	FETCH_MAX_AGE_S = 900,
 	FETCH_MAX_GATHER_BYTES =
 		256 << 10, /* undelivered bytes of a call; then curl pauses */
@@ -52,6 +55,8 @@ void fetch_close(struct fetch *f, void (*done)(void *arg), void *arg);
 /* headers: NULL-terminated "Name: value" lines, copied; or NULL.  url: http or https. */
 struct upstream *upstream_new(struct fetch *f, const char *url,
 			      const char *const *headers, struct err *e);
+/* Before its first call: connects to this Unix socket, whatever the URL's host is. Copied. */
+void upstream_set_socket(struct upstream *u, const char *path);
 void upstream_free(struct upstream *u); /* cancels its calls; NULL is fine */
 bool upstream_is_loopback(const struct upstream *u);
 const char *upstream_host(const struct upstream *u); /* for messages */

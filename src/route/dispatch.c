@@ -209,6 +209,8 @@ static void on_lease(void *arg, struct cache_lease *lease, const struct err *e)
 
 	j->waiter = NULL;
 	j->lease = lease;
+	if (lease)
+		j->provider = dispatch_runner(j->d, lease);
 	uv_timer_stop(&j->timer);
 	if (!lease)
 		job_fail(j, e);

@@ -6,6 +6,7 @@
 #include "base/sm.h"
 #include "memory/window.h"
 #include "route/dispatch_open.h"
+#include "route/loaders.h"
 
 enum {
 	DISPATCH_MAX_JOBS = 1024,
@@ -86,7 +87,11 @@ struct dispatch {
 	struct provider **providers; /* owned array */
 	struct dispatch_list jobs;
 	struct dispatch_stats stats;
+	struct loaders *loaders; /* owned; NULL without an engine */
 };
+
+/* dispatch_open.c: who runs the models of this lease */
+struct provider *dispatch_runner(const struct dispatch *d, const struct cache_lease *l);
 
 /* dispatch.c */
 void job_move(struct dispatch_job *j, enum job_state next);

@@ -189,7 +189,8 @@ static void on_count(void *arg, const int *tokens, int n, int extra, const struc
 
 void memory_count(struct dispatch_job *j)
 {
-	if (!j->d->parts.engine) {
+	/* a child is not asked to count: what it would cost, a guess saves */
+	if (!j->d->parts.engine || dispatch_runner(j->d, j->lease) != j->d->parts.local) {
 		guess_and_begin(j, lease_ctx(j));
 		return;
 	}

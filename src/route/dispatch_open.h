@@ -9,6 +9,7 @@
 #include "config.h"
 #include "memory/store.h"
 #include "providers/engine.h"
+#include "providers/llama_server.h"
 #include "route/dispatch.h"
 #include "route/models.h"
 
@@ -20,6 +21,7 @@ struct dispatch_parts {
 	struct cache *cache;
 	struct engine
 		*engine; /* NULL (tests): `local` runs local models, tokens are guessed */
+	struct llama_servers *llama; /* NULL: what the engine refuses is refused */
 	struct provider *local;      /* NULL: engine_provider(engine) */
 	struct store *store;         /* NULL: no memory */
 	struct provider **providers; /* remote ones */
