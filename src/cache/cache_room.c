@@ -346,8 +346,23 @@ static void shrink_parked(struct cache *c)
 			   "over the budget of parked models");
 }
 
+/* Most turns change nothing: what fits even if nothing is shared is not planned for. */
 void room_shrink(struct cache *c)
 {
-	shrink_resident(c);
-	shrink_parked(c);
+	const struct cache_settings *s = &c->parts.settings;
+	unsigned __int128 resident = s->reserve_completion_bytes, parked = 0;
+
+	for (int i = 0; i < c->nentries; i++) {
+		const struct entry *e = c->entries[i];
+
+		if (e->resident)
+			resident += (unsigned __int128)e->sizes.weights_bytes +
+				    e->sizes.kv_bytes;
+		if (e->parked)
+			parked += e->sizes.parked_bytes;
+	}
+	if (resident > s->budget_bytes)
+		shrink_resident(c);
+	if (parked > s->parked_budget_bytes)
+		shrink_parked(c);
 }
