@@ -441,7 +441,7 @@ static void too_many_waiters_are_told_to_come_again(void **state)
 	cache_run(w.cache);
 	assert_int_equal(a[CACHE_MAX_WAITERS].err.code, ERR_BUSY);
 	assert_int_equal(a[0].times, 0);
-	cache_close(w.cache, NULL, NULL);
+	world_fini(&w);
 	for (int i = 0; i < CACHE_MAX_WAITERS; i++) {
 		assert_int_equal(a[i].times, 1);
 		assert_int_equal(a[i].err.code, ERR_UNAVAILABLE);
@@ -1461,7 +1461,7 @@ static void nobody_starves_behind_a_hot_model(void **state)
 	assert_non_null(cold.lease);
 	assert_true(w.now_ms < 1000 + 2 * CACHE_AGE_MS);
 	cache_release(cold.lease);
-	cache_close(w.cache, NULL, NULL);
+	world_fini(&w);
 }
 
 int main(void)
