@@ -878,6 +878,43 @@ static void a_backend_that_is_not_there_is_said(void **state)
 	world_fini(&w);
 }
 
+static void a_backend_that_comes_later_gets_what_was_unsupported(void **state)
+{
+	struct world w;
+	struct answer a;
+	struct cache_loader child = {.load = child_load, .unload = fake_unload};
+
+	(void)state;
+	world_init(&w, 100 * MIB);
+	ask(&w, &a, model("m", 10), 1000);
+	cache_run(w.cache);
+	fail_op(&w, OP_LOAD, ERR_UNSUPPORTED, "architecture 'mamba'");
+	assert_int_equal(a.err.code, ERR_UNSUPPORTED);
+	child.arg = &w;
+	cache_set_loader(w.cache, CACHE_CHILD, &child);
+	ask(&w, &a, model("m", 10), 1000);
+	cache_run(w.cache);
+	fail_op(&w, OP_LOAD, ERR_UNSUPPORTED, "architecture 'mamba'");
+	answer_load(&w, 10 * MIB);
+	assert_int_equal(cache_lease_backend(a.lease), CACHE_CHILD);
+	give(&w, &a);
+	world_fini(&w);
+}
+
+static void a_backend_that_was_taken_away_is_told_nothing(void **state)
+{
+	struct world w;
+
+	(void)state;
+	world_init(&w, 100 * MIB);
+	warm(&w, model("m", 10));
+	cache_set_loader(w.cache, CACHE_ENGINE, NULL);
+	cache_unload(w.cache, "m", false, NULL);
+	cache_run(w.cache);
+	assert_int_equal(w.unloads, 0);
+	world_fini(&w);
+}
+
 /* ---- policy as the cache uses it */
 
 static void a_fresh_model_stays_twice_its_load(void **state)
@@ -1508,6 +1545,8 @@ int main(void)
 		cmocka_unit_test(a_probe_that_kills_the_engine_twice_has_failed),
 		cmocka_unit_test(what_the_engine_does_not_support_a_child_runs),
 		cmocka_unit_test(a_backend_that_is_not_there_is_said),
+		cmocka_unit_test(a_backend_that_comes_later_gets_what_was_unsupported),
+		cmocka_unit_test(a_backend_that_was_taken_away_is_told_nothing),
 		cmocka_unit_test(a_fresh_model_stays_twice_its_load),
 		cmocka_unit_test(the_reserve_keeps_room_for_completion),
 		cmocka_unit_test(other_programs_memory_is_not_ours),
