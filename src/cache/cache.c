@@ -319,13 +319,30 @@ struct cache *cache_new(const struct cache_parts *parts)
 	return c;
 }
 
+/* A backend that was taken away is told nothing more; its models stay where they were. */
+static void no_op(void *arg, uint64_t id)
+{
+	UNUSED(arg), UNUSED(id);
+}
+
+static void no_load(void *arg, uint64_t id, const struct model *m, const char *path,
+		    int ctx, int slots)
+{
+	UNUSED(arg), UNUSED(id), UNUSED(m), UNUSED(path), UNUSED(ctx), UNUSED(slots);
+}
+
 void cache_set_loader(struct cache *c, enum cache_backend b,
 		      const struct cache_loader *loader)
 {
+	static const struct cache_loader nobody = {.load = no_load, .unload = no_op};
+
 	ASSERT((unsigned)b < CACHE_BACKENDS);
 	c->has_loader[b] = loader != NULL;
-	if (loader)
-		c->loaders[b] = *loader;
+	c->loaders[b] = loader ? *loader : nobody;
+	for (int i = 0; i < c->nentries && loader; i++) /* it may know more formats */
+		if (c->entries[i]->state == CACHE_FAILED &&
+		    c->entries[i]->error.code == ERR_UNSUPPORTED)
+			c->entries[i]->retry_ms = 0;
 	cache_kick(c);
 }
 

@@ -35,10 +35,28 @@ static bool expired(const struct cache *c, const struct entry *e, uint64_t now)
 	       now >= e->last_used_ms + (uint64_t)keep && !entry_pinned(c, e);
 }
 
+/* Larger than promised, and the others cannot make up for it: it leaves again, now with a
+ * measured size to plan with. */
+static void weigh(struct cache *c, struct entry *e)
+{
+	struct policy_plan p;
+
+	if (!e->weigh)
+		return;
+	e->weigh = false;
+	room_plan(c, e, PLAN_IDLE, 0, &p);
+	if (p.fits)
+		room_make(c, e, &p);
+	else
+		e->leave = LEAVE_DISK;
+}
+
 static void settle_ready(struct cache *c, struct entry *e, uint64_t now)
 {
-	bool out = e->leave != LEAVE_NO || orphaned(e);
+	bool out;
 
+	weigh(c, e);
+	out = e->leave != LEAVE_NO || orphaned(e);
 	if (out && e->leases)
 		entry_move(e, CACHE_DRAINING);
 	else if (out)

@@ -50,7 +50,7 @@ void entry_to_disk(struct entry *e)
 {
 	entry_move(e, CACHE_DISK);
 	e->id = 0;
-	e->resident = e->parked = false;
+	e->resident = e->parked = e->weigh = false;
 	e->leave = LEAVE_NO;
 	e->uses = 0; /* GDSF counts uses since it came */
 	e->done_bytes = e->total_bytes = 0;

@@ -39,6 +39,7 @@ struct entry {
 	uint64_t id;           /* in its backend; 0: it knows nothing of us */
 	bool resident, parked; /* its bytes count in that tier */
 	enum leave leave;
+	bool weigh; /* READY: it has just come, and may be larger than promised */
 	struct cache_info info;
 	uint64_t done_bytes, total_bytes;
 

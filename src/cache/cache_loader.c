@@ -65,19 +65,12 @@ static void note_loaded(struct cache *c, struct entry *e, const struct cache_inf
 void cache_loader_loaded(struct cache *c, uint64_t id, const struct cache_info *info)
 {
 	struct entry *e = entry_by_id(c, id);
-	struct policy_plan p;
 
 	if (!e || e->state != CACHE_LOADING)
 		return;
 	entry_move(e, CACHE_READY);
 	note_loaded(c, e, info);
-	/* Larger than promised, and the others cannot make up for it: it leaves again,
-	 * now with a measured size to plan with. */
-	room_plan(c, e, PLAN_IDLE, 0, &p);
-	if (!p.fits)
-		e->leave = LEAVE_DISK;
-	else
-		room_make(c, e, &p);
+	e->weigh = true;
 	cache_kick(c);
 }
 

@@ -56,6 +56,12 @@ static bool movable(const struct entry *e, enum plan_mode mode)
 	}
 }
 
+/* Who waits for one that is ready is about to get its lease. */
+static int in_use(const struct entry *e)
+{
+	return e->leases + (e->state == CACHE_READY ? e->waiters : 0);
+}
+
 static void list_resident(const struct cache *c, const struct entry *self,
 			  enum plan_mode mode, struct policy_entry *list)
 {
@@ -71,7 +77,7 @@ static void list_resident(const struct cache *c, const struct entry *self,
 			.own_bytes = counts ? e->sizes.kv_bytes : 0,
 			.shared_bytes = counts ? e->sizes.weights_bytes : 0,
 			.group = group_of(c, i),
-			.leases = mode == PLAN_DRAIN ? 0 : e->leases,
+			.leases = mode == PLAN_DRAIN ? 0 : in_use(e),
 			.pinned = counts && !drains && entry_pinned(c, e),
 			.movable = counts && movable(e, mode),
 			.fresh = mode == PLAN_IDLE && entry_fresh(c, e, now),
@@ -346,8 +352,23 @@ static void shrink_parked(struct cache *c)
 			   "over the budget of parked models");
 }
 
+/* Most turns change nothing: what fits even if nothing is shared is not planned for. */
 void room_shrink(struct cache *c)
 {
-	shrink_resident(c);
-	shrink_parked(c);
+	const struct cache_settings *s = &c->parts.settings;
+	unsigned __int128 resident = s->reserve_completion_bytes, parked = 0;
+
+	for (int i = 0; i < c->nentries; i++) {
+		const struct entry *e = c->entries[i];
+
+		if (e->resident)
+			resident += (unsigned __int128)e->sizes.weights_bytes +
+				    e->sizes.kv_bytes;
+		if (e->parked)
+			parked += e->sizes.parked_bytes;
+	}
+	if (resident > s->budget_bytes)
+		shrink_resident(c);
+	if (parked > s->parked_budget_bytes)
+		shrink_parked(c);
 }

@@ -441,7 +441,7 @@ static void too_many_waiters_are_told_to_come_again(void **state)
 	cache_run(w.cache);
 	assert_int_equal(a[CACHE_MAX_WAITERS].err.code, ERR_BUSY);
 	assert_int_equal(a[0].times, 0);
-	cache_close(w.cache, NULL, NULL);
+	world_fini(&w);
 	for (int i = 0; i < CACHE_MAX_WAITERS; i++) {
 		assert_int_equal(a[i].times, 1);
 		assert_int_equal(a[i].err.code, ERR_UNAVAILABLE);
@@ -875,6 +875,43 @@ static void a_backend_that_is_not_there_is_said(void **state)
 	cache_run(w.cache);
 	assert_int_equal(a.err.code, ERR_UNAVAILABLE);
 	assert_text(a.err.text, "llama-server");
+	world_fini(&w);
+}
+
+static void a_backend_that_comes_later_gets_what_was_unsupported(void **state)
+{
+	struct world w;
+	struct answer a;
+	struct cache_loader child = {.load = child_load, .unload = fake_unload};
+
+	(void)state;
+	world_init(&w, 100 * MIB);
+	ask(&w, &a, model("m", 10), 1000);
+	cache_run(w.cache);
+	fail_op(&w, OP_LOAD, ERR_UNSUPPORTED, "architecture 'mamba'");
+	assert_int_equal(a.err.code, ERR_UNSUPPORTED);
+	child.arg = &w;
+	cache_set_loader(w.cache, CACHE_CHILD, &child);
+	ask(&w, &a, model("m", 10), 1000);
+	cache_run(w.cache);
+	fail_op(&w, OP_LOAD, ERR_UNSUPPORTED, "architecture 'mamba'");
+	answer_load(&w, 10 * MIB);
+	assert_int_equal(cache_lease_backend(a.lease), CACHE_CHILD);
+	give(&w, &a);
+	world_fini(&w);
+}
+
+static void a_backend_that_was_taken_away_is_told_nothing(void **state)
+{
+	struct world w;
+
+	(void)state;
+	world_init(&w, 100 * MIB);
+	warm(&w, model("m", 10));
+	cache_set_loader(w.cache, CACHE_ENGINE, NULL);
+	cache_unload(w.cache, "m", false, NULL);
+	cache_run(w.cache);
+	assert_int_equal(w.unloads, 0);
 	world_fini(&w);
 }
 
@@ -1461,7 +1498,7 @@ static void nobody_starves_behind_a_hot_model(void **state)
 	assert_non_null(cold.lease);
 	assert_true(w.now_ms < 1000 + 2 * CACHE_AGE_MS);
 	cache_release(cold.lease);
-	cache_close(w.cache, NULL, NULL);
+	world_fini(&w);
 }
 
 int main(void)
@@ -1508,6 +1545,8 @@ int main(void)
 		cmocka_unit_test(a_probe_that_kills_the_engine_twice_has_failed),
 		cmocka_unit_test(what_the_engine_does_not_support_a_child_runs),
 		cmocka_unit_test(a_backend_that_is_not_there_is_said),
+		cmocka_unit_test(a_backend_that_comes_later_gets_what_was_unsupported),
+		cmocka_unit_test(a_backend_that_was_taken_away_is_told_nothing),
 		cmocka_unit_test(a_fresh_model_stays_twice_its_load),
 		cmocka_unit_test(the_reserve_keeps_room_for_completion),
 		cmocka_unit_test(other_programs_memory_is_not_ours),

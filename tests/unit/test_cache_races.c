@@ -272,6 +272,37 @@ static void two_waiters_wanting_one_victim(void **state)
 	world_fini(&w);
 }
 
+static void two_that_are_larger_than_promised_arrive_together(void **state)
+{
+	struct world w;
+	struct answer a, b;
+	struct cache_info info = info_of(70 * MIB, 16);
+	struct asked one, two;
+
+	(void)state;
+	world_init(&w, 100 * MIB);
+	ask(&w, &a, model("a", 40), 9000);
+	ask(&w, &b, model("b", 40), 9000);
+	cache_run(w.cache);
+	one = take(&w, 0);
+	two = take(&w, 0);
+	w.at[one.id] = w.at[two.id] = AT_LOADED;
+	cache_loader_loaded(w.cache, one.id, &info);
+	cache_loader_loaded(w.cache, two.id, &info);
+	assert_int_equal(w.nasked, 0); /* nothing is decided outside a turn */
+	cache_run(w.cache);
+	assert_int_equal(w.unloads, 1); /* one gives way, one is served */
+	assert_true(!a.lease != !b.lease);
+	give(&w, a.lease ? &a : &b);
+	answer_unload(&w);
+	answer_unload(&w);
+	answer_load(&w, 70 * MIB);
+	assert_int_equal(a.times + b.times, 2);
+	give(&w, &a);
+	give(&w, &b);
+	world_fini(&w);
+}
+
 static void client_gone_while_queued(void **state)
 {
 	struct world w;
@@ -521,6 +552,7 @@ int main(void)
 		cmocka_unit_test(the_budget_shrinks_below_a_load_under_way),
 		cmocka_unit_test(two_waiters_wanting_two_victims),
 		cmocka_unit_test(two_waiters_wanting_one_victim),
+		cmocka_unit_test(two_that_are_larger_than_promised_arrive_together),
 		cmocka_unit_test(client_gone_while_queued),
 		cmocka_unit_test(client_gone_between_answer_and_callback),
 		cmocka_unit_test(request_arriving_as_the_ttl_fires),

@@ -21,6 +21,7 @@ struct run {
 	bool c_pinned;          /* by command */
 	unsigned char *backend; /* by id */
 	int evictions_seen, larger, deaths;
+	bool began; /* a load, in the latest turns */
 	struct cache_listener ear;
 };
 
@@ -270,24 +271,32 @@ static bool same_weights(const struct cache_row *a, const struct cache_row *b)
 
 static const struct cache_sizes *sizes_of(const struct cache_row *row)
 {
-	return row->state == CACHE_LOADING ? &row->predicted : &row->measured;
+	return row->state == CACHE_LOADING || row->state == CACHE_CANCELLING
+		       ? &row->predicted
+		       : &row->measured;
 }
 
-/* Bytes that stay in a tier: KV of each, weights of each file once. */
-static uint64_t staying(const struct cache_row *rows, int n, bool parked)
+enum which { STAYING, PARKED, ALL_THERE };
+
+/* Bytes in a tier: KV of each, weights of each file once. */
+static uint64_t bytes_in(const struct cache_row *rows, int n, enum which which)
 {
 	uint64_t sum = 0;
 
 	for (int i = 0; i < n; i++) {
+		bool parked = which == PARKED;
 		uint64_t most = 0;
 		bool first = true, any = false;
 
 		for (int k = 0; k < n; k++) {
 			const struct cache_row *o = &rows[k];
-			bool in = parked ? o->parked_bytes && o->state != CACHE_UNLOADING
-					 : o->state == CACHE_LOADING ||
-						   o->state == CACHE_READY ||
-						   o->state == CACHE_DRAINING;
+			bool up = o->state == CACHE_LOADING || o->state == CACHE_READY ||
+				  o->state == CACHE_DRAINING;
+			bool in =
+				which == STAYING ? up
+				: which == ALL_THERE
+					? o->bytes > 0
+					: o->parked_bytes && o->state != CACHE_UNLOADING;
 			uint64_t bytes =
 				parked ? o->parked_bytes : sizes_of(o)->weights_bytes;
 
@@ -340,8 +349,12 @@ static void show(const struct run *r, const struct cache_row *rows, int n)
 
 static void check_bytes(struct run *r, const struct cache_row *rows, int n)
 {
-	uint64_t in = staying(rows, n, false), parked = staying(rows, n, true);
+	uint64_t in = bytes_in(rows, n, STAYING), parked = bytes_in(rows, n, PARKED);
 
+	/* a load begins only when those who leave have left */
+	if (r->began)
+		CHECK(r, bytes_in(rows, n, ALL_THERE) <= r->w.settings.budget_bytes);
+	r->began = false;
 	for (int i = 0; i < n && in > r->w.settings.budget_bytes; i++) {
 		const struct cache_row *row = &rows[i];
 
@@ -409,6 +422,7 @@ static void on_moved(struct cache_listener *l, const struct cache_row *row,
 	int n;
 
 	(void)from;
+	r->began |= row->state == CACHE_LOADING;
 	if (row->state != CACHE_PARKING && row->state != CACHE_UNLOADING)
 		return;
 	r->evictions_seen++;
