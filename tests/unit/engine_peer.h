@@ -96,20 +96,25 @@ static cJSON *expect(struct peer *p, const char *ev)
 	return line;
 }
 
-static void peer_init(struct peer *p, const char *pack_dir, int threads)
+static void peer_init_options(struct peer *p, const struct engine_options *o)
 {
 	int fds[2];
 
 	memset(p, 0, sizeof(*p));
-	p->options = (struct engine_options){.kernels = "auto",
-					     .threads = threads,
-					     .pack_dir = pack_dir,
-					     .pack_bytes = UINT64_C(1) << 40};
+	p->options = *o;
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
 	p->fd = fds[0];
 	p->engine_fd = fds[1];
 	assert_int_equal(pthread_create(&p->thread, NULL, peer_thread, p), 0);
 	cJSON_Delete(expect(p, "hello"));
+}
+
+static void peer_init(struct peer *p, const char *pack_dir, int threads)
+{
+	peer_init_options(p, &(struct engine_options){.kernels = "auto",
+						      .threads = threads,
+						      .pack_dir = pack_dir,
+						      .pack_bytes = UINT64_C(1) << 40});
 }
 
 static void peer_fini(struct peer *p)
