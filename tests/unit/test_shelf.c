@@ -240,11 +240,13 @@ static void a_load_that_two_ids_wait_for_is_done_once(void **state)
 	tiny_free(m);
 }
 
-/* Both lines are read at once, so the load has not ended whatever the machine does. */
+/* Both lines are read at once, so no load of its own has ended whatever the machine does.  The one before may have come
+ * too far to stop: then its weights are there still, and are taken at once. */
 static void unload_of_a_load_cancels_it_and_it_can_be_loaded_again(void **state)
 {
 	struct tiny *m = tiny_new(NULL);
 	struct peer p;
+	cJSON *line;
 
 	UNUSED(state);
 	peer_init(&p, NULL, THREADS);
@@ -253,9 +255,18 @@ static void unload_of_a_load_cancels_it_and_it_can_be_loaded_again(void **state)
 		    "{\"op\":\"load\",\"model\":%d,\"path\":\"%s\",\"ctx\":512,\"slots\":1}\n"
 		    "{\"op\":\"unload\",\"model\":%d}",
 		    i, m->path, i);
-		cJSON_Delete(expect(&p, "unloaded")); /* and nothing before it */
+		line = expect(&p, NULL);
+		if (is_event(line, "loaded")) {
+			assert_true(i > 1);
+			cJSON_Delete(line);
+			line = expect(&p, "unloaded");
+		}
+		assert_true(is_event(line, "unloaded")); /* and nothing else before it */
+		assert_int_equal(number_of(line, "model"), i);
+		cJSON_Delete(line);
 	}
-	load(&p, 99, m->path, "converted");
+	ask_load(&p, 99, m->path, 64);
+	cJSON_Delete(expect(&p, "loaded"));
 	order(&p, "unload", 77, "unloaded"); /* one that nobody knows */
 	peer_fini(&p);
 	tiny_free(m);
