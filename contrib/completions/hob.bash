@@ -47,7 +47,7 @@ _hob() {
 	--config | --socket | --from)
 		COMPREPLY=($(compgen -f -- "$cur"))
 		return ;;
-	--dir)
+	--dir | --pack-dir | --kv-dir)
 		COMPREPLY=($(compgen -d -- "$cur"))
 		return ;;
 	--kernels | -k)
@@ -67,7 +67,7 @@ _hob() {
 		unload) options="--json --park" ;;
 		pull) options="--list --from --dir --force --json --quiet" ;;
 		serve) options="--config --port --socket --verbose --test" ;;
-		engine) options="--kernels --threads --stdio" ;;
+		engine) options="--kernels --threads --pack-dir --pack-bytes --kv-dir --kv-ram-bytes --kv-disk-bytes --stdio" ;;
 		esac
 		_hob_words "$(printf '%s\n' $options --help)"
 		return

@@ -12,7 +12,7 @@
 #include "base/base.h"
 #include "kernels/pool.h"
 
-/* A quarter or so of a core that an answer wants as well: the load goes on, and the answer, too. */
+/* On Linux a thread has its own, and those it starts inherit it.  A quarter or so of a core that an answer wants as well: the load goes on, and the answer, too. */
 enum { CREW_NICE = 5 };
 
 struct crew {
@@ -26,6 +26,7 @@ struct crew {
 
 void crew_lower_priority(void)
 {
+	/* Cannot fail for a thread of ours; if it did, answers would be a little slower. */
 	setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), CREW_NICE);
 }
 
@@ -43,7 +44,6 @@ static void work(struct crew *c)
 
 static void *thread(void *arg)
 {
-	crew_lower_priority();
 	work(arg);
 	return NULL;
 }

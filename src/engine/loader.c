@@ -235,6 +235,7 @@ static void write_pack(struct load_job *j)
 {
 	struct err e = {0};
 
+	crew_lower_priority();
 	j->pack = pack_create(j->loader.packs, &j->result.model->key, &e);
 	if (j->pack && write_chunks(j, &e) == 0 && pack_dir_maps_huge(j->loader.packs)) {
 		j->result.pack = j->pack;
@@ -277,7 +278,8 @@ static void *thread(void *arg)
 {
 	struct load_job *j = arg;
 
-	crew_lower_priority();
+	if (j->loader.gentle)
+		crew_lower_priority();
 	switch (j->kind) {
 	case LOAD_PARSE:
 		j->result.ok = parse(j) == 0;

@@ -28,6 +28,7 @@ struct loader {
 	struct pack_dir *packs; /* borrowed; NULL: weights stay in memory */
 	int threads;            /* of a crew, the job's own included */
 	int event_fd;           /* borrowed */
+	bool gentle; /* answers are running: give way to them.  Else somebody waits */
 };
 
 struct load_result {

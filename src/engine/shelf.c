@@ -190,9 +190,20 @@ static int count_all(const struct shelf *s, const struct shelf_file *f)
 	return count(s, f, ~0u);
 }
 
+static bool answers_run(const struct shelf *s)
+{
+	const struct instance *it;
+
+	TAILQ_FOREACH(it, &s->instances, link)
+	if (it->batch && batch_busy(it->batch))
+		return true;
+	return false;
+}
+
 static void start_job(struct shelf *s, struct shelf_file *f, enum load_kind kind,
 		      struct err *why)
 {
+	s->loader.gentle = answers_run(s);
 	f->job = load_job_start(&s->loader, kind, f->path, &f->id, f->model, why);
 	if (s->progress_ms == 0)
 		s->progress_ms = clock_mono_ms() + SHELF_PROGRESS_MS;
@@ -574,7 +585,7 @@ struct shelf *shelf_new(const struct shelf_parts *p, struct err *e)
 		free(s);
 		return NULL;
 	}
-	s->loader = (struct loader){p->packs, p->threads, s->fd};
+	s->loader = (struct loader){p->packs, p->threads, s->fd, false};
 	return s;
 }
 
