@@ -32,7 +32,7 @@ enum {
 		20000, /* silence so long after a ping: killed.  Loads do not block
 				 * the engine's reader, but one step does, and 256 tokens of
 				 * a prompt take some 10 s with a large model on two cores. */
-	ENGINE_QUIT_MS = 2000,
+	ENGINE_QUIT_MS = 4000, /* saved KV state is written meanwhile: KV_CLOSE_MS and copies */
 };
 
 struct engine;

@@ -148,8 +148,7 @@ static char *read_text(const char *path, size_t max, struct err *e)
 	return buf_take(&b, NULL);
 }
 
-/* "8GiB", "500 MB", "1073741824"; 0 is "decide yourself". */
-static bool parse_bytes(const char *s, uint64_t *out)
+bool config_bytes(const char *s, uint64_t *out)
 {
 	static const struct {
 		const char *suffix;
@@ -261,7 +260,7 @@ static int read_server(struct config *c, cfg_t *s, const char *file, struct err 
 static int size_of(cfg_t *s, const char *file, const char *key, uint64_t *out,
 		   struct err *e)
 {
-	if (parse_bytes(cfg_getstr(s, key), out))
+	if (config_bytes(cfg_getstr(s, key), out))
 		return 0;
 	return err_set(e, ERR_INVALID,
 		       "%s: cache: %s = '%s' is not a size: write \"8GiB\"", file, key,

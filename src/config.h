@@ -100,4 +100,7 @@ struct config_source {
 struct config *config_load(const struct config_source *s, struct err *e);
 void config_free(struct config *c);
 
+/* A size as in the file: "8GiB", "500 MB", "1073741824".  False: it is none. */
+bool config_bytes(const char *s, uint64_t *out);
+
 #endif

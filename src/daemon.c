@@ -19,6 +19,7 @@
 #include "base/sysmem.h"
 #include "cache/cache.h"
 #include "cache/ledger.h"
+#include "cache/trace.h"
 #include "memory/store.h"
 #include "metrics.h"
 #include "net/fetch.h"
@@ -60,6 +61,7 @@ struct daemon {
 	struct api api;
 	struct server *server;
 	struct ledger *ledger;
+	struct trace *trace;      /* NULL: none is recorded */
 	uint64_t available_bytes; /* of the system at our start */
 };
 
@@ -189,6 +191,17 @@ static struct llama_servers_config llama_config(const struct config *c)
 					     .load_ms = (uint64_t)c->load_timeout_ms};
 }
 
+static void start_trace(struct daemon *d)
+{
+	struct err e = {0};
+
+	if (!d->config->trace)
+		return;
+	d->trace = trace_open(&d->loop, d->cache, d->config->trace, &e);
+	if (!d->trace)
+		log_error("no trace is recorded: %s", e.text);
+}
+
 static void start_local(struct daemon *d)
 {
 	const struct config *c = d->config;
@@ -220,6 +233,7 @@ static void start_local(struct daemon *d)
 	d->llama = llama_servers_new(&d->loop, d->fetch, &llama);
 	d->engine = engine_new(&d->loop, &engine);
 	d->cache = cache_new(&cache);
+	start_trace(d);
 	free(packs);
 	free(kv);
 	free(made);
@@ -303,13 +317,20 @@ static void close_engine(void *arg)
 	p->ops->close(p, close_ledger, d);
 }
 
+static void close_cache(void *arg)
+{
+	struct daemon *d = arg;
+
+	cache_close(d->cache, close_engine, d);
+}
+
 static void close_dispatch(void *arg)
 {
 	struct daemon *d = arg;
 
 	d->server = NULL;
 	dispatch_free(d->dispatch);
-	cache_close(d->cache, close_engine, d);
+	trace_close(d->trace, close_cache, d);
 }
 
 static void close_start(struct daemon *d)

@@ -46,11 +46,11 @@ static void note_loaded(struct cache *c, struct entry *e, const struct cache_inf
 	e->backoff_ms = 0;
 	e->load_deaths = 0;
 	e->loads++;
-	d = decide(c, DECIDE_READY, e, "%s%s, %d tokens of context, %d slots",
+	d = decide(c, DECIDE_READY, e, "%s (%s), %d tokens of context, %d slots",
 		   promoted ? "promoted" : "loaded",
-		   info->source ? ""
-		   : promoted   ? " from memory"
-				: " from disk",
+		   info->source ? info->source
+		   : promoted   ? "parked"
+				: "disk",
 		   info->ctx, info->slots);
 	d->predicted_bytes = e->predicted.weights_bytes + e->predicted.kv_bytes;
 	d->actual_bytes = e->sizes.weights_bytes + e->sizes.kv_bytes;

@@ -26,7 +26,7 @@
 #include "base/base.h"
 
 enum { POLICY_MAX_ENTRIES = 256 };
-enum policy_kind { POLICY_LRU, POLICY_GDSF };
+enum policy_kind { POLICY_LRU, POLICY_GDSF, POLICY_KINDS };
 const char *policy_name(enum policy_kind k); /* "lru", "gdsf" */
 
 struct policy_entry {

@@ -85,14 +85,13 @@ static void engine_probes(void *arg, uint64_t id, const char *path, int ctx, int
 	engine_probe(l->engine, id, path, ctx, slots, on_probed, l->cache);
 }
 
-static void engine_loads(void *arg, uint64_t id, const struct model *m, const char *path, int ctx,
-		 int slots)
+static void engine_loads(void *arg, uint64_t id, const struct model *m, const char *path,
+			 int ctx, int slots)
 {
 	struct loaders *l = arg;
 
 	UNUSED(m);
-	engine_load(l->engine, id, path, ctx, slots, on_progress, on_loaded,
-		    l->cache);
+	engine_load(l->engine, id, path, ctx, slots, on_progress, on_loaded, l->cache);
 }
 
 static void engine_parks(void *arg, uint64_t id)
@@ -176,7 +175,8 @@ static void on_gone(void *arg, uint64_t id, const char *why)
 
 /* ---- both */
 
-struct loaders *loaders_new(struct cache *c, struct engine *e, struct llama_servers *llama)
+struct loaders *loaders_new(struct cache *c, struct engine *e,
+			    struct llama_servers *llama)
 {
 	struct loaders *l = xcalloc(1, sizeof(*l));
 	struct cache_loader native = {.probe = engine_probes,

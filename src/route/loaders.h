@@ -10,7 +10,8 @@
 struct loaders;
 
 /* llama NULL: what the engine refuses is refused. */
-struct loaders *loaders_new(struct cache *c, struct engine *e, struct llama_servers *llama);
+struct loaders *loaders_new(struct cache *c, struct engine *e,
+			    struct llama_servers *llama);
 /* The cache has no loader afterwards.  NULL is fine. */
 void loaders_free(struct loaders *l);
 

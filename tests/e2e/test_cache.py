@@ -334,4 +334,4 @@ def test_simulate_replays_a_recorded_trace(make_daemon):
     assert result["requests"] == 3
     trace.write_text(trace.read_text() + "{nonsense\n")
     r = d.run("cache", "simulate", str(trace))
-    assert r.returncode == 1 and "line 4" in r.stderr
+    assert r.returncode == 1 and "line 5" in r.stderr  # the first says that the daemon started
