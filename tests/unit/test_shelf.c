@@ -283,8 +283,10 @@ static void a_parked_model_comes_back_at_once_with_the_same_text(void **state)
 	peer_init(&p, NULL, THREADS);
 	load(&p, 1, m->path, "converted");
 	before = text_by(&p, 1, 40);
-	ask_text(&p, 1, 50, 400);
-	say(&p, "{\"op\":\"park\",\"model\":1}");
+	/* In one write, so that it has not ended. */
+	say(&p,
+	    "{\"op\":\"start\",\"job\":50,\"model\":1,\"prompt\":\"h\",\"max_tokens\":400}\n"
+	    "{\"op\":\"park\",\"model\":1}");
 	while (!is_event(line = hear(&p), "failed")) /* what ran on it */
 		cJSON_Delete(line);
 	assert_int_equal(number_of(line, "job"), 50);
