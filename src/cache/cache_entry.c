@@ -215,8 +215,8 @@ static bool backend_suits(const struct entry *e, const struct model *m)
 		return e->backend == CACHE_ENGINE;
 	case BACKEND_LLAMA_SERVER:
 		return e->backend == CACHE_CHILD;
-	default:
-		return true;
+	default: /* a child that was asked for by name is not for those who left it open */
+		return e->backend == CACHE_ENGINE || !e->fixed_backend;
 	}
 }
 

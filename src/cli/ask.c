@@ -23,6 +23,7 @@ struct stream {
 	ask_text_cb *on_text;
 	void *arg;
 	bool done, failed;
+	bool shown; /* of render_progress() */
 	struct err *e; /* borrowed: set once failed */
 };
 
@@ -163,7 +164,7 @@ static void take_chunk(struct stream *s, const cJSON *chunk)
 }
 
 /* Until the answer begins. */
-static void show_progress(const struct stream *s, struct str data)
+static void show_progress(struct stream *s, struct str data)
 {
 	cJSON *p = json_parse(data, NULL);
 	const char *stage = "waiting";
@@ -173,7 +174,7 @@ static void show_progress(const struct stream *s, struct str data)
 	json_int(p, "done", 0, INT64_MAX / 1024, &done, NULL);
 	json_int(p, "total", 0, INT64_MAX / 1024, &total, NULL);
 	if (!s->answer->text.len)
-		render_progress(stage, done, total);
+		render_progress(&s->shown, stage, done, total);
 	cJSON_Delete(p);
 }
 
@@ -199,8 +200,7 @@ static bool on_event(void *arg, struct str type, struct str data)
 			why.text);
 		return false;
 	}
-	if (!s->answer->text.len)
-		render_progress(NULL, 0, 0);
+	render_progress_end(&s->shown);
 	take_chunk(s, chunk);
 	cJSON_Delete(chunk);
 	return !s->failed;
@@ -260,6 +260,7 @@ int ask(struct client *c, const struct ask *a, ask_text_cb *on_text, void *arg,
 	r.body = buf_str(&body);
 	sse_init(&s.sse);
 	rc = client_do(c, &r, &reply, e);
+	render_progress_end(&s.shown);
 	take_headers(out, &reply);
 	rc = ask_result(rc, &s, &reply, e);
 	sse_fini(&s.sse);

@@ -319,15 +319,16 @@ static bool order_args(struct order *o, int argc, char **argv)
 /* What the daemon streams while it loads. */
 struct loading {
 	struct sse sse;
+	bool shown;       /* of render_progress() */
 	cJSON *row;       /* owned: how it ended, or NULL */
 	struct err error; /* of the load */
 };
 
-static void show_progress(const cJSON *p)
+static void show_progress(struct loading *x, const cJSON *p)
 {
 	char *state = cell_string(p, "state");
 
-	render_progress(state, listing_int(p, "done_bytes", 0),
+	render_progress(&x->shown, state, listing_int(p, "done_bytes", 0),
 			listing_int(p, "total_bytes", 0));
 	free(state);
 }
@@ -341,7 +342,7 @@ static bool on_sse(void *arg, struct str type, struct str data)
 	const char *message = "the load failed", *code = "internal";
 
 	if (str_eq(type, "progress")) {
-		show_progress(tree);
+		show_progress(x, tree);
 	} else if (str_eq(type, "done")) {
 		x->row = tree;
 		return true;
@@ -390,8 +391,7 @@ static cJSON *order_send(struct order *o, const char *path, bool stream)
 	r.total_timeout_ms = stream ? 0 : CLIENT_CALL_TIMEOUT_MS;
 	sse_init(&x.sse);
 	rc = client_do(o->l.client, &r, &reply, &o->l.e);
-	if (stream)
-		render_progress(NULL, 0, 0);
+	render_progress_end(&x.shown);
 	if (rc == 0 && reply.status != 200)
 		client_error(&reply, &o->l.e);
 	else if (rc == 0 && !stream)

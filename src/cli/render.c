@@ -165,18 +165,22 @@ int render_answer_end(struct render_answer *a)
 	return fflush(a->out) || ferror(a->out) ? -1 : 0;
 }
 
-void render_progress(const char *stage, int64_t done, int64_t total)
+void render_progress(bool *shown, const char *stage, int64_t done, int64_t total)
 {
-	if (!isatty(STDERR_FILENO))
+	if (!render_colour(STDERR_FILENO))
 		return;
-	if (!stage)
-		fputs("\r\033[K", stderr);
-	else if (total > 0)
-		fprintf(stderr, "\r\033[K%s %d %%", stage,
-			(int)(100 * (double)done / (double)total));
-	else
-		fprintf(stderr, "\r\033[K%s", stage);
+	*shown = true;
+	fprintf(stderr, "\r\033[K%s", stage);
+	if (total > 0)
+		fprintf(stderr, " %d %%", (int)(100 * (double)done / (double)total));
 	fflush(stderr);
+}
+
+void render_progress_end(bool *shown)
+{
+	if (*shown)
+		fputs("\r\033[K", stderr);
+	*shown = false;
 }
 
 void render_dim(FILE *out, const char *text)

@@ -54,8 +54,10 @@ const char *render_size(uint64_t bytes, char out[RENDER_SIZE_BYTES]);
 const char *render_age(int64_t seconds, char out[RENDER_AGE_BYTES]);
 
 /* What is being waited for, on one line of standard error that the next call overwrites: "loading 45 %".
- * Only on a terminal; elsewhere nothing.  total 0: not known.  stage NULL: clears the line. */
-void render_progress(const char *stage, int64_t done, int64_t total);
+ * Only where escape sequences are understood.  *shown: such a line stands there; false to start.
+ * total 0: not known. */
+void render_progress(bool *shown, const char *stage, int64_t done, int64_t total);
+void render_progress_end(bool *shown); /* takes it away */
 
 /* One line in faint type where colour is allowed, plain elsewhere; text is filtered. */
 void render_dim(FILE *out, const char *text);

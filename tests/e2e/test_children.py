@@ -95,7 +95,7 @@ def alive(pid):
 
 
 def row(d, name="child"):
-    return next((m for m in d.request("GET", "/v1/hob/ps")[2]["models"] if m["name"] == name), {})
+    return next((m for m in d.request("GET", "/v1/hob/cache")[2]["models"] if m["name"] == name), {})
 
 
 def start_answer(d):

@@ -49,9 +49,10 @@ class Terminal:
         os.write(self.fd, text.encode())
 
     def expect(self, pattern, seconds=60):
-        """Waits for it in what came since the last expect(); returns the match."""
+        """Waits for it in what came since the last expect(), progress lines aside; returns the match."""
         deadline = time.monotonic() + seconds
         while True:
+            self.seen = re.sub(r"(\r\x1b\[K(queued|loading|prefill)( \d+ %)?)+\r\x1b\[K", "", self.seen)
             found = re.search(pattern, self.seen)
             if found:
                 self.seen = self.seen[found.end():]

@@ -156,7 +156,7 @@ def test_two_names_within_a_budget_for_one(make_daemon):
             "model": name, "messages": PARIS, "temperature": 0, "max_tokens": 40})
         assert status == 200, body
         assert "Paris" in body["choices"][0]["message"]["content"]
-    ps = d.request("GET", "/v1/hob/ps")[2]
+    ps = d.request("GET", "/v1/hob/cache")[2]
     assert ps["used_bytes"] <= ps["budget_bytes"]
 
 
