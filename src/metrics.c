@@ -62,23 +62,50 @@ static void first_token(struct buf *out, const struct dispatch_stats *s)
 		 (unsigned long long)s->ttft_count);
 }
 
-static void cache(struct buf *out, const struct cache *c)
+static struct cache_totals totals(const struct cache *c)
 {
 	struct cache_totals t;
-	struct cache_row row;
 
 	cache_totals(c, &t);
-	one(out, "hob_cache_budget_bytes", "gauge", "Bytes that local models may hold.",
-	    (double)t.budget_bytes);
-	one(out, "hob_cache_used_bytes", "gauge", "Bytes that local models hold.",
-	    (double)t.used_bytes);
-	one(out, "hob_cache_hits_total", "counter", "Prompts whose model was warm.",
-	    (double)t.hits);
-	one(out, "hob_cache_loads_total", "counter", "Models loaded.", (double)t.loads);
-	one(out, "hob_cache_load_failures_total", "counter", "Loads that failed.",
-	    (double)t.load_failures);
-	one(out, "hob_cache_evictions_total", "counter", "Models evicted.",
-	    (double)t.evictions);
+	return t;
+}
+
+static void cache(struct buf *out, const struct cache *c)
+{
+	struct cache_totals t = totals(c);
+	struct cache_row row;
+	const struct {
+		const char *name, *kind, *help;
+		uint64_t value;
+	} rows[] = {
+		{"hob_cache_budget_bytes", "gauge", "Bytes that local models may hold.",
+		 t.budget_bytes},
+		{"hob_cache_used_bytes", "gauge", "Bytes that local models hold.",
+		 t.used_bytes},
+		{"hob_cache_parked_budget_bytes", "gauge",
+		 "Bytes that parked models may hold.", t.parked_budget_bytes},
+		{"hob_cache_parked_bytes", "gauge", "Bytes that parked models hold.",
+		 t.parked_bytes},
+		{"hob_cache_hits_total", "counter", "Prompts whose model was warm.",
+		 t.hits},
+		{"hob_cache_misses_total", "counter", "Prompts whose model was not.",
+		 t.misses},
+		{"hob_cache_refused_total", "counter",
+		 "Prompts refused: no room, or a full queue.", t.refused},
+		{"hob_cache_timeouts_total", "counter",
+		 "Prompts that waited to their deadline.", t.timeouts},
+		{"hob_cache_loads_total", "counter", "Models loaded from disk.", t.loads},
+		{"hob_cache_promotions_total", "counter", "Parked models brought back.",
+		 t.promotions},
+		{"hob_cache_load_failures_total", "counter", "Loads that failed.",
+		 t.load_failures},
+		{"hob_cache_evictions_total", "counter", "Models evicted.", t.evictions},
+		{"hob_cache_expired_total", "counter", "Models whose keep-alive ran out.",
+		 t.expired},
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+		one(out, rows[i].name, rows[i].kind, rows[i].help, (double)rows[i].value);
 	one(out, "hob_waiting", "gauge", "Prompts that wait for a model.", t.waiters);
 	head(out, "hob_resident_bytes", "gauge", "Bytes by local model.");
 	for (int i = 0; i < cache_count(c); i++) {

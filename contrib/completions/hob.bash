@@ -26,7 +26,7 @@ _hob() {
 	fi
 	command=${words[1]}
 	if ((cword == 1)); then
-		_hob_words "$(printf '%s\n' chat run ls ps load unload pin unpin why pull history serve stop engine --help --version)"
+		_hob_words "$(printf '%s\n' chat run ls ps load unload pin unpin why cache pull history serve stop engine --help --version)"
 		return
 	fi
 	case $prev in
@@ -65,6 +65,7 @@ _hob() {
 		ps | why | pin | unpin) options="--json" ;;
 		load) options="--json --no-start --keep-alive" ;;
 		unload) options="--json --park" ;;
+		cache) options="--json --budget --parked --keep-alive" ;;
 		pull) options="--list --from --dir --force --json --quiet" ;;
 		serve) options="--config --port --socket --verbose --test" ;;
 		engine) options="--kernels --threads --pack-dir --pack-bytes --kv-dir --kv-ram-bytes --kv-disk-bytes --stdio" ;;
@@ -73,6 +74,7 @@ _hob() {
 		return
 	fi
 	case $command in
+	cache) if ((cword == 2)); then _hob_words simulate; else COMPREPLY=($(compgen -f -- "$cur")); fi ;;
 	load | unload | pin | unpin | why) _hob_words "$(_hob_names "${words[0]}" ls)" ;;
 	run | chat)
 		for ((i = 2; i < cword; i++)); do # only the first word is a model

@@ -22,6 +22,12 @@ complete -c hob -n __fish_use_subcommand -a why -d 'Explain loads, evictions and
 complete -c hob -n '__fish_seen_subcommand_from load unload pin unpin why' -a '(__hob_names ls)'
 complete -c hob -n '__fish_seen_subcommand_from load' -s k -l keep-alive -x -d 'Stay so long once idle'
 complete -c hob -n '__fish_seen_subcommand_from unload' -s p -l park -d 'Keep the host copy'
+complete -c hob -n __fish_use_subcommand -a cache -d 'Replay recorded requests'
+complete -c hob -n '__fish_seen_subcommand_from cache; and not __fish_seen_subcommand_from simulate' -a simulate
+complete -c hob -n '__fish_seen_subcommand_from simulate' -F
+complete -c hob -n '__fish_seen_subcommand_from cache' -s b -l budget -x -d 'As cache.budget'
+complete -c hob -n '__fish_seen_subcommand_from cache' -s p -l parked -x -d 'As cache.parked'
+complete -c hob -n '__fish_seen_subcommand_from cache' -s k -l keep-alive -x -d 'As cache.keep_alive'
 complete -c hob -n __fish_use_subcommand -a pull -d 'Download a model'
 complete -c hob -n __fish_use_subcommand -a history -d 'Conversations there were'
 complete -c hob -n __fish_use_subcommand -a serve -d 'The daemon'
@@ -41,7 +47,7 @@ complete -c hob -n '__fish_seen_subcommand_from run' -l stats -d 'Print tokens/s
 complete -c hob -n '__fish_seen_subcommand_from chat' -s c -l continue -d 'Go on with the last conversation'
 complete -c hob -n '__fish_seen_subcommand_from chat' -l conversation -x -a '(__hob_names history)' -d 'Go on with'
 complete -c hob -n '__fish_seen_subcommand_from history' -a '(__hob_names history)'
-complete -c hob -n '__fish_seen_subcommand_from run ls ps load unload pin unpin why history pull' -l json -d 'Print JSON'
+complete -c hob -n '__fish_seen_subcommand_from run ls ps load unload pin unpin why cache history pull' -l json -d 'Print JSON'
 
 complete -c hob -n '__fish_seen_subcommand_from pull' -s l -l list -d 'Print the catalogue'
 complete -c hob -n '__fish_seen_subcommand_from pull' -l from -r -F -d 'Install this local file'
