@@ -8,6 +8,7 @@
 
 #include "base/json.h"
 #include "engine/engine.h"
+#include "engine/wire.h"
 
 struct peer {
 	int fd; /* ours */
@@ -99,6 +100,7 @@ static cJSON *expect(struct peer *p, const char *ev)
 static void peer_init_options(struct peer *p, const struct engine_options *o)
 {
 	int fds[2];
+	cJSON *hello;
 
 	memset(p, 0, sizeof(*p));
 	p->options = *o;
@@ -106,24 +108,25 @@ static void peer_init_options(struct peer *p, const struct engine_options *o)
 	p->fd = fds[0];
 	p->engine_fd = fds[1];
 	assert_int_equal(pthread_create(&p->thread, NULL, peer_thread, p), 0);
-	cJSON_Delete(expect(p, "hello"));
+	hello = expect(p, "hello");
+	assert_int_equal(number_of(hello, "version"), WIRE_VERSION);
+	if (o->threads)
+		assert_int_equal(number_of(hello, "threads"), o->threads);
+	cJSON_Delete(hello);
 }
 
-static void peer_init(struct peer *p, const char *pack_dir, int threads)
-{
-	peer_init_options(p, &(struct engine_options){.kernels = "auto",
-						      .threads = threads,
-						      .pack_dir = pack_dir,
-						      .pack_bytes = UINT64_C(1) << 40});
-}
-
-static void peer_fini(struct peer *p)
+static void peer_fini_with(struct peer *p, int status)
 {
 	shutdown(p->fd, SHUT_WR);
 	pthread_join(p->thread, NULL);
 	close(p->fd);
-	assert_int_equal(p->status, ENGINE_EXIT_OK);
+	assert_int_equal(p->status, status);
 	buf_free(&p->in);
+}
+
+static void peer_fini(struct peer *p)
+{
+	peer_fini_with(p, ENGINE_EXIT_OK);
 }
 
 #endif

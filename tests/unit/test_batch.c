@@ -6,12 +6,11 @@
 
 #include <cmocka.h>
 #include <sys/ioctl.h>
-#include <pthread.h>
-#include <sys/socket.h>
 
 #include "base/json.h"
 #include "engine/batch.h"
 #include "engine/engine.h"
+#include "tests/unit/engine_peer.h"
 #include "tests/unit/kv_build.h"
 #include "tests/unit/tiny_model.h"
 
@@ -81,7 +80,8 @@ static void bench_init(struct bench *b, const char *path, int ctx, int slots)
 	b->model = model_open(path ? path : b->tiny->path, b->pool, &e);
 	if (!b->model)
 		fail_msg("%s", e.text);
-	b->batch = batch_new(b->model, kernels_by_name("auto"), b->pool, ctx, slots, on_event, b);
+	b->batch = batch_new(b->model, kernels_by_name("auto"), b->pool, ctx, slots,
+			     on_event, b);
 }
 
 static void bench_fini(struct bench *b)
@@ -96,7 +96,8 @@ static void bench_fini(struct bench *b)
 }
 
 /* A greedy job over n tokens that depend on salt. */
-static struct batch_job job_of(const struct bench *b, int id, int n, int salt, int max_tokens)
+static struct batch_job job_of(const struct bench *b, int id, int n, int salt,
+			       int max_tokens)
 {
 	struct batch_job j = {.id = id, .max_tokens = max_tokens};
 
@@ -105,7 +106,9 @@ static struct batch_job job_of(const struct bench *b, int id, int n, int salt, i
 	for (int i = 0; i < n; i++) {
 		uint32_t s = (uint32_t)(salt + i) * 2654435761u + 12345;
 
-		tokens_add(&j.prompt, (int32_t)(tiny_random(&s) % (uint32_t)(vocab_size(b->model->vocab) - 16)));
+		tokens_add(&j.prompt,
+			   (int32_t)(tiny_random(&s) %
+				     (uint32_t)(vocab_size(b->model->vocab) - 16)));
 	}
 	return j;
 }
@@ -152,7 +155,8 @@ static void check_company(const char *path, int tokens)
 	for (int i = 0; i < 4; i++) {
 		assert_int_equal(b.a[i].finished, 1);
 		assert_int_equal(b.a[i].text.len, b.a[4 + i].text.len);
-		assert_memory_equal(b.a[i].text.data, b.a[4 + i].text.data, b.a[i].text.len);
+		assert_memory_equal(b.a[i].text.data, b.a[4 + i].text.data,
+				    b.a[i].text.len);
 	}
 	bench_fini(&b);
 }
@@ -268,7 +272,8 @@ static void a_prompt_longer_than_the_context_fails_with_the_numbers(void **state
 	bench_fini(&b);
 }
 
-static void answers_end_by_length_at_max_tokens_and_at_the_end_of_the_context(void **state)
+static void
+answers_end_by_length_at_max_tokens_and_at_the_end_of_the_context(void **state)
 {
 	struct bench b;
 
@@ -300,7 +305,8 @@ static void a_stop_string_ends_the_answer_before_itself(void **state)
 	at = b.a[0].text.len / 2;
 	while ((b.a[0].text.data[at] & 0xc0) == 0x80)
 		at++;
-	stop = (struct str){b.a[0].text.data + at, b.a[0].text.len - at < 8 ? b.a[0].text.len - at : 8};
+	stop = (struct str){b.a[0].text.data + at,
+			    b.a[0].text.len - at < 8 ? b.a[0].text.len - at : 8};
 	j = job_of(&b, 1, 10, 0, 40);
 	j.stop = &stop;
 	j.nstop = 1;
@@ -313,79 +319,6 @@ static void a_stop_string_ends_the_answer_before_itself(void **state)
 }
 
 /* --- the engine ---------------------------------------------------------------------------------- */
-
-struct peer {
-	int fd; /* ours */
-	int engine_fd;
-	const char *kv_dir; /* NULL: nothing is saved */
-	pthread_t thread;
-	int status;
-	struct buf in;
-};
-
-static void *engine_thread(void *arg)
-{
-	struct peer *p = arg;
-	struct engine_options o = {.kernels = "auto",
-				   .threads = THREADS,
-				   .kv_dir = p->kv_dir,
-				   .kv_ram_bytes = p->kv_dir ? KV_BYTES : 0,
-				   .kv_disk_bytes = p->kv_dir ? KV_BYTES : 0};
-
-	p->status = engine_main(p->engine_fd, p->engine_fd, &o);
-	close(p->engine_fd);
-	return NULL;
-}
-
-static void say(struct peer *p, const char *fmt, ...) PRINTF(2, 3);
-static void say(struct peer *p, const char *fmt, ...)
-{
-	struct buf b = {0};
-	va_list ap;
-
-	va_start(ap, fmt);
-	buf_vaddf(&b, fmt, ap);
-	va_end(ap);
-	buf_addc(&b, '\n');
-	assert_int_equal(write(p->fd, b.data, b.len), b.len);
-	buf_free(&b);
-}
-
-/* The next line; NULL at the end.  The caller deletes it. */
-static cJSON *hear(struct peer *p)
-{
-	struct err e = {0};
-	cJSON *line;
-	char *nl;
-
-	while (!p->in.len || !(nl = memchr(p->in.data, '\n', p->in.len))) {
-		char block[4096];
-		ssize_t n = read(p->fd, block, sizeof(block));
-
-		if (n <= 0)
-			return NULL;
-		buf_add(&p->in, block, (size_t)n);
-	}
-	line = json_parse((struct str){p->in.data, (size_t)(nl - p->in.data)}, &e);
-	buf_drop(&p->in, (size_t)(nl - p->in.data) + 1);
-	assert_non_null(line);
-	return line;
-}
-
-static const char *text_of(const cJSON *line, const char *key)
-{
-	const char *s = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(line, key));
-
-	return s ? s : "";
-}
-
-static double number_of(const cJSON *line, const char *key)
-{
-	const cJSON *v = cJSON_GetObjectItemCaseSensitive(line, key);
-
-	assert_true(cJSON_IsNumber(v));
-	return v->valuedouble;
-}
 
 /* Waits for that event, adding text events to *text (may be NULL). */
 static cJSON *wait_for(struct peer *p, const char *ev, struct buf *text)
@@ -402,43 +335,23 @@ static cJSON *wait_for(struct peer *p, const char *ev, struct buf *text)
 	}
 }
 
+/* kv_dir NULL: nothing is saved. */
 static void peer_init_saving(struct peer *p, const char *kv_dir)
 {
-	int fds[2];
-	cJSON *hello;
-
-	memset(p, 0, sizeof(*p));
-	p->kv_dir = kv_dir;
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
-	p->fd = fds[0];
-	p->engine_fd = fds[1];
-	assert_int_equal(pthread_create(&p->thread, NULL, engine_thread, p), 0);
-	hello = hear(p);
-	assert_string_equal(text_of(hello, "ev"), "hello");
-	assert_int_equal(number_of(hello, "version"), 2);
-	assert_int_equal(number_of(hello, "threads"), THREADS);
-	cJSON_Delete(hello);
-}
-
-static void peer_init(struct peer *p)
-{
-	peer_init_saving(p, NULL);
-}
-
-static void peer_fini(struct peer *p, int status)
-{
-	shutdown(p->fd, SHUT_WR);
-	pthread_join(p->thread, NULL);
-	close(p->fd);
-	assert_int_equal(p->status, status);
-	buf_free(&p->in);
+	peer_init_options(
+		p, &(struct engine_options){.kernels = "auto",
+					    .threads = THREADS,
+					    .kv_dir = kv_dir,
+					    .kv_ram_bytes = kv_dir ? KV_BYTES : 0,
+					    .kv_disk_bytes = kv_dir ? KV_BYTES : 0});
 }
 
 static void load(struct peer *p, int id, const char *path)
 {
 	cJSON *line;
 
-	say(p, "{\"op\":\"load\",\"model\":%d,\"path\":\"%s\",\"ctx\":512,\"slots\":2}", id, path);
+	say(p, "{\"op\":\"load\",\"model\":%d,\"path\":\"%s\",\"ctx\":512,\"slots\":2}",
+	    id, path);
 	line = wait_for(p, "loaded", NULL);
 	assert_int_equal(number_of(line, "model"), id);
 	assert_true(number_of(line, "bytes") > 0);
@@ -449,7 +362,8 @@ static void load_fails(struct peer *p, const char *path, const char *code)
 {
 	cJSON *line;
 
-	say(p, "{\"op\":\"load\",\"model\":9,\"path\":\"%s\",\"ctx\":512,\"slots\":2}", path);
+	say(p, "{\"op\":\"load\",\"model\":9,\"path\":\"%s\",\"ctx\":512,\"slots\":2}",
+	    path);
 	line = wait_for(p, "load_failed", NULL);
 	assert_string_equal(text_of(line, "code"), code);
 	assert_non_null(strstr(text_of(line, "message"), path));
@@ -458,19 +372,20 @@ static void load_fails(struct peer *p, const char *path, const char *code)
 
 static void a_file_that_is_missing_or_broken_fails_and_the_process_lives_on(void **state)
 {
-	struct tiny *good = tiny_new(NULL), *cut = tiny_new(&(struct tiny_faults){.cut = 1000});
+	struct tiny *good = tiny_new(NULL),
+		    *cut = tiny_new(&(struct tiny_faults){.cut = 1000});
 	struct tiny *mamba = tiny_new(&(struct tiny_faults){.arch = "mamba"});
 	struct peer p;
 
 	UNUSED(state);
-	peer_init(&p);
+	peer_init_saving(&p, NULL);
 	load_fails(&p, "/nowhere/at/all.gguf", "not_found");
 	load_fails(&p, cut->path, "corrupt");
 	load_fails(&p, mamba->path, "unsupported");
 	load(&p, 9, good->path);
 	say(&p, "{\"op\":\"ping\"}");
 	cJSON_Delete(wait_for(&p, "pong", NULL));
-	peer_fini(&p, ENGINE_EXIT_OK);
+	peer_fini(&p);
 	tiny_free(good);
 	tiny_free(cut);
 	tiny_free(mamba);
@@ -483,13 +398,15 @@ static void two_models_answer_at_once_and_unload_fails_what_runs(void **state)
 	cJSON *line;
 
 	UNUSED(state);
-	peer_init(&p);
+	peer_init_saving(&p, NULL);
 	load(&p, 1, m->path);
 	load(&p, 2, m->path);
-	say(&p, "{\"op\":\"start\",\"job\":1,\"model\":1,\"prompt\":\"hello\",\"temperature\":0,"
-		"\"max_tokens\":400}");
-	say(&p, "{\"op\":\"start\",\"job\":2,\"model\":2,\"prompt\":\"hello\",\"temperature\":0,"
-		"\"max_tokens\":8}");
+	say(&p,
+	    "{\"op\":\"start\",\"job\":1,\"model\":1,\"prompt\":\"hello\",\"temperature\":0,"
+	    "\"max_tokens\":400}");
+	say(&p,
+	    "{\"op\":\"start\",\"job\":2,\"model\":2,\"prompt\":\"hello\",\"temperature\":0,"
+	    "\"max_tokens\":8}");
 	line = wait_for(&p, "finished", NULL);
 	assert_int_equal(number_of(line, "job"), 2);
 	assert_int_equal(number_of(line, "completion_tokens"), 8);
@@ -498,11 +415,12 @@ static void two_models_answer_at_once_and_unload_fails_what_runs(void **state)
 	line = wait_for(&p, "failed", NULL);
 	assert_int_equal(number_of(line, "job"), 3);
 	cJSON_Delete(line);
-	say(&p, "{\"op\":\"start\",\"job\":4,\"model\":1,\"prompt\":\"h\",\"temperature\":0}\n"
-		"{\"op\":\"unload\",\"model\":1}");
+	say(&p,
+	    "{\"op\":\"start\",\"job\":4,\"model\":1,\"prompt\":\"h\",\"temperature\":0}\n"
+	    "{\"op\":\"unload\",\"model\":1}");
 	cJSON_Delete(wait_for(&p, "unloaded", NULL));
 	say(&p, "{\"op\":\"quit\"}");
-	peer_fini(&p, ENGINE_EXIT_OK);
+	peer_fini(&p);
 	tiny_free(m);
 }
 
@@ -511,15 +429,18 @@ static void wrong_values_of_a_client_fail_the_job_alone(void **state)
 {
 	static const char *const wrong[] = {
 		"\"prompt\":\"\"",
-		"\"prompt\":\"x\",\"temperature\":-1", "\"prompt\":\"x\",\"stop\":[1]",
-		"\"prompt\":\"x\",\"class\":\"royal\"", "\"prompt\":\"x\",\"class\":2",
-		"\"messages\":[{\"role\":\"wizard\",\"content\":\"hi\"}]", "\"max_tokens\":3",
+		"\"prompt\":\"x\",\"temperature\":-1",
+		"\"prompt\":\"x\",\"stop\":[1]",
+		"\"prompt\":\"x\",\"class\":\"royal\"",
+		"\"prompt\":\"x\",\"class\":2",
+		"\"messages\":[{\"role\":\"wizard\",\"content\":\"hi\"}]",
+		"\"max_tokens\":3",
 	};
 	struct tiny *m = tiny_new(NULL);
 	struct peer p;
 
 	UNUSED(state);
-	peer_init(&p);
+	peer_init_saving(&p, NULL);
 	load(&p, 1, m->path);
 	for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
 		cJSON *line;
@@ -532,25 +453,29 @@ static void wrong_values_of_a_client_fail_the_job_alone(void **state)
 		assert_true(strlen(text_of(line, "message")) > 0);
 		cJSON_Delete(line);
 	}
-	peer_fini(&p, ENGINE_EXIT_OK);
+	peer_fini(&p);
 	tiny_free(m);
 }
 
 static void what_is_not_the_protocol_ends_the_process(void **state)
 {
 	static const char *const wrong[] = {
-		"{\"op\":\"dance\"}", "{\"op\":", "[]", "{\"op\":\"load\",\"model\":1}",
-		"{\"op\":\"start\",\"model\":1}", "{\"op\":\"park\",\"model\":5}",
+		"{\"op\":\"dance\"}",
+		"{\"op\":",
+		"[]",
+		"{\"op\":\"load\",\"model\":1}",
+		"{\"op\":\"start\",\"model\":1}",
+		"{\"op\":\"park\",\"model\":5}",
 	};
 
 	UNUSED(state);
 	for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
 		struct peer p;
 
-		peer_init(&p);
+		peer_init_saving(&p, NULL);
 		say(&p, "%s", wrong[i]);
 		assert_null(hear(&p));
-		peer_fini(&p, ENGINE_EXIT_PROTOCOL);
+		peer_fini_with(&p, ENGINE_EXIT_PROTOCOL);
 	}
 }
 
@@ -576,11 +501,13 @@ static void a_router_that_does_not_read_stops_computing_not_the_process(void **s
 	int finished = 0, before_pong = -1;
 
 	UNUSED(state);
-	peer_init(&p);
+	peer_init_saving(&p, NULL);
 	load(&p, 1, m->path);
 	for (int i = 0; i < UNREAD_JOBS; i++)
-		say(&p, "{\"op\":\"start\",\"job\":%d,\"model\":1,\"prompt\":\"hello\",\"seed\":%d,"
-			"\"stop\":[],\"max_tokens\":450}", i, i);
+		say(&p,
+		    "{\"op\":\"start\",\"job\":%d,\"model\":1,\"prompt\":\"hello\",\"seed\":%d,"
+		    "\"stop\":[],\"max_tokens\":450}",
+		    i, i);
 	wait_until_stalled(p.fd);
 	say(&p, "{\"op\":\"ping\"}");
 	while (finished < UNREAD_JOBS) {
@@ -594,7 +521,7 @@ static void a_router_that_does_not_read_stops_computing_not_the_process(void **s
 	}
 	/* It still listened, and had not run on. */
 	assert_in_range(before_pong, 1, UNREAD_JOBS - 1);
-	peer_fini(&p, ENGINE_EXIT_OK);
+	peer_fini(&p);
 	tiny_free(m);
 }
 
@@ -641,19 +568,19 @@ static void an_engine_that_restarts_goes_on_where_it_was(void **state)
 	cJSON_Delete(wait_for(&p, "unloaded", NULL));
 	load(&p, 1, m->path);
 	assert_true(turn(&p, "completion", 100, &saved) > KV_DISK_MIN_TOKENS);
-	peer_fini(&p, ENGINE_EXIT_OK);
+	peer_fini(&p);
 	assert_true(fake_each(dir, NULL) >= 1);
 
 	peer_init_saving(&p, dir);
 	load(&p, 1, m->path);
 	buf_clear(&saved);
 	assert_true(turn(&p, "interactive", 110, &saved) > KV_DISK_MIN_TOKENS);
-	peer_fini(&p, ENGINE_EXIT_OK);
+	peer_fini(&p);
 
-	peer_init(&p);
+	peer_init_saving(&p, NULL);
 	load(&p, 1, m->path);
 	assert_int_equal(turn(&p, "interactive", 110, &fresh), 0);
-	peer_fini(&p, ENGINE_EXIT_OK);
+	peer_fini(&p);
 	assert_int_equal(saved.len, fresh.len);
 	assert_true(fresh.len > 0);
 	assert_memory_equal(saved.data, fresh.data, fresh.len);
@@ -675,44 +602,53 @@ static void the_real_model_knows_the_capital_of_france(void **state)
 		print_message("HOB_TEST_MODEL names no model file\n");
 		skip();
 	}
-	peer_init(&p);
+	peer_init_saving(&p, NULL);
 	load(&p, 1, path);
-	say(&p, "{\"op\":\"count\",\"job\":8,\"model\":1,\"messages\":[{\"role\":\"user\",\"content\":"
-		"\"What is the capital of France? Answer in one sentence.\"}]}");
+	say(&p,
+	    "{\"op\":\"count\",\"job\":8,\"model\":1,\"messages\":[{\"role\":\"user\",\"content\":"
+	    "\"What is the capital of France? Answer in one sentence.\"}]}");
 	line = wait_for(&p, "count", NULL);
-	assert_int_equal(number_of(line, "extra") +
-				 cJSON_GetArrayItem(cJSON_GetObjectItem(line, "tokens"), 0)->valueint,
-			 42);
+	assert_int_equal(
+		number_of(line, "extra") +
+			cJSON_GetArrayItem(cJSON_GetObjectItem(line, "tokens"), 0)
+				->valueint,
+		42);
 	cJSON_Delete(line);
-	say(&p, "{\"op\":\"start\",\"job\":1,\"model\":1,\"temperature\":0,\"max_tokens\":40,"
-		"\"messages\":[{\"role\":\"user\",\"content\":"
-		"\"What is the capital of France? Answer in one sentence.\"}]}");
+	say(&p,
+	    "{\"op\":\"start\",\"job\":1,\"model\":1,\"temperature\":0,\"max_tokens\":40,"
+	    "\"messages\":[{\"role\":\"user\",\"content\":"
+	    "\"What is the capital of France? Answer in one sentence.\"}]}");
 	line = wait_for(&p, "finished", &text);
 	assert_string_equal(text_of(line, "reason"), "stop");
 	assert_int_equal(number_of(line, "prompt_tokens"), 42);
 	assert_non_null(strstr(text.data, "Paris"));
 	cJSON_Delete(line);
 	buf_free(&text);
-	peer_fini(&p, ENGINE_EXIT_OK);
+	peer_fini(&p);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(greedy_text_is_the_same_alone_and_in_company),
-		cmocka_unit_test(greedy_text_of_the_real_model_is_the_same_alone_and_in_company),
+		cmocka_unit_test(
+			greedy_text_of_the_real_model_is_the_same_alone_and_in_company),
 		cmocka_unit_test(a_long_prompt_delays_an_answer_by_one_chunk_at_most),
 		cmocka_unit_test(jobs_beyond_the_slots_wait_for_their_turn),
-		cmocka_unit_test(the_same_prompt_again_is_mostly_cached_and_answers_the_same),
+		cmocka_unit_test(
+			the_same_prompt_again_is_mostly_cached_and_answers_the_same),
 		cmocka_unit_test(a_cancelled_job_is_silent_and_frees_its_slot),
 		cmocka_unit_test(a_prompt_longer_than_the_context_fails_with_the_numbers),
-		cmocka_unit_test(answers_end_by_length_at_max_tokens_and_at_the_end_of_the_context),
+		cmocka_unit_test(
+			answers_end_by_length_at_max_tokens_and_at_the_end_of_the_context),
 		cmocka_unit_test(a_stop_string_ends_the_answer_before_itself),
-		cmocka_unit_test(a_file_that_is_missing_or_broken_fails_and_the_process_lives_on),
+		cmocka_unit_test(
+			a_file_that_is_missing_or_broken_fails_and_the_process_lives_on),
 		cmocka_unit_test(two_models_answer_at_once_and_unload_fails_what_runs),
 		cmocka_unit_test(wrong_values_of_a_client_fail_the_job_alone),
 		cmocka_unit_test(what_is_not_the_protocol_ends_the_process),
-		cmocka_unit_test(a_router_that_does_not_read_stops_computing_not_the_process),
+		cmocka_unit_test(
+			a_router_that_does_not_read_stops_computing_not_the_process),
 		cmocka_unit_test(an_engine_that_restarts_goes_on_where_it_was),
 		cmocka_unit_test(the_real_model_knows_the_capital_of_france),
 	};

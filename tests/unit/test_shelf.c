@@ -17,6 +17,14 @@
 
 enum { THREADS = 2, RANDOM_OPS = 600, RANDOM_FILES = 3, RANDOM_LIVE = 5 };
 
+static void peer_init(struct peer *p, const char *pack_dir, int threads)
+{
+	peer_init_options(p, &(struct engine_options){.kernels = "auto",
+						      .threads = threads,
+						      .pack_dir = pack_dir,
+						      .pack_bytes = UINT64_C(1) << 40});
+}
+
 static const char *real_model(void)
 {
 	const char *path = getenv("HOB_TEST_MODEL");
