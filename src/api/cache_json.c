@@ -27,6 +27,14 @@ static void add_known(struct buf *out, const char *key, double v)
 		buf_addf(out, ",\"%s\":null", key);
 }
 
+static void add_known_bytes(struct buf *out, const char *key, uint64_t bytes)
+{
+	if (bytes)
+		add_bytes(out, key, bytes);
+	else
+		buf_addf(out, ",\"%s\":null", key);
+}
+
 static void add_sizes(struct buf *out, const char *key, const struct cache_sizes *s)
 {
 	if (!s->weights_bytes && !s->kv_bytes) {
@@ -99,8 +107,8 @@ void cache_json_decision(struct buf *out, const struct decision *d)
 		 decision_name(d->kind));
 	add_string(out, "model", d->model);
 	add_string(out, "text", d->text);
-	add_known(out, "predicted_bytes", (double)d->predicted_bytes);
-	add_known(out, "actual_bytes", (double)d->actual_bytes);
+	add_known_bytes(out, "predicted_bytes", d->predicted_bytes);
+	add_known_bytes(out, "actual_bytes", d->actual_bytes);
 	add_known(out, "predicted_ms", d->predicted_ms);
 	add_known(out, "actual_ms", d->actual_ms);
 	buf_addc(out, '}');
@@ -143,8 +151,7 @@ void cache_json_members(struct buf *out, const struct cache *c)
 	add_bytes(out, "used_bytes", t.used_bytes);
 	add_bytes(out, "parked_budget_bytes", t.parked_budget_bytes);
 	add_bytes(out, "parked_bytes", t.parked_bytes);
-	add_known(out, "free_bytes",
-		  t.free_bytes == UINT64_MAX ? 0 : (double)t.free_bytes);
+	add_known_bytes(out, "free_bytes", t.free_bytes == UINT64_MAX ? 0 : t.free_bytes);
 	add_totals(out, &t);
 	buf_adds(out, ",\"models\":[");
 	for (int i = 0; i < cache_count(c); i++) {
