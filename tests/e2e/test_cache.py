@@ -92,18 +92,17 @@ def test_a_pinned_model_stays_and_the_refusal_says_the_sizes(room_for_one):
 
 
 @needs_two
-def test_a_busy_model_is_not_evicted(room_for_one):
+def test_a_busy_model_is_not_evicted(room_for_one, wait_until):
     """The other one waits until the answer has ended, and both are whole."""
     d = room_for_one()
     assert complete(d, "one")[0] == 200
     answer = {}
-    t = threading.Thread(target=lambda: answer.update(r=complete(d, "one", max_tokens=200, ignore_eos=True)))
+    t = threading.Thread(target=lambda: answer.update(r=complete(d, "one", max_tokens=600, ignore_eos=True)))
     t.start()
-    while rows(d)["one"]["leases"] == 0:
-        time.sleep(0.005)
+    wait_until(lambda: rows(d)["one"]["leases"], what="the answer's begin")
     assert complete(d, "two")[0] == 200
     t.join()
-    assert answer["r"][0] == 200 and answer["r"][2]["usage"]["completion_tokens"] == 200
+    assert answer["r"][0] == 200 and answer["r"][2]["usage"]["completion_tokens"] == 600
 
 
 def test_two_names_of_one_file_are_one_model(make_daemon):
@@ -199,15 +198,14 @@ def test_events_tell_a_load_and_end_with_the_daemon(make_daemon):
     assert d.process.wait(20) == 0
 
 
-def test_a_full_queue_says_when_to_come_again(make_daemon):
+def test_a_full_queue_says_when_to_come_again(make_daemon, wait_until):
     d = make_daemon("cache { ctx = 4096 slots = 1 queue = 1 }\n")
     body = {"model": "smollm2:135m", "messages": PARIS, **ENDLESS}
     running = d.stream(body)
     next(running)
     waiting = d.connection()
     waiting.request("POST", "/v1/chat/completions", json.dumps(body))
-    while rows(d)["smollm2:135m"]["waiters"] == 0:
-        time.sleep(0.005)
+    wait_until(lambda: rows(d)["smollm2:135m"]["waiters"], what="the waiting request")
     status, headers, reply = d.chat("Hi")
     assert status == 429 and int(headers["Retry-After"]) >= 1, reply
     waiting.close()
@@ -216,19 +214,18 @@ def test_a_full_queue_says_when_to_come_again(make_daemon):
     assert d.chat("Hi", max_tokens=2)[0] == 200
 
 
-def test_a_completion_does_not_wait_for_a_batch(make_daemon):
+def test_a_completion_does_not_wait_for_a_batch(make_daemon, wait_until):
     """One slot, taken by a batch job: the completion is served at once, and the batch job goes on afterwards."""
     d = make_daemon("cache { ctx = 4096 slots = 1 }\n")
-    alone = d.chat("Name three colours.", max_tokens=400, ignore_eos=True)[2]["choices"][0]["message"]["content"]
+    alone = d.chat("Name three colours.", max_tokens=1000, ignore_eos=True)[2]["choices"][0]["message"]["content"]
     result = {}
 
     def batch():
-        result["r"] = d.chat("Name three colours.", {"x-hob-class": "batch"}, max_tokens=400, ignore_eos=True)
+        result["r"] = d.chat("Name three colours.", {"x-hob-class": "batch"}, max_tokens=1000, ignore_eos=True)
 
     t = threading.Thread(target=batch)
     t.start()
-    while rows(d)["smollm2:135m"]["leases_by_class"]["batch"] == 0:
-        time.sleep(0.002)
+    wait_until(lambda: rows(d)["smollm2:135m"]["leases_by_class"]["batch"], what="the batch job")
     assert d.chat("Hi", {"x-hob-class": "completion"}, max_tokens=4)[0] == 200
     assert t.is_alive()
     t.join()
