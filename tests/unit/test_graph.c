@@ -10,6 +10,7 @@
 
 #include "engine/graph.h"
 #include "tests/unit/tiny_model.h"
+#include "tests/unit/sanitized.h"
 
 enum { THREADS = 2, LONG = 600 };
 
@@ -372,7 +373,7 @@ static void how_a_prompt_is_cut_does_not_change_a_bit(void **state)
 static void how_a_prompt_is_cut_does_not_change_a_bit_of_the_real_model(void **state)
 {
 	UNUSED(state);
-	check_chunks(real_model(), best_kernels(), LONG);
+	check_chunks(real_model(), best_kernels(), SANITIZED ? 120 : LONG);
 }
 
 /* One sequence decodes beside another's decode row and a third's chunk. */
@@ -429,7 +430,7 @@ static void neither_changes_a_bit_of_gemma(void **state)
 	const char *path = model_of("HOB_TEST_MODEL2");
 
 	UNUSED(state);
-	check_chunks(path, best_kernels(), LONG);
+	check_chunks(path, best_kernels(), SANITIZED ? 120 : LONG);
 	check_company(path, best_kernels());
 }
 

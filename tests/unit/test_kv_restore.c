@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "engine/batch_impl.h"
 #include "tests/unit/batch_bench.h"
+#include "tests/unit/sanitized.h"
 
 #define RAM  ((uint64_t)64 << 20)
 #define DISK ((uint64_t)64 << 20)
@@ -362,7 +363,7 @@ static void the_real_model_goes_on_after_4000_tokens(void **state)
 {
 	const char *path = getenv("HOB_TEST_MODEL");
 	const uint64_t room = (uint64_t)1 << 30;
-	const int n = 4000, more = 24;
+	const int n = SANITIZED ? 300 : 4000, more = 24;
 	struct bench b, c;
 
 	UNUSED(state);
