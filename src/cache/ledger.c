@@ -141,10 +141,12 @@ static int open_file(struct ledger *l)
 			     NULL);
 	if (rc == SQLITE_OK)
 		sqlite3_busy_timeout(l->db, BUSY_MS);
+	/* What a power cut breaks is found by check() and measured again: not worth a wait
+	 * for the disk at the daemon's start. */
+	if (rc == SQLITE_OK)
+		rc = sqlite3_exec(l->db, "PRAGMA synchronous=OFF", NULL, NULL, NULL);
 	if (rc == SQLITE_OK)
 		rc = identify(l->db);
-	if (rc == SQLITE_OK)
-		rc = sqlite3_exec(l->db, "PRAGMA synchronous=NORMAL", NULL, NULL, NULL);
 	if (rc == SQLITE_OK)
 		rc = sqlite3_exec(l->db, schema, NULL, NULL, NULL);
 	if (rc == SQLITE_OK)
