@@ -127,6 +127,7 @@ static void engine_dead(struct engine *e)
 	if (e->backoff_ms > ENGINE_BACKOFF_MAX_MS)
 		e->backoff_ms = ENGINE_BACKOFF_MAX_MS;
 	e->ready_ms = e->ping_ms = 0;
+	e->kv_ram_bytes = 0;
 	e->restarts++;
 	buf_clear(&e->in);
 	e->scanned = 0;
@@ -358,10 +359,14 @@ static int on_unloaded(struct engine *e, const cJSON *line, struct err *err)
 
 static int on_pong(struct engine *e, const cJSON *line, struct err *err)
 {
-	UNUSED(line);
-	UNUSED(err);
+	const int64_t most = INT64_C(1) << 53;
+
 	e->ping_ms = 0;
-	return 0;
+	return json_int(line, "kv_ram_bytes", 0, most, &e->kv_ram_bytes, err) < 0 ||
+			       json_int(line, "kv_disk_bytes", 0, most, &e->kv_disk_bytes,
+					err) < 0
+		       ? -1
+		       : 0;
 }
 
 static const struct {
@@ -706,6 +711,12 @@ int engine_pid(const struct engine *e)
 unsigned engine_restarts(const struct engine *e)
 {
 	return e->restarts;
+}
+
+void engine_saved_kv(const struct engine *e, uint64_t *ram_bytes, uint64_t *disk_bytes)
+{
+	*ram_bytes = (uint64_t)e->kv_ram_bytes;
+	*disk_bytes = (uint64_t)e->kv_disk_bytes;
 }
 
 const char *engine_kernels(const struct engine *e)

@@ -32,7 +32,8 @@ enum {
 		20000, /* silence so long after a ping: killed.  Loads do not block
 				 * the engine's reader, but one step does, and 256 tokens of
 				 * a prompt take some 10 s with a large model on two cores. */
-	ENGINE_QUIT_MS = 4000, /* saved KV state is written meanwhile: KV_CLOSE_MS and copies */
+	ENGINE_QUIT_MS =
+		4000, /* saved KV state is written meanwhile: KV_CLOSE_MS and copies */
 };
 
 struct engine;
@@ -100,8 +101,10 @@ void engine_count_cancel(struct engine_count *c);
 
 enum engine_state engine_state(const struct engine *e);
 const char *engine_state_name(enum engine_state s);
-int engine_pid(const struct engine *e);             /* 0 when there is none */
-unsigned engine_restarts(const struct engine *e);   /* deaths that were not asked for */
+int engine_pid(const struct engine *e);           /* 0 when there is none */
+unsigned engine_restarts(const struct engine *e); /* deaths that were not asked for */
+/* Saved KV state of conversations, as of the latest ping. */
+void engine_saved_kv(const struct engine *e, uint64_t *ram_bytes, uint64_t *disk_bytes);
 const char *engine_kernels(const struct engine *e); /* from hello; "" before */
 
 #endif

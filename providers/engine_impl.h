@@ -72,6 +72,7 @@ struct engine {
 	uint64_t ready_ms, heard_ms, ping_ms; /* ping_ms: 0 = none on its way */
 	uint64_t backoff_ms;
 	unsigned restarts;
+	int64_t kv_ram_bytes, kv_disk_bytes; /* from the latest pong */
 	char kernels[32];
 	char why[160]; /* of the end to come, "" = not known */
 

@@ -73,12 +73,15 @@ static void api_engine_json(void *arg, struct buf *out)
 {
 	const struct daemon *d = arg;
 	const char *kernels = engine_kernels(d->engine);
+	uint64_t ram, disk;
 
+	engine_saved_kv(d->engine, &ram, &disk);
 	buf_addf(out, "{\"state\":\"%s\",\"pid\":%d,\"restarts\":%u,\"kernels\":",
 		 engine_state_name(engine_state(d->engine)), engine_pid(d->engine),
 		 engine_restarts(d->engine));
 	buf_add_json(out, kernels, strlen(kernels));
-	buf_addc(out, '}');
+	buf_addf(out, ",\"saved_kv_ram_bytes\":%llu,\"saved_kv_disk_bytes\":%llu}",
+		 (unsigned long long)ram, (unsigned long long)disk);
 }
 
 static void api_metrics(void *arg, struct buf *out)

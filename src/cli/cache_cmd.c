@@ -95,6 +95,12 @@ static void print_summary(const cJSON *ps)
 	printf("engine %s, kernels %s; %s of %s in use, %s of %s parked\n", state,
 	       kernels, size_of(ps, "used_bytes", a), size_of(ps, "budget_bytes", b),
 	       size_of(ps, "parked_bytes", c), size_of(ps, "parked_budget_bytes", d));
+	if (listing_int(worker, "saved_kv_ram_bytes", 0) +
+		    listing_int(worker, "saved_kv_disk_bytes", 0) >
+	    0)
+		printf("saved conversations: %s in memory, %s on disk\n",
+		       size_of(worker, "saved_kv_ram_bytes", a),
+		       size_of(worker, "saved_kv_disk_bytes", b));
 	free(state);
 	free(kernels);
 }

@@ -304,9 +304,15 @@ static int op_count(struct engine *g, const cJSON *line, struct err *e)
 
 static int op_ping(struct engine *g, const cJSON *line, struct err *e)
 {
+	struct kv_store_stats kv = {0};
+
 	UNUSED(line);
 	UNUSED(e);
-	buf_adds(&g->out, "{\"ev\":\"pong\"}\n");
+	if (g->store)
+		kv = kv_store_stats(g->store);
+	buf_addf(&g->out,
+		 "{\"ev\":\"pong\",\"kv_ram_bytes\":%llu,\"kv_disk_bytes\":%llu}\n",
+		 (unsigned long long)kv.ram_bytes, (unsigned long long)kv.disk_bytes);
 	return 0;
 }
 

@@ -42,11 +42,11 @@
  *   {"ev":"count","job":J,"tokens":[n per message],"extra":n,"ctx":tokens}  extra: what the template
  *                                                              adds around them all (its default
  *                                                              system prompt, the answer's opening)
- *   {"ev":"pong"}
+ *   {"ev":"pong","kv_ram_bytes":n,"kv_disk_bytes":n}           saved KV state (kv_store.h)
  *
  * M and J are integers chosen by the router, below 2^53, unique while in use.  A line that does not
  * parse is fatal to the reader: both sides are hob, so it is a bug or a forged peer.
- * Jobs beyond the slots of a model wait in the engine, first in first out. */
+ * Jobs beyond the slots of a model wait in the engine, by class, then first in first out. */
 #ifndef HOB_WIRE_H
 #define HOB_WIRE_H
 

@@ -260,7 +260,7 @@ def second_turn(d, answer, **more):
 
 
 @needs_two
-def test_kv_survives_a_switch_away_and_back(room_for_one):
+def test_kv_survives_a_switch_away_and_back(room_for_one, wait_until):
     d = room_for_one()
     first = d.request("POST", "/v1/chat/completions", {
         "model": "one", "messages": long_turns(), "temperature": 0, "max_tokens": 24})[2]
@@ -270,6 +270,8 @@ def test_kv_survives_a_switch_away_and_back(room_for_one):
     assert rows(d)["one"]["state"] == "parked"
     back = second_turn(d, answer)
     assert back["choices"] == straight["choices"]
+    wait_until(lambda: d.request("GET", "/v1/hob/cache")[2]["engine"]["saved_kv_ram_bytes"], what="what is saved shows")
+    assert "saved conversations" in d.run("ps").stdout
     assert back["usage"]["prompt_tokens_details"]["cached_tokens"] >= first["usage"]["prompt_tokens"] - 1
 
 
