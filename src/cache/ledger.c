@@ -470,7 +470,8 @@ struct ledger *ledger_new(uv_loop_t *loop, const char *path)
 		uv_unref((uv_handle_t *)&l->closer);
 		l->closer.data = l;
 	}
-	if (!path)
+	/* Where there is none yet, the first write makes it, on its own thread. */
+	if (!path || (access(path, F_OK) < 0 && errno == ENOENT))
 		return l;
 	rc = open_or_renew(l);
 	if (rc == SQLITE_OK)
