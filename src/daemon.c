@@ -371,6 +371,30 @@ static void drain(struct daemon *d)
 	server_drain(d->server, on_drained, d);
 }
 
+static void on_preloaded(void *arg, const struct err *e)
+{
+	UNUSED(arg);
+	if (e)
+		log_warn("preload: %s", e->text);
+}
+
+/* Also after a reload: what is there already stays as it is. */
+static void preload(struct daemon *d)
+{
+	for (int i = 0; i < models_count(d->models); i++) {
+		struct cache_want want = {
+			.model = models_at(d->models, i),
+			.class = CLASS_BATCH,
+			.deadline_ms =
+				clock_mono_ms() + (uint64_t)d->config->queue_timeout_ms,
+			.keep_alive_ms = KEEP_ALIVE_DEFAULT,
+		};
+
+		if (want.model->settings.preload && want.model->path)
+			cache_load(d->cache, &want, on_preloaded, d);
+	}
+}
+
 /* ---- reload ---- */
 
 /* Applies what can change while running; says what cannot. */
@@ -399,6 +423,7 @@ static void reload(struct daemon *d)
 	llama_servers_set(d->llama, &llama);
 	dispatch_set_config(d->dispatch, next);
 	config_free(old);
+	preload(d);
 	log_info("reload: done, %d models", models_count(d->models));
 }
 
@@ -442,30 +467,6 @@ static void start_dispatch(struct daemon *d)
 				       .nproviders = d->nremotes};
 
 	d->dispatch = dispatch_new(&parts);
-}
-
-static void on_preloaded(void *arg, const struct err *e)
-{
-	UNUSED(arg);
-	if (e)
-		log_warn("preload: %s", e->text);
-}
-
-/* Also after a reload: what is there already stays as it is. */
-static void preload(struct daemon *d)
-{
-	for (int i = 0; i < models_count(d->models); i++) {
-		struct cache_want want = {
-			.model = models_at(d->models, i),
-			.class = CLASS_BATCH,
-			.deadline_ms =
-				clock_mono_ms() + (uint64_t)d->config->queue_timeout_ms,
-			.keep_alive_ms = KEEP_ALIVE_DEFAULT,
-		};
-
-		if (want.model->settings.preload && want.model->path)
-			cache_load(d->cache, &want, on_preloaded, d);
-	}
 }
 
 int daemon_run(struct config *c, const struct config_source *source, struct err *e)

@@ -312,7 +312,7 @@ struct watcher {
 	struct cache_listener listener;
 	struct conn *conn;
 	const struct api *api;
-	uv_timer_t timer; /* comments, and the end of a turn in which it was paused */
+	uv_timer_t timer; /* comments while nothing happens */
 	uint64_t n;       /* of the last event */
 	bool paused, missed;
 	struct buf out; /* scratch */

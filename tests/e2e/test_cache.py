@@ -160,6 +160,17 @@ def test_preload_is_ready_before_anybody_asks(make_daemon, wait_until):
     wait_until(lambda: rows(d).get("mine", {}).get("state") == "ready", what="the preload")
 
 
+def test_a_reload_preloads_what_it_brings(make_daemon, wait_until):
+    d = make_daemon("", model=False)
+    d.write_config(f'model "mine" {{ path = "{MODEL}" preload = true ctx = 512 }}\n')
+    d.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: rows(d).get("mine", {}).get("state") == "ready", what="the preload")
+    loads = d.request("GET", "/v1/hob/cache")[2]["totals"]["loads"]
+    d.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: d.log.read_text().count("reload: done") == 2, what="the second reload")
+    assert d.request("GET", "/v1/hob/cache")[2]["totals"]["loads"] == loads
+
+
 def test_chat_warms_the_model(make_daemon, wait_until):
     d = make_daemon("cache { ctx = 1024 slots = 1 }\n")
     r = d.run("chat", "smollm2:135m", input="/quit\n")
