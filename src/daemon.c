@@ -412,6 +412,14 @@ static void reload(struct daemon *d)
 	if (strcmp(next->socket_path, old->socket_path) || next->port != old->port ||
 	    strcmp(next->bind, old->bind))
 		log_warn("reload: socket, bind and port change at the next start");
+	if (next->ctx != old->ctx || next->slots != old->slots ||
+	    next->threads != old->threads || strcmp(next->kernels, old->kernels) ||
+	    next->packed_bytes != old->packed_bytes ||
+	    next->kv_ram_bytes != old->kv_ram_bytes ||
+	    next->kv_disk_bytes != old->kv_disk_bytes)
+		log_warn(
+			"reload: ctx, slots, threads, kernels, packed, kv_ram and kv_disk of "
+			"cache change at the next start");
 	if (next->nproviders != old->nproviders)
 		log_warn("reload: providers change at the next start");
 	d->config = next;

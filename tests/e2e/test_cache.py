@@ -169,6 +169,10 @@ def test_a_reload_preloads_what_it_brings(make_daemon, wait_until):
     d.process.send_signal(signal.SIGHUP)
     wait_until(lambda: d.log.read_text().count("reload: done") == 2, what="the second reload")
     assert d.request("GET", "/v1/hob/cache")[2]["totals"]["loads"] == loads
+    assert "at the next start" not in d.log.read_text()
+    d.write_config("cache { slots = 7 }\n")
+    d.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "slots, threads" in d.log.read_text(), what="the warning")
 
 
 def test_chat_warms_the_model(make_daemon, wait_until):
