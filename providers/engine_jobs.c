@@ -313,9 +313,10 @@ static void job_end(struct job *j)
 
 static int on_finished(struct job *j, const cJSON *line, struct err *e)
 {
-	struct usage u = {-1, -1, -1, -1, -1, 0};
+	struct usage u = USAGE_UNKNOWN;
 	const char *reason = "stop";
 
+	u.cost_usd = 0;
 	if (json_string(line, "reason", &reason, e) < 0 ||
 	    get_count(line, "prompt_tokens", &u.prompt_tokens, e) < 0 ||
 	    get_count(line, "cached_tokens", &u.cached_tokens, e) < 0 ||

@@ -85,7 +85,7 @@ int64_t crash_wait(struct llama_server *s, struct err *e)
 		"%s of '%.100s' failed %u times in a row (%.200s); it is tried again in "
 		"%u s",
 		s->kind->name, s->name, r->in_a_row, r->why, seconds);
-	e->retry_after_s = seconds;
+	e->retry_after_ms = 1000 * seconds;
 	return -1;
 }
 

@@ -619,7 +619,7 @@ static struct job *openai_start(struct provider *base, const char *model,
 	j->p = p;
 	j->out = sink;
 	j->sink = (struct fetch_sink){.data = on_data, .end = on_end};
-	j->usage = (struct usage){-1, -1, -1, -1, -1, -1};
+	j->usage = USAGE_UNKNOWN;
 	sse_init(&j->sse);
 	if (job_start(j, model, r, &j->failed) < 0) {
 		TAILQ_INSERT_TAIL(&p->failing, j, link);
@@ -698,7 +698,7 @@ static const struct provider_ops openai_ops = {
 static struct upstream *probe_url(struct fetch *f, const struct config_provider *c,
 				  struct err *e)
 {
-	struct upstream *probe = upstream_new(f, c->url ? c->url : "", NULL, e);
+	struct upstream *probe = upstream_new(f, c->urls.list[0], NULL, e);
 
 	if (!probe)
 		err_wrap(e, "provider '%s'", c->name);
@@ -742,7 +742,7 @@ struct provider *provider_openai_new(uv_loop_t *loop, struct fetch *f,
 	if (!probe)
 		return NULL;
 	p = provider_new(loop, f, c->name);
-	set_url(p, c->url, probe);
+	set_url(p, c->urls.list[0], probe);
 	p->who = xasprintf("provider '%s'", c->name);
 	p->key_env = c->key_env ? xstrdup(c->key_env) : NULL;
 	p->key_file = c->key_file ? xstrdup(c->key_file) : NULL;

@@ -4,9 +4,8 @@
  * with a last line of our own, `end_of_file = true`, and look whether it arrived at top level), and
  * it names an unknown key but no better one (we look for the nearest in the same tables).  Read once
  * at start and at each reload, on the loop thread; files are small. */
-#include "config.h"
+#include "config_impl.h"
 
-#include <confuse.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -31,6 +30,7 @@ static cfg_opt_t server_opts[] = {CFG_STR("socket", NULL, CFGF_NONE),
 				  CFG_STR_LIST("hosts", "{}", CFGF_NONE),
 				  CFG_INT("header_timeout", 10, CFGF_NONE),
 				  CFG_INT("queue_timeout", 120, CFGF_NONE),
+				  CFG_BOOL("local_only", cfg_false, CFGF_NONE),
 				  CFG_END()};
 static cfg_opt_t cache_opts[] = {CFG_STR("budget", "0", CFGF_NONE),
 				 CFG_STR("parked", "0", CFGF_NONE),
@@ -61,21 +61,25 @@ static cfg_opt_t model_opts[] = {CFG_STR("path", NULL, CFGF_NONE),
 				 CFG_STR("role", "any", CFGF_NONE),
 				 CFG_STR("backend", "auto", CFGF_NONE),
 				 CFG_STR_LIST("args", "{}", CFGF_NONE),
+				 CFG_INT("strength", 0, CFGF_NONE),
+				 CFG_FLOAT("price_input", 0, CFGF_NODEFAULT),
+				 CFG_FLOAT("price_output", 0, CFGF_NODEFAULT),
+				 CFG_FLOAT("price_cached", 0, CFGF_NODEFAULT),
+				 CFG_BOOL("images", cfg_false, CFGF_NODEFAULT),
+				 CFG_BOOL("tools", cfg_false, CFGF_NODEFAULT),
+				 CFG_BOOL("structured", cfg_false, CFGF_NODEFAULT),
+				 CFG_STR_LIST("fallback", "{}", CFGF_NONE),
 				 CFG_END()};
-static cfg_opt_t provider_opts[] = {CFG_STR("kind", "openai", CFGF_NONE),
-				    CFG_STR("url", NULL, CFGF_NONE),
-				    CFG_STR("key_env", NULL, CFGF_NONE),
-				    CFG_STR("key_file", NULL, CFGF_NONE),
-				    CFG_INT("connect_timeout", 4, CFGF_NONE),
-				    CFG_INT("first_byte_timeout", 60, CFGF_NONE),
-				    CFG_INT("idle_timeout", 60, CFGF_NONE),
-				    CFG_END()};
 static cfg_opt_t top_opts[] = {
 	CFG_SEC("server", server_opts, CFGF_NONE),
 	CFG_SEC("cache", cache_opts, CFGF_NONE),
 	CFG_SEC("memory", memory_opts, CFGF_NONE),
 	CFG_SEC("model", model_opts, CFGF_TITLE | CFGF_MULTI | CFGF_NO_TITLE_DUPES),
-	CFG_SEC("provider", provider_opts, CFGF_TITLE | CFGF_MULTI | CFGF_NO_TITLE_DUPES),
+	CFG_SEC("provider", config_provider_opts,
+		CFGF_TITLE | CFGF_MULTI | CFGF_NO_TITLE_DUPES),
+	CFG_SEC("route", config_route_opts,
+		CFGF_TITLE | CFGF_MULTI | CFGF_NO_TITLE_DUPES),
+	CFG_SEC("budget", config_budget_opts, CFGF_NONE),
 	CFG_STR("models_dir", NULL, CFGF_NONE),
 	CFG_STR("default_model", NULL, CFGF_NONE),
 	CFG_BOOL("end_of_file", cfg_false, CFGF_NONE),
@@ -88,9 +92,10 @@ static _Thread_local const char *reported_file;
 
 static const char *nearest_key(const char *word)
 {
-	static const cfg_opt_t *const tables[] = {top_opts,   server_opts,
-						  cache_opts, memory_opts,
-						  model_opts, provider_opts};
+	static const cfg_opt_t *const tables[] = {
+		top_opts,          server_opts,      cache_opts,
+		memory_opts,       model_opts,       config_provider_opts,
+		config_route_opts, config_rule_opts, config_budget_opts};
 	struct nearest n = {.word = word};
 
 	for (size_t i = 0; i < ARRAY_LEN(tables); i++)
@@ -183,17 +188,54 @@ bool config_bytes(const char *s, uint64_t *out)
 	return false;
 }
 
-static int in_range(cfg_t *cfg, const char *file, const char *section, const char *key,
-		    long min, long max, int *out, struct err *e)
+int config_range(const struct config_at *at, const char *key, long min, long max,
+		 int *out, struct err *e)
 {
-	long v = cfg_getint(cfg, key);
+	long v = cfg_getint(at->cfg, key);
 
 	if (v < min || v > max)
 		return err_set(e, ERR_INVALID,
-			       "%s: %s: %s = %ld is out of range: %ld to %ld", file,
-			       section, key, v, min, max);
+			       "%s: %s: %s = %ld is out of range: %ld to %ld", at->file,
+			       at->section, key, v, min, max);
 	*out = (int)v;
 	return 0;
+}
+
+int config_usd(const struct config_at *at, const char *key, double unset, double *out,
+	       struct err *e)
+{
+	double v = cfg_size(at->cfg, key) ? cfg_getfloat(at->cfg, key) : unset;
+
+	*out = v;
+	if (v == unset || (v >= 0 && v <= 1e9))
+		return 0;
+	return err_set(e, ERR_INVALID, "%s: %s: %s = %g is no amount of USD", at->file,
+		       at->section, key, v);
+}
+
+enum tristate config_tristate(const struct config_at *at, const char *key)
+{
+	if (!cfg_size(at->cfg, key))
+		return UNSAID;
+	return cfg_getbool(at->cfg, key) ? YES : NO;
+}
+
+struct names config_names(const struct config_at *at, const char *key)
+{
+	struct names n = {.n = (int)cfg_size(at->cfg, key)};
+
+	n.list = xcalloc((size_t)n.n + 1, sizeof *n.list);
+	for (int i = 0; i < n.n; i++)
+		n.list[i] = xstrdup(cfg_getnstr(at->cfg, key, (unsigned)i));
+	return n;
+}
+
+void names_free(struct names *n)
+{
+	for (int i = 0; i < n->n; i++)
+		free(n->list[i]);
+	free(n->list);
+	*n = (struct names){0};
 }
 
 static char *copy(const char *s)
@@ -209,6 +251,16 @@ static char *copy_path(const char *s)
 	if (s && s[0] == '~' && s[1] == '/' && home)
 		return xasprintf("%s%s", home, s + 1);
 	return copy(s);
+}
+
+char *config_text(const struct config_at *at, const char *key)
+{
+	return copy(cfg_getstr(at->cfg, key));
+}
+
+char *config_path_text(const struct config_at *at, const char *key)
+{
+	return copy_path(cfg_getstr(at->cfg, key));
 }
 
 static int read_token(struct config *c, struct err *e)
@@ -238,12 +290,14 @@ static int read_token(struct config *c, struct err *e)
 
 static int read_server(struct config *c, cfg_t *s, const char *file, struct err *e)
 {
+	struct config_at at = {s, file, "server"};
 	int header_s = 0, queue_s = 0;
 
-	if (in_range(s, file, "server", "port", -1, 65535, &c->port, e) < 0 ||
-	    in_range(s, file, "server", "header_timeout", 1, 3600, &header_s, e) < 0 ||
-	    in_range(s, file, "server", "queue_timeout", 1, 86400, &queue_s, e) < 0)
+	if (config_range(&at, "port", -1, 65535, &c->port, e) < 0 ||
+	    config_range(&at, "header_timeout", 1, 3600, &header_s, e) < 0 ||
+	    config_range(&at, "queue_timeout", 1, 86400, &queue_s, e) < 0)
 		return -1;
+	c->local_only = cfg_getbool(s, "local_only");
 	c->header_timeout_ms = header_s * 1000;
 	c->queue_timeout_ms = queue_s * 1000;
 	c->socket_path = cfg_getstr(s, "socket") ? copy_path(cfg_getstr(s, "socket"))
@@ -267,11 +321,10 @@ static int size_of(cfg_t *s, const char *file, const char *key, uint64_t *out,
 		       cfg_getstr(s, key));
 }
 
-/* The index of the option's value among n words. */
-static int choice_of(cfg_t *s, const char *file, const char *section, const char *key,
-		     const char *const *words, int n, struct err *e)
+int config_choice(const struct config_at *at, const char *key, const char *const *words,
+		  int n, struct err *e)
 {
-	const char *value = cfg_getstr(s, key);
+	const char *value = cfg_getstr(at->cfg, key);
 	struct nearest near = {.word = value};
 
 	for (int i = 0; i < n; i++) {
@@ -279,8 +332,8 @@ static int choice_of(cfg_t *s, const char *file, const char *section, const char
 			return i;
 		nearest_offer(&near, words[i]);
 	}
-	return err_set(e, ERR_INVALID, "%s: %s: %s = '%s' is unknown%s%s%s", file,
-		       section, key, value, near.best ? "; did you mean '" : "",
+	return err_set(e, ERR_INVALID, "%s: %s: %s = '%s' is unknown%s%s%s", at->file,
+		       at->section, key, value, near.best ? "; did you mean '" : "",
 		       near.best ? near.best : "", near.best ? "'?" : "");
 }
 
@@ -318,21 +371,20 @@ static int read_cache(struct config *c, cfg_t *s, const char *file, struct err *
 {
 	static const char *const tables[] = {"auto", "scalar", "avx2", "avx512"};
 	static const char *const policies[] = {"lru", "gdsf"}; /* by enum policy_kind */
+	struct config_at at = {s, file, "cache"};
 	int policy, stay_s = 0, load_s = 0;
 
 	if (read_cache_sizes(c, s, file, e) < 0 ||
 	    keep_alive_of(s, file, "cache", &c->keep_alive_ms, e) < 0 ||
-	    choice_of(s, file, "cache", "kernels", tables, (int)ARRAY_LEN(tables), e) < 0)
+	    config_choice(&at, "kernels", tables, (int)ARRAY_LEN(tables), e) < 0)
 		return -1;
-	policy = choice_of(s, file, "cache", "policy", policies, (int)ARRAY_LEN(policies),
-			   e);
-	if (policy < 0 ||
-	    in_range(s, file, "cache", "min_stay", 0, 3600, &stay_s, e) < 0 ||
-	    in_range(s, file, "cache", "queue", 1, 1024, &c->queue, e) < 0 ||
-	    in_range(s, file, "cache", "load_timeout", 1, 86400, &load_s, e) < 0 ||
-	    in_range(s, file, "cache", "ctx", 64, CTX_MAX, &c->ctx, e) < 0 ||
-	    in_range(s, file, "cache", "slots", 1, SLOTS_MAX, &c->slots, e) < 0 ||
-	    in_range(s, file, "cache", "threads", 0, 64, &c->threads, e) < 0)
+	policy = config_choice(&at, "policy", policies, (int)ARRAY_LEN(policies), e);
+	if (policy < 0 || config_range(&at, "min_stay", 0, 3600, &stay_s, e) < 0 ||
+	    config_range(&at, "queue", 1, 1024, &c->queue, e) < 0 ||
+	    config_range(&at, "load_timeout", 1, 86400, &load_s, e) < 0 ||
+	    config_range(&at, "ctx", 64, CTX_MAX, &c->ctx, e) < 0 ||
+	    config_range(&at, "slots", 1, SLOTS_MAX, &c->slots, e) < 0 ||
+	    config_range(&at, "threads", 0, 64, &c->threads, e) < 0)
 		return -1;
 	c->policy = (enum policy_kind)policy;
 	c->min_stay_ms = stay_s * 1000;
@@ -343,30 +395,43 @@ static int read_cache(struct config *c, cfg_t *s, const char *file, struct err *
 	return 0;
 }
 
-static int read_model(struct model_settings *m, cfg_t *s, const char *file,
-		      const char *name, struct err *e)
+static int read_settings(struct model_settings *m, const struct config_at *at,
+			 struct err *e)
 {
 	static const char *const roles[] = {"any", "completion"};
 	static const char *const backends[] = {"auto", "engine", "llama-server"};
-	int role = choice_of(s, file, name, "role", roles, (int)ARRAY_LEN(roles), e);
-	int backend = choice_of(s, file, name, "backend", backends,
-				(int)ARRAY_LEN(backends), e);
+	int role = config_choice(at, "role", roles, (int)ARRAY_LEN(roles), e);
+	int backend = config_choice(at, "backend", backends, (int)ARRAY_LEN(backends), e);
+	struct names args = config_names(at, "args");
 
+	m->args = args.list;
+	m->nargs = args.n;
 	if (role < 0 || backend < 0 ||
-	    in_range(s, file, name, "ctx", 0, CTX_MAX, &m->ctx, e) < 0)
+	    config_range(at, "ctx", 0, CTX_MAX, &m->ctx, e) < 0)
 		return -1;
 	m->role = (enum model_role)role;
 	m->backend = (enum model_backend)backend;
-	m->pinned = cfg_getbool(s, "pinned");
-	m->preload = cfg_getbool(s, "preload");
-	m->nargs = (int)cfg_size(s, "args");
-	m->args = xcalloc((size_t)m->nargs + 1, sizeof *m->args);
-	for (int i = 0; i < m->nargs; i++)
-		m->args[i] = xstrdup(cfg_getnstr(s, "args", (unsigned)i));
+	m->pinned = cfg_getbool(at->cfg, "pinned");
+	m->preload = cfg_getbool(at->cfg, "preload");
 	m->keep_alive_ms = KEEP_ALIVE_DEFAULT;
-	return cfg_getstr(s, "keep_alive")
-		       ? keep_alive_of(s, file, name, &m->keep_alive_ms, e)
+	return cfg_getstr(at->cfg, "keep_alive")
+		       ? keep_alive_of(at->cfg, at->file, at->section, &m->keep_alive_ms,
+				       e)
 		       : 0;
+}
+
+static int read_facts(struct model_facts *f, const struct config_at *at, struct err *e)
+{
+	f->images = config_tristate(at, "images");
+	f->tools = config_tristate(at, "tools");
+	f->structured = config_tristate(at, "structured");
+	f->fallback = config_names(at, "fallback");
+	if (config_range(at, "strength", 0, 10, &f->strength, e) < 0 ||
+	    config_usd(at, "price_input", -1, &f->price_input, e) < 0 ||
+	    config_usd(at, "price_output", -1, &f->price_output, e) < 0 ||
+	    config_usd(at, "price_cached", -1, &f->price_cached, e) < 0)
+		return -1;
+	return 0;
 }
 
 static int read_models(struct config *c, cfg_t *top, const char *file, struct err *e)
@@ -376,85 +441,24 @@ static int read_models(struct config *c, cfg_t *top, const char *file, struct er
 	c->models = xcalloc((size_t)n, sizeof *c->models);
 	for (int i = 0; i < n; i++) {
 		cfg_t *s = cfg_getnsec(top, "model", (unsigned)i);
+		struct config_at at = {s, file, cfg_title(s)};
 		struct config_model *m = &c->models[c->nmodels++];
 
 		m->name = xstrdup(cfg_title(s));
 		m->path = copy_path(cfg_getstr(s, "path"));
-		if (read_model(&m->settings, s, file, m->name, e) < 0)
+		if (read_settings(&m->settings, &at, e) < 0 ||
+		    read_facts(&m->facts, &at, e) < 0)
 			return -1;
 		if (m->path && m->path[0] != '/')
 			return err_set(e, ERR_INVALID,
 				       "%s: model \"%s\": path '%s' must be absolute",
 				       file, m->name, m->path);
-	}
-	return 0;
-}
-
-static struct config_provider *add_provider(struct config *c, const char *name)
-{
-	struct config_provider *p;
-
-	c->providers = xrealloc(c->providers,
-				(size_t)(c->nproviders + 1) * sizeof *c->providers);
-	p = &c->providers[c->nproviders++];
-	*p = (struct config_provider){.name = xstrdup(name)};
-	return p;
-}
-
-static int read_providers(struct config *c, cfg_t *top, const char *file, struct err *e)
-{
-	int n = (int)cfg_size(top, "provider");
-
-	for (int i = 0; i < n; i++) {
-		cfg_t *s = cfg_getnsec(top, "provider", (unsigned)i);
-		struct config_provider *p = add_provider(c, cfg_title(s));
-
-		p->kind = xstrdup(cfg_getstr(s, "kind"));
-		p->url = copy(cfg_getstr(s, "url"));
-		p->key_env = copy(cfg_getstr(s, "key_env"));
-		p->key_file = copy_path(cfg_getstr(s, "key_file"));
-		if (strcmp(p->kind, "openai"))
-			return err_set(
-				e, ERR_INVALID,
-				"%s: provider \"%s\": kind = '%s' is unknown: use \"openai\"",
-				file, p->name, p->kind);
-		if (!p->url ||
-		    (strncmp(p->url, "http://", 7) && strncmp(p->url, "https://", 8)))
-			return err_set(
-				e, ERR_INVALID,
-				"%s: provider \"%s\": url must start with http:// or https://",
-				file, p->name);
-		if (strchr(p->name, '/') || !p->name[0])
+		if (m->path && config_provider_of(c, m->name))
 			return err_set(e, ERR_INVALID,
-				       "%s: provider \"%s\": a name has no '/'", file,
-				       p->name);
-		if (in_range(s, file, p->name, "connect_timeout", 1, 600,
-			     &p->connect_timeout_ms, e) < 0 ||
-		    in_range(s, file, p->name, "first_byte_timeout", 1, 3600,
-			     &p->first_byte_timeout_ms, e) < 0 ||
-		    in_range(s, file, p->name, "idle_timeout", 1, 3600,
-			     &p->idle_timeout_ms, e) < 0)
-			return -1;
-		p->connect_timeout_ms *= 1000;
-		p->first_byte_timeout_ms *= 1000;
-		p->idle_timeout_ms *= 1000;
+				       "%s: model \"%s\" is a provider's: it has no path",
+				       file, m->name);
 	}
 	return 0;
-}
-
-static void default_provider(struct config *c)
-{
-	struct config_provider *p;
-
-	for (int i = 0; i < c->nproviders; i++)
-		if (!strcmp(c->providers[i].name, "openrouter"))
-			return;
-	p = add_provider(c, "openrouter");
-	p->kind = xstrdup("openai");
-	p->url = xstrdup("https://openrouter.ai/api/v1");
-	p->key_env = xstrdup("OPENROUTER_API_KEY");
-	p->connect_timeout_ms = 4000;
-	p->first_byte_timeout_ms = p->idle_timeout_ms = 60000;
 }
 
 static int read_all(struct config *c, cfg_t *top, struct err *e)
@@ -474,9 +478,9 @@ static int read_all(struct config *c, cfg_t *top, struct err *e)
 	free(data);
 	if (read_server(c, cfg_getsec(top, "server"), file, e) < 0 ||
 	    read_cache(c, cfg_getsec(top, "cache"), file, e) < 0 ||
-	    read_models(c, top, file, e) < 0 || read_providers(c, top, file, e) < 0)
+	    config_read_providers(c, top, file, e) < 0 ||
+	    read_models(c, top, file, e) < 0 || config_read_routes(c, top, file, e) < 0)
 		return -1;
-	default_provider(c);
 	return 0;
 }
 
@@ -533,6 +537,7 @@ struct config *config_load(const struct config_source *s, struct err *e)
 	free(text);
 	if (s->has_port)
 		c->port = s->port;
+	c->local_only |= s->local_only;
 	if (s->socket_path) {
 		free(c->socket_path);
 		c->socket_path = xstrdup(s->socket_path);
@@ -541,6 +546,33 @@ struct config *config_load(const struct config_source *s, struct err *e)
 fail:
 	free(text);
 	config_free(c);
+	return NULL;
+}
+
+const struct config_provider *config_provider_of(const struct config *c,
+						 const char *model)
+{
+	size_t n = strcspn(model, "/");
+
+	for (int i = 0; model[n] && i < c->nproviders; i++)
+		if (str_eq((struct str){model, n}, c->providers[i].name))
+			return &c->providers[i];
+	return NULL;
+}
+
+const struct config_model *config_model(const struct config *c, const char *name)
+{
+	for (int i = 0; i < c->nmodels; i++)
+		if (!strcmp(c->models[i].name, name))
+			return &c->models[i];
+	return NULL;
+}
+
+const struct config_route *config_route(const struct config *c, const char *name)
+{
+	for (int i = 0; i < c->nroutes; i++)
+		if (!strcmp(c->routes[i].name, name))
+			return &c->routes[i];
 	return NULL;
 }
 
@@ -556,14 +588,13 @@ void config_free(struct config *c)
 		for (int k = 0; k < c->models[i].settings.nargs; k++)
 			free(c->models[i].settings.args[k]);
 		free(c->models[i].settings.args);
+		names_free(&c->models[i].facts.fallback);
 	}
-	for (int i = 0; i < c->nproviders; i++) {
-		free(c->providers[i].name);
-		free(c->providers[i].kind);
-		free(c->providers[i].url);
-		free(c->providers[i].key_env);
-		free(c->providers[i].key_file);
-	}
+	for (int i = 0; i < c->nproviders; i++)
+		config_provider_free(&c->providers[i]);
+	for (int i = 0; i < c->nroutes; i++)
+		config_route_free(&c->routes[i]);
+	free(c->routes);
 	free(c->hosts);
 	free(c->models);
 	free(c->providers);

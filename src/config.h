@@ -28,18 +28,96 @@ struct model_settings {
 	int nargs;
 };
 
+/* A list of words; owned by the configuration. */
+struct names {
+	char **list;
+	int n;
+};
+
+enum tristate { UNSAID = -1, NO, YES };
+
+/* What a model is good for, as the user declares it; for remote models it wins over what the
+ * provider says.  Prices in USD per million tokens; < 0 = not given. */
+struct model_facts {
+	int strength; /* 1 to 10; 0 = not declared */
+	double price_input, price_output, price_cached;
+	enum tristate images, tools, structured;
+	struct names fallback; /* what takes over when it cannot answer */
+};
+
+/* With a provider's name and '/' in front it describes a remote model, and has no path. */
 struct config_model {
 	char *name, *path; /* owned */
 	struct model_settings settings;
+	struct model_facts facts;
+};
+
+enum provider_kind {
+	PROVIDER_OPENAI,
+	PROVIDER_OPENROUTER,
+	PROVIDER_ANTHROPIC,
+	PROVIDER_OLLAMA,
+	PROVIDER_KINDS
 };
 
 struct config_provider {
-	char *name;     /* title: the prefix of its models */
-	char *kind;     /* "openai" */
-	char *url;      /* base, e.g. "https://openrouter.ai/api/v1" */
+	char *name;      /* title: the prefix of its models */
+	char *preset;    /* a row of providers/presets.h; NULL: none */
+	char *kind_name; /* as written, or NULL: the preset's, else openai */
+	struct names
+		urls;   /* bases, e.g. "https://openrouter.ai/api/v1"; none: the preset's.
+			    * Several: replicas of one cluster */
 	char *key_env;  /* name of an environment variable, or NULL */
 	char *key_file; /* a file of mode 0600, or NULL */
-	int connect_timeout_ms, first_byte_timeout_ms, idle_timeout_ms;
+	char *key_command; /* prints the key, run by /bin/sh; or NULL */
+	char *ca_file; /* PEM: more trusted authorities beside the system's, or NULL */
+	bool local;    /* never leaves this machine: private prompts may use it */
+	bool warm;     /* connections are made before they are needed */
+	int connect_timeout_ms, first_byte_timeout_ms, idle_timeout_ms, total_timeout_ms,
+		queue_timeout_ms;
+	int max_connections; /* -1 = not given: 8, none on loopback; 0 = no limit */
+	double daily_cap_usd, monthly_cap_usd; /* 0 = none */
+	/* OpenRouter's routing object and attribution; NULL, UNSAID and empty: not sent */
+	char *data_collection, *sort, *app_url, *app_title;
+	enum tristate zdr;
+	struct names order, only, ignore;
+};
+
+/* A rule of a route: when all conditions that are given hold. */
+struct config_rule {
+	char *name;
+	int min_tokens, max_tokens; /* of the prompt; 0 = no bound */
+	enum tristate images, tools, structured, is_private;
+	char *class, *client;    /* or NULL */
+	struct names code;       /* languages of code in the prompt: any of them */
+	struct names words;      /* in the last user message, any case: any of them */
+	char *regex;             /* PCRE2, of the last user message; or NULL */
+	char *hours;             /* "22:00-07:00", local time; or NULL */
+	struct names days;       /* "mon" ... "sun": any of them */
+	double budget_below_usd; /* of today's budget is left; < 0 = not asked */
+	struct names use;        /* candidates; empty: refuse */
+	char *refuse;            /* text of the refusal, or NULL */
+};
+
+enum route_pick { PICK_ORDER, PICK_AUTO };
+enum route_prefer { PREFER_BALANCED, PREFER_FAST, PREFER_CHEAP, PREFER_STRONG };
+
+struct config_route {
+	char *name; /* what clients write as the model */
+	struct names candidates;
+	enum route_pick pick;
+	enum route_prefer prefer;
+	int patience_ms;
+	char *bridge; /* answers while a cold local model loads, or NULL */
+	bool after_refusal;
+	struct config_rule *rules;
+	int nrules;
+};
+
+/* USD; 0 = none. */
+struct config_budget {
+	double daily, monthly, conversation;
+	double soft; /* share of a cap from which local models are preferred */
 };
 
 struct config {
@@ -55,6 +133,7 @@ struct config {
 	int nhosts;
 	int header_timeout_ms; /* 10000 */
 	int queue_timeout_ms;  /* 120000: load + wait before the first token */
+	bool local_only;       /* nothing leaves this machine */
 
 	/* cache {} */
 	uint64_t
@@ -73,8 +152,8 @@ struct config {
 	int queue;             /* requests that may wait for one model; 64 */
 	uint64_t packed_bytes; /* of files with weights in the kernels' order; 0 = none */
 	uint64_t kv_ram_bytes, kv_disk_bytes; /* saved KV state; 0 = none */
-	char *trace;        /* owned: file that requests are recorded in, or NULL */
-	char *llama_server; /* owned: the program for models the engine does not speak */
+	char *trace;         /* owned: file that requests are recorded in, or NULL */
+	char *llama_server;  /* owned: the program for models the engine does not speak */
 	int load_timeout_ms; /* of such a program until it is ready; 600000 */
 
 	/* memory {} */
@@ -87,18 +166,29 @@ struct config {
 	int nmodels;
 	struct config_provider *providers; /* "openrouter" is there by default */
 	int nproviders;
+	struct config_route *routes; /* "auto" is not among them unless it was written */
+	int nroutes;
+	struct config_budget budget;
 };
 
 /* What the command line says; it wins over the file, also when that is read again. */
 struct config_source {
 	const char *path;        /* borrowed; NULL: search.  A named one must exist. */
 	const char *socket_path; /* borrowed; NULL: as in the file */
-	bool has_port;
+	bool has_port, local_only;
 	int port;
 };
 
 struct config *config_load(const struct config_source *s, struct err *e);
 void config_free(struct config *c);
+
+/* The provider whose name stands before the first '/' of the model's name, or NULL. */
+const struct config_provider *config_provider_of(const struct config *c,
+						 const char *model);
+const struct config_model *config_model(const struct config *c,
+					const char *name); /* or NULL */
+const struct config_route *config_route(const struct config *c,
+					const char *name); /* or NULL */
 
 /* A size as in the file: "8GiB", "500 MB", "1073741824".  False: it is none. */
 bool config_bytes(const char *s, uint64_t *out);

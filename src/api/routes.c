@@ -78,13 +78,14 @@ void api_add_error(struct buf *out, const struct err *e)
  * retry-after-ms before Retry-After, and neither beyond a minute. */
 static void add_retry(struct buf *head, const struct err *e)
 {
-	bool again = e->code == ERR_BUSY || e->code == ERR_UNAVAILABLE;
-	unsigned s = e->retry_after_s ? e->retry_after_s : 1;
+	bool again = !e->spent && (e->code == ERR_BUSY || e->code == ERR_UNAVAILABLE);
+	unsigned ms = e->retry_after_ms ? e->retry_after_ms : 1000;
 
 	if (e->code == ERR_UNAUTHORIZED)
 		buf_adds(head, "WWW-Authenticate: Bearer\r\n");
 	if (again)
-		buf_addf(head, "retry-after-ms: %u\r\nRetry-After: %u\r\n", s * 1000, s);
+		buf_addf(head, "retry-after-ms: %u\r\nRetry-After: %u\r\n", ms,
+			 ms / 1000 + (ms % 1000 != 0));
 	buf_addf(head, "x-should-retry: %s\r\n", again ? "true" : "false");
 }
 

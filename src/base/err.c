@@ -26,8 +26,13 @@ static const struct err_info infos[ERR_NR] = {
 	[ERR_MEMORY] = {"out_of_memory", 503, "server_error", true},
 	[ERR_UNAVAILABLE] = {"unavailable", 503, "server_error", true},
 	[ERR_UPSTREAM] = {"upstream", 502, "server_error", true},
+	/* not 401 and 403: clients would think that theirs is meant */
+	[ERR_KEY] = {"upstream_auth", 502, "server_error", false},
+	[ERR_PAYMENT] = {"payment_required", 402, "insufficient_quota", false},
+	[ERR_POLICY] = {"content_filter", 400, "invalid_request_error", false},
 	[ERR_IO] = {"io", 500, "server_error", false},
 	[ERR_DISK_FULL] = {"disk_full", 507, "server_error", false},
+	[ERR_TRANSPORT] = {"upstream_unreachable", 502, "server_error", true},
 	[ERR_INTERNAL] = {"internal", 500, "server_error", false},
 };
 
@@ -51,7 +56,8 @@ void err_put(struct err *e, enum err_code code, const char *fmt, ...)
 	if (!e)
 		return;
 	e->code = code;
-	e->retry_after_s = 0;
+	e->retry_after_ms = 0;
+	e->spent = false;
 	va_start(ap, fmt);
 	vsnprintf(e->text, sizeof e->text, fmt, ap);
 	va_end(ap);

@@ -28,16 +28,21 @@ enum err_code {
 	ERR_CANCELLED,    /* the client left or asked for it */
 	ERR_MEMORY,       /* does not fit the byte budget */
 	ERR_UNAVAILABLE,  /* the worker is gone or not started yet */
-	ERR_UPSTREAM,     /* a remote provider failed */
+	ERR_UPSTREAM,     /* a remote provider failed, or sent what means nothing */
+	ERR_KEY,          /* a remote provider refused our key */
+	ERR_PAYMENT,      /* no credit there, or over a cap of ours */
+	ERR_POLICY,       /* a remote provider's moderation refused the prompt */
 	ERR_IO,           /* a system call failed */
 	ERR_DISK_FULL,
+	ERR_TRANSPORT, /* no name, no connection, no TLS; or it was lost */
 	ERR_INTERNAL,
 	ERR_NR
 };
 
 struct err {
 	enum err_code code;
-	unsigned retry_after_s; /* when to come again; 0 = unknown */
+	uint32_t retry_after_ms; /* when to come again; 0 = unknown */
+	bool spent; /* all that could be tried was: the client's own retries are not wanted */
 	char text[512];
 };
 

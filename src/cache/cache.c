@@ -160,7 +160,7 @@ static struct entry *admit(struct cache *c, const struct cache_want *want, struc
 		"model '%.100s': %d requests wait already; try again "
 		"later",
 		name, it ? it->waiters : c->nwaiters);
-	e->retry_after_s = it ? cache_retry_after_s(c, it, want->class) : 1;
+	e->retry_after_ms = it ? 1000 * cache_retry_after_s(c, it, want->class) : 1000;
 	return NULL;
 }
 

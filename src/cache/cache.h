@@ -152,7 +152,7 @@ struct cache_settings {
 				* twice its own last load, nothing below CACHE_STAY_FLOOR_MS */
 	uint64_t
 		age_ms; /* then a waiter may make leased models drain; 0 = CACHE_AGE_MS */
-	int max_queue;  /* waiters for one instance, then ERR_BUSY with retry_after_s;
+	int max_queue;  /* waiters for one instance, then ERR_BUSY with retry_after_ms;
 			  * 0 = CACHE_MAX_WAITERS */
 };
 
@@ -223,6 +223,18 @@ bool cache_lease_valid(const struct cache_lease *l);  /* false after the backend
 uint64_t cache_lease_id(const struct cache_lease *l); /* the model's id in its backend */
 enum cache_backend cache_lease_backend(const struct cache_lease *l);
 const struct cache_info *cache_lease_info(const struct cache_lease *l);
+
+/* What a request for m would meet now: for routing, a guess that costs no I/O. */
+struct cache_forecast {
+	bool resident; /* ready: no load is needed */
+	double wait_ms; /* for its turn, by the leases before it and how long leases took */
+	double load_ms; /* measured by the ledger; < 0 = not known; 0 when resident */
+	int ctx;        /* it is or would be loaded with */
+	uint64_t bytes; /* it needs */
+	bool fits;      /* in the budget at all */
+};
+void cache_forecast(const struct cache *c, const struct model *m,
+		    enum request_class class, struct cache_forecast *out);
 
 /* ---- commands: `hob load | unload | pin | unpin` */
 

@@ -448,7 +448,7 @@ static void answer_timeout(struct cache_waiter *w, uint64_t now)
 	}
 	err_set(&err, ERR_TIMEOUT, "model '%.100s': not ready after %.1f s: %s",
 		e->model.name, waited_s, text);
-	err.retry_after_s = cache_retry_after_s(c, e, w->class);
+	err.retry_after_ms = 1000 * cache_retry_after_s(c, e, w->class);
 	c->n.timeouts++;
 	waiter_refuse(w, &err);
 }

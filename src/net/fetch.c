@@ -695,6 +695,19 @@ bool fetch_host_is_loopback(const char *host)
 	return inet_pton(AF_INET, host, v4) == 1 && v4[0] == 127;
 }
 
+bool fetch_url_is_loopback(const char *text)
+{
+	char *host = NULL;
+	CURLU *url = curl_url();
+	bool is = !curl_url_set(url, CURLUPART_URL, text, 0) &&
+		  !curl_url_get(url, CURLUPART_HOST, &host, 0) &&
+		  fetch_host_is_loopback(host);
+
+	curl_free(host);
+	curl_url_cleanup(url);
+	return is;
+}
+
 static int parse_url(struct upstream *u, struct err *e)
 {
 	char *host = NULL, *scheme = NULL;

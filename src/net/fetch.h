@@ -73,6 +73,8 @@ void fetch_expect_end(struct fetch_call *c, int ms);
 /* "localhost", 127.0.0.0/8 or ::1 in any spelling; a name that only starts so is not. */
 bool fetch_host_is_loopback(const char *host);
 
+bool fetch_url_is_loopback(const char *url); /* of its host; false when it is no URL */
+
 /* In data() and end(). */
 int fetch_status(struct fetch_call *c); /* 0: no response */
 /* First header of that name or the empty slice; borrowed until the sink function returns. */

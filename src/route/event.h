@@ -7,7 +7,8 @@
 #include "base/err.h"
 
 enum event_type {
-	EVENT_STARTED, /* at most once, before any text: where it runs */
+	EVENT_STARTED, /* to a client at most once, before any text: where it runs.  From a provider:
+			* it has answered, no text yet */
 	EVENT_TEXT,
 	EVENT_REASONING,
 	EVENT_TOOL_CALL, /* one element of OpenAI's delta.tool_calls, as JSON */
@@ -27,7 +28,19 @@ struct usage {
 	int prompt_tokens, cached_tokens, completion_tokens; /* -1 = unknown */
 	double prefill_ms, decode_ms;                        /* < 0 = unknown (remote) */
 	double cost_usd; /* < 0 = unknown, 0 = local */
+	int reasoning_tokens,
+		cache_write_tokens; /* parts of completion and prompt; -1 = unknown */
 };
+
+#define USAGE_UNKNOWN                                                                    \
+	((struct usage){.prompt_tokens = -1,                                             \
+			.cached_tokens = -1,                                             \
+			.completion_tokens = -1,                                         \
+			.prefill_ms = -1,                                                \
+			.decode_ms = -1,                                                 \
+			.cost_usd = -1,                                                  \
+			.reasoning_tokens = -1,                                          \
+			.cache_write_tokens = -1})
 
 struct event {
 	enum event_type type;
@@ -38,6 +51,8 @@ struct event {
 			const char *conversation; /* or NULL */
 			int kept_messages,
 				dropped_messages; /* of the history; -1 = no memory used */
+			const char *route; /* alias or route that led here, or NULL */
+			double most_usd; /* upper bound of its cost; 0 = local, < 0 = unknown */
 		} started;
 		struct {
 			const char *ptr;

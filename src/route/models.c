@@ -108,6 +108,9 @@ static void apply_settings(struct models *m, const struct config *c)
 	for (int i = 0; i < c->nmodels; i++) {
 		int at = c->models[i].path ? -1 : find_index(m, c->models[i].name);
 
+		if (config_provider_of(c, c->models[i].name))
+			continue; /* describes a remote one */
+
 		if (at >= 0) {
 			m->list[at]->settings = c->models[i].settings;
 		} else if (!c->models[i].path) {

@@ -45,6 +45,7 @@ struct request *request_new(void)
 	r->sampling.temperature = r->sampling.top_p = r->sampling.min_p = -1;
 	r->sampling.top_k = -1;
 	r->sampling.seed = -1;
+	r->budget_usd = -1;
 	return r;
 }
 
@@ -64,6 +65,7 @@ void request_free(struct request *r)
 	free(r->prompt);
 	free(r->extra_json);
 	free(r->supersede);
+	free(r->client_name);
 	free(r->conversation);
 	free(r);
 }

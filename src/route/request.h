@@ -57,6 +57,8 @@ struct request {
 	/* memory: messages holds only what is new when conversation is set */
 	char *conversation; /* owned or NULL; an id, or "new" */
 	bool is_private;    /* must not leave this machine */
+	char *client_name; /* owned or NULL: what asks, "zed", "hob chat": rules may ask for it */
+	double budget_usd; /* the most that this answer may cost; < 0 = not given */
 	uint64_t
 		deadline_ms; /* clock_mono_ms() by which the first token is due; 0 = default */
 	uint64_t

@@ -1266,7 +1266,7 @@ static void a_full_queue_says_when_to_come_again(void **state)
 	ask(&w, &late, m, 600000);
 	cache_run(w.cache);
 	assert_int_equal(late.err.code, ERR_BUSY);
-	assert_int_equal(late.err.retry_after_s, 17); /* 3 wait, 1 runs: 4 s each */
+	assert_int_equal(late.err.retry_after_ms, 17000); /* 3 wait, 1 runs: 4 s each */
 	for (int i = 0; i < 4; i++)
 		give(&w, &a[i]);
 	world_fini(&w);

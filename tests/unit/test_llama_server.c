@@ -544,8 +544,8 @@ static void after_three_crashes_it_is_not_started_until_later(void **state)
 	assert_non_null(strstr(w.error.text, "failed 3 times in a row"));
 	assert_non_null(strstr(w.error.text, "no such tensor"));
 	assert_non_null(strstr(w.error.text, "tried again in "));
-	assert_true(w.error.retry_after_s > 0 &&
-		    w.error.retry_after_s <= LLAMA_BREAK_MIN_MS / 1000);
+	assert_true(w.error.retry_after_ms > 0 &&
+		    w.error.retry_after_ms <= LLAMA_BREAK_MIN_MS);
 	assert_int_equal(llama_servers_crashes(w.llama), 3);
 	expect_answer(&w, (w.failures = 0, load(&w, "push")), "others go on");
 	/* a new configuration, or another file, begins anew */
@@ -563,7 +563,7 @@ static void after_three_crashes_it_is_not_started_until_later(void **state)
 	w.failures = 0;
 	assert_non_null(strstr(load_fails(&w, "dies"), "exit status 1"));
 	load_fails(&w, "dies");
-	assert_true(w.error.retry_after_s > LLAMA_BREAK_MIN_MS / 1000);
+	assert_true(w.error.retry_after_ms > LLAMA_BREAK_MIN_MS);
 	world_fini(&w);
 }
 
