@@ -69,7 +69,7 @@ static void remote_answer(uv_timer_t *t)
 	struct event text = {.type = EVENT_TEXT, .text = {"remote", 6}};
 	struct event end = {.type = EVENT_FINISHED};
 
-	end.finished.usage = (struct usage){5, 1, 2, -1, -1, 0.5};
+	end.finished.usage = (struct usage){5, 1, 2, -1, -1, 0.5, -1, -1};
 	uv_close((uv_handle_t *)t, free_job);
 	s->event(s, &started);
 	s->event(s, &text);
@@ -182,7 +182,8 @@ static void world_init(struct world *w, bool with_store)
 		assert_non_null(w->store);
 		free(path);
 	}
-	w->remote.provider = (struct provider){&remote_ops, (char *)(uintptr_t) "far"};
+	w->remote.provider =
+		(struct provider){.ops = &remote_ops, .name = (char *)(uintptr_t) "far"};
 	remotes[0] = &w->remote.provider;
 	w->dispatch = dispatch_new(&parts);
 }

@@ -227,7 +227,7 @@ static struct event finished_event(enum finish_reason reason)
 	struct event ev = {.type = EVENT_FINISHED};
 
 	ev.finished.reason = reason;
-	ev.finished.usage = (struct usage){10, 4, 3, 1.5, 2.5, -1};
+	ev.finished.usage = (struct usage){10, 4, 3, 1.5, 2.5, -1, -1, -1};
 	return ev;
 }
 
