@@ -12,6 +12,7 @@ static const char usage[] =
 	"  -c, --config FILE   configuration (default $XDG_CONFIG_HOME/hob/hob.conf; see hob.conf(5))\n"
 	"  -p, --port N        TCP port; 0 = none, -1 = any free one\n"
 	"  -s, --socket PATH   Unix socket\n"
+	"  -l, --local-only    nothing leaves this machine: no remote provider is used\n"
 	"  -v, --verbose       log more\n"
 	"  -t, --test          check the configuration and exit\n"
 	"  -h, --help          this text\n\n"
@@ -28,6 +29,7 @@ static int parse(int argc, char **argv, struct options *o)
 	static const struct option longs[] = {{"config", required_argument, NULL, 'c'},
 					      {"port", required_argument, NULL, 'p'},
 					      {"socket", required_argument, NULL, 's'},
+					      {"local-only", no_argument, NULL, 'l'},
 					      {"verbose", no_argument, NULL, 'v'},
 					      {"test", no_argument, NULL, 't'},
 					      {"help", no_argument, NULL, 'h'},
@@ -36,13 +38,16 @@ static int parse(int argc, char **argv, struct options *o)
 	int c;
 
 	optind = 1;
-	while ((c = getopt_long(argc, argv, "c:p:s:vth", longs, NULL)) != -1)
+	while ((c = getopt_long(argc, argv, "c:p:s:lvth", longs, NULL)) != -1)
 		switch (c) {
 		case 'c':
 			o->source.path = optarg;
 			break;
 		case 's':
 			o->source.socket_path = optarg;
+			break;
+		case 'l':
+			o->source.local_only = true;
 			break;
 		case 't':
 			o->test = true;

@@ -141,6 +141,104 @@ static void wrong_files_say_where_and_what(void **state)
 	}
 }
 
+static void a_preset_needs_no_more_than_its_name(void **state)
+{
+	struct err e;
+	struct config *c = load(*state, "provider \"anthropic\" { }\n", &e);
+	const struct config_provider *p;
+
+	assert_non_null(c);
+	p = config_provider_of(c, "anthropic/some-model");
+	assert_non_null(p);
+	assert_string_equal(p->urls.list[0], "https://api.anthropic.com");
+	assert_string_equal(p->key_env, "ANTHROPIC_API_KEY");
+	assert_int_equal(p->max_connections, -1);
+	assert_int_equal(p->zdr, UNSAID);
+	assert_null(config_provider_of(c, "anthropic"));
+	assert_non_null(config_provider_of(c, "openrouter/x/y"));
+	config_free(c);
+}
+
+static void routes_rules_and_budgets_are_read(void **state)
+{
+	struct err e;
+	struct config *c = load(
+		*state,
+		"provider \"up\" { urls = {\"http://a:1/v1\", \"http://b:1/v1\"} zdr = true "
+		"key_command = \"pass show up\" monthly_cap = 2.5 }\n"
+		"model \"up/big\" { ctx = 1000 price_input = 2.5 images = true "
+		"fallback = {\"small\"} }\n"
+		"route \"smart\" { candidates = {\"small\", \"up/big\"} patience = 3 "
+		"bridge = \"up/big\"\n"
+		"  rule \"long\" { min_tokens = 100 tools = false hours = \"22:00-07:00\" use = "
+		"{\"up/big\"} }\n"
+		"  rule \"never\" { private = true refuse = \"no\" } }\n"
+		"route \"auto\" { prefer = \"cheap\" }\n"
+		"budget { daily = 1.5 soft = 0.5 }\n",
+		&e);
+	const struct config_route *r;
+
+	assert_non_null(c);
+	assert_int_equal(c->providers[0].urls.n, 2);
+	assert_int_equal(c->providers[0].zdr, YES);
+	assert_true(c->providers[0].monthly_cap_usd == 2.5);
+	assert_true(config_model(c, "up/big")->facts.price_input == 2.5);
+	assert_true(config_model(c, "up/big")->facts.price_output < 0);
+	assert_int_equal(config_model(c, "up/big")->facts.images, YES);
+	assert_int_equal(config_model(c, "up/big")->facts.tools, UNSAID);
+	r = config_route(c, "smart");
+	assert_non_null(r);
+	assert_int_equal(r->patience_ms, 3000);
+	assert_int_equal(r->nrules, 2);
+	assert_int_equal(r->rules[0].tools, NO);
+	assert_int_equal(r->rules[0].images, UNSAID);
+	assert_true(r->rules[0].budget_below_usd < 0);
+	assert_string_equal(r->rules[1].refuse, "no");
+	assert_int_equal(config_route(c, "auto")->pick, PICK_AUTO);
+	assert_int_equal(config_route(c, "auto")->prefer, PREFER_CHEAP);
+	assert_true(c->budget.daily == 1.5 && c->budget.soft == 0.5);
+	config_free(c);
+}
+
+static void wrong_providers_and_routes_say_what_is_right(void **state)
+{
+	static const struct {
+		const char *text, *says;
+	} cases[] = {
+		{"provider \"x\" { kind = \"opena\" url = \"http://h\" }",
+		 "openrouter, anthropic"},
+		{"provider \"x\" { }", "url is missing"},
+		{"provider \"x\" { url = \"ftp://h\" }", "http:// or https://"},
+		{"provider \"x\" { url = \"https://me:secret@h\" }",
+		 "no user and password"},
+		{"provider \"x\" { preset = \"grok\" }", "cerebras"},
+		{"provider \"x\" { url = \"http://h\" urls = {\"http://i\"} }",
+		 "one of them"},
+		{"provider \"x\" { url = \"http://h\" local = true }",
+		 "not on this machine"},
+		{"provider \"local\" { url = \"http://h\" }", "taken"},
+		{"provider \"x\" { url = \"http://h\" daily_cap = -1.0 }",
+		 "no amount of USD"},
+		{"route \"r\" { }", "needs candidates"},
+		{"route \"a/b\" { candidates = {\"x\"} }", "no '/'"},
+		{"route \"r\" { candidates = {\"x\"} pick = \"autoo\" }",
+		 "did you mean 'auto'"},
+		{"route \"r\" { candidates = {\"x\"} rule \"q\" { min_tokens = 5 } }",
+		 "needs use = {...}"},
+		{"model \"openrouter/x\" { path = \"/tmp/x.gguf\" }", "is a provider's"},
+		{"budget { soft = 1.5 }", "no share"},
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct err e;
+		struct config *c = load(*state, cases[i].text, &e);
+
+		assert_null(c);
+		assert_non_null(strstr(e.text, cases[i].says));
+		assert_null(strstr(e.text, "secret"));
+	}
+}
+
 static void a_named_file_that_is_missing_is_an_error(void **state)
 {
 	struct err e = {0};
@@ -213,6 +311,12 @@ int main(void)
 		cmocka_unit_test_setup_teardown(all_sections_are_read, setup, teardown),
 		cmocka_unit_test_setup_teardown(wrong_files_say_where_and_what, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(a_preset_needs_no_more_than_its_name,
+						setup, teardown),
+		cmocka_unit_test_setup_teardown(routes_rules_and_budgets_are_read, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(
+			wrong_providers_and_routes_say_what_is_right, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_named_file_that_is_missing_is_an_error,
 						setup, teardown),
 		cmocka_unit_test_setup_teardown(a_token_that_others_can_read_is_refused,
