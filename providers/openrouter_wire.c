@@ -257,7 +257,8 @@ static bool read_model(const cJSON *row, struct remote_model *out)
 	json_object(row, "architecture", &kind, NULL);
 	if (lists(kind, "output_modalities", "text") == NO)
 		return false;
-	*out = remote_model_unknown(xstrdup(id));
+	*out = REMOTE_MODEL_UNKNOWN;
+	out->id = xstrdup(id);
 	out->ctx = read_tokens(row, "context_length");
 	if (json_object(row, "top_provider", &top, NULL) > 0) {
 		ctx = read_tokens(top, "context_length");

@@ -51,16 +51,6 @@ struct remote_models {
 	struct table *t;
 };
 
-struct remote_model remote_model_unknown(char *id)
-{
-	return (struct remote_model){.id = id,
-				     .images = UNSAID,
-				     .tools = UNSAID,
-				     .structured = UNSAID,
-				     .reasoning = UNSAID,
-				     .prices = {-1, -1, -1, -1, -1, -1}};
-}
-
 void remote_models_list_free(struct remote_model *list, int n)
 {
 	for (int i = 0; i < n; i++)
@@ -139,7 +129,8 @@ static bool read_row(const cJSON *row, struct remote_model *out)
 
 	if (json_string(row, "id", &id, NULL) <= 0 || !id[0] || strlen(id) > MAX_ID_BYTES)
 		return false;
-	*out = remote_model_unknown(xstrdup(id));
+	*out = REMOTE_MODEL_UNKNOWN;
+	out->id = xstrdup(id);
 	if (json_int(row, "ctx", 0, MAX_TOKENS, &v, NULL) > 0)
 		out->ctx = (int)v;
 	if (json_int(row, "max_output", 0, MAX_TOKENS, &v, NULL) > 0)

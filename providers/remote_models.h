@@ -26,6 +26,13 @@ struct remote_model {
 	int64_t expires_unix_s; /* the provider ends it then; 0 = does not */
 };
 
+#define REMOTE_MODEL_UNKNOWN                         \
+	((struct remote_model){.images = UNSAID,     \
+			       .tools = UNSAID,      \
+			       .structured = UNSAID, \
+			       .reasoning = UNSAID,  \
+			       .prices = {-1, -1, -1, -1, -1, -1}})
+
 struct remote_models;
 
 /* provider: its name, also the file's; dir NULL: nothing is kept on disk (tests). */
@@ -36,8 +43,6 @@ struct remote_models *remote_models_new(uv_loop_t *loop, const char *dir,
 void remote_models_set_origin(struct remote_models *m, const char *url);
 /* NULL is fine.  A file that is being written is finished all the same: the loop must turn on. */
 void remote_models_free(struct remote_models *m);
-/* Unknown everywhere; id is taken. */
-struct remote_model remote_model_unknown(char *id);
 void remote_models_list_free(struct remote_model *list, int n);
 /* Takes the array and what its elements own, and remembers when.  Of several with one id one counts;
  * what is beyond REMOTE_MODELS_MAX is dropped. */

@@ -70,13 +70,21 @@ static void put_file(struct folder *f, const char *text, size_t n)
 	close(fd);
 }
 
+static struct remote_model model(char *id)
+{
+	struct remote_model m = REMOTE_MODEL_UNKNOWN;
+
+	m.id = id;
+	return m;
+}
+
 static struct remote_model *three(void)
 {
 	struct remote_model *list = xcalloc(3, sizeof *list);
 
-	list[0] = remote_model_unknown(xstrdup("vendor/zeta"));
-	list[1] = remote_model_unknown(xstrdup("vendor/alpha"));
-	list[2] = remote_model_unknown(xstrdup("vendor/mu \"quoted\" ü"));
+	list[0] = model(xstrdup("vendor/zeta"));
+	list[1] = model(xstrdup("vendor/alpha"));
+	list[2] = model(xstrdup("vendor/mu \"quoted\" ü"));
 	list[1].ctx = 8192;
 	list[1].max_output = 4096;
 	list[1].images = YES;
@@ -135,7 +143,7 @@ static void of_two_with_one_id_one_stays_and_the_list_is_bounded(void **state)
 
 	(void)state;
 	for (int i = 0; i < n; i++)
-		list[i] = remote_model_unknown(xasprintf("m%d", i % 9000));
+		list[i] = model(xasprintf("m%d", i % 9000));
 	remote_models_set(m, list, n);
 	assert_int_equal(remote_models_count(m), 9000);
 	for (int i = 0; i < 9000; i += 37) {
@@ -181,7 +189,7 @@ static void of_many_lists_in_a_row_the_last_is_kept(void **state)
 	for (int i = 0; i < 20; i++) {
 		struct remote_model *list = xcalloc(1, sizeof *list);
 
-		list[0] = remote_model_unknown(xasprintf("m%d", i));
+		list[0] = model(xasprintf("m%d", i));
 		remote_models_set(m, list, 1);
 		if (i % 3 == 0)
 			uv_run(&f.loop, UV_RUN_NOWAIT);
