@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/paths.h"
 #include "providers/catalogue.h"
+#include "providers/openai.h"
 #include "providers/openrouter_wire.h"
 #include "providers/replicas.h"
 
@@ -397,11 +398,25 @@ static void x_details(void *x, struct buf *out)
 	replicas_json(remote_replicas(o->r), out);
 }
 
+/* The list of all its models, not /models/user, which leaves out what the account's settings forbid:
+ * it is there before a key is, and what the key may not use is told by the call, with the reason. */
+const struct remote_protocol openrouter_protocol = {
+	.name = "openrouter",
+	.reader = {FRAMING_EVENTS, openai_event, openai_whole},
+	.chat_path = "/chat/completions",
+	.raw_path = "/completions",
+	.models_path = "/models",
+	.key_header = "Authorization: Bearer ",
+	.body = openai_body,
+	.models = openrouter_models,
+};
+
 const struct remote_extras openrouter_extras = {
 	.open = x_open,
 	.close = x_close,
 	.headers = x_headers,
 	.members = x_members,
+	.takes = openrouter_takes,
 	.max_output = x_max_output,
 	.ended = x_ended,
 	.warm = x_warm,

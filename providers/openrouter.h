@@ -17,6 +17,7 @@ enum {
 	OPENROUTER_MAX_BYTES = 256 << 10,
 };
 
+extern const struct remote_protocol openrouter_protocol;
 extern const struct remote_extras openrouter_extras;
 
 #endif

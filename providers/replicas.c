@@ -26,8 +26,8 @@ struct replica {
 
 struct replicas {
 	struct remote *remote; /* borrowed */
-	struct replica *list;       /* owned array */
-	int n, running;             /* calls */
+	struct replica *list;  /* owned array */
+	int n, running;        /* calls */
 	unsigned turn;
 	uint64_t used_ms; /* when a call began or ended last */
 	uv_timer_t timer;
