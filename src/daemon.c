@@ -26,7 +26,7 @@
 #include "net/sd.h"
 #include "providers/engine.h"
 #include "providers/llama_server.h"
-#include "providers/openai.h"
+#include "providers/remote.h"
 #include "route/dispatch_open.h"
 
 enum daemon_state { STARTING, SERVING, DRAINING, CLOSING, STATES };
@@ -177,7 +177,7 @@ static void start_remotes(struct daemon *d)
 	for (int i = 0; i < c->nproviders; i++) {
 		struct err e = {0};
 		struct provider *p =
-			provider_openai_new(&d->loop, d->fetch, &c->providers[i], &e);
+			provider_remote_new(&d->loop, d->fetch, &c->providers[i], &e);
 
 		if (p)
 			d->remotes[d->nremotes++] = p;
