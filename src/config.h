@@ -182,6 +182,9 @@ struct config_source {
 struct config *config_load(const struct config_source *s, struct err *e);
 void config_free(struct config *c);
 
+/* The same in every setting but the caps, which the accounts read. */
+bool config_provider_equal(const struct config_provider *a,
+			   const struct config_provider *b);
 /* The provider whose name stands before the first '/' of the model's name, or NULL. */
 const struct config_provider *config_provider_of(const struct config *c,
 						 const char *model);

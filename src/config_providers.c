@@ -228,6 +228,42 @@ int config_read_providers(struct config *c, cfg_t *top, const char *file, struct
 	return 0;
 }
 
+static bool same_text(const char *a, const char *b)
+{
+	return a == b || (a && b && !strcmp(a, b));
+}
+
+static bool same_names(const struct names *a, const struct names *b)
+{
+	if (a->n != b->n)
+		return false;
+	for (int i = 0; i < a->n; i++)
+		if (strcmp(a->list[i], b->list[i]))
+			return false;
+	return true;
+}
+
+bool config_provider_equal(const struct config_provider *a,
+			   const struct config_provider *b)
+{
+	return same_text(a->name, b->name) && same_text(a->preset, b->preset) &&
+	       same_text(a->kind_name, b->kind_name) && same_names(&a->urls, &b->urls) &&
+	       same_text(a->key_env, b->key_env) && same_text(a->key_file, b->key_file) &&
+	       same_text(a->key_command, b->key_command) &&
+	       same_text(a->ca_file, b->ca_file) && a->local == b->local &&
+	       a->warm == b->warm && a->connect_timeout_ms == b->connect_timeout_ms &&
+	       a->first_byte_timeout_ms == b->first_byte_timeout_ms &&
+	       a->idle_timeout_ms == b->idle_timeout_ms &&
+	       a->total_timeout_ms == b->total_timeout_ms &&
+	       a->queue_timeout_ms == b->queue_timeout_ms &&
+	       a->max_connections == b->max_connections &&
+	       same_text(a->data_collection, b->data_collection) &&
+	       same_text(a->sort, b->sort) && same_text(a->app_url, b->app_url) &&
+	       same_text(a->app_title, b->app_title) && a->zdr == b->zdr &&
+	       same_names(&a->order, &b->order) && same_names(&a->only, &b->only) &&
+	       same_names(&a->ignore, &b->ignore);
+}
+
 void config_provider_free(struct config_provider *p)
 {
 	free(p->name);
