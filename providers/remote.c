@@ -5,6 +5,8 @@
 #include "providers/remote.h"
 
 #include "base/clock.h"
+#include "providers/anthropic.h"
+#include "providers/ollama.h"
 #include "providers/openai.h"
 #include "providers/remote_impl.h"
 
@@ -133,6 +135,8 @@ static void remote_close(struct provider *p, void (*done)(void *arg), void *arg)
 static const struct remote_protocol *const protocols[PROVIDER_KINDS] = {
 	[PROVIDER_OPENAI] = &openai_protocol,
 	[PROVIDER_OPENROUTER] = &openai_protocol,
+	[PROVIDER_ANTHROPIC] = &anthropic_protocol,
+	[PROVIDER_OLLAMA] = &ollama_protocol,
 };
 
 static const struct remote_extras *const extras[PROVIDER_KINDS] = {NULL};
@@ -237,9 +241,7 @@ struct provider *provider_remote_new(uv_loop_t *loop, struct fetch *f,
 	struct remote *r;
 	enum provider_kind kind = kind_of(c, preset);
 
-	if (!protocols[kind])
-		err_set(e, ERR_UNSUPPORTED, "%s: its kind is not built in yet", who);
-	else if (check_url(f, c, &host, e) == 0)
+	if (check_url(f, c, &host, e) == 0)
 		key = key_new(loop, &from, e);
 	if (!key) {
 		free(host);

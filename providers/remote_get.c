@@ -16,7 +16,8 @@ struct remote_get {
 	struct fetch_call *call;
 	struct key_wait wait;
 	char *path;
-	struct buf body;
+	struct buf question; /* of a POST, until it goes */
+	struct buf body;     /* of the answer */
 	size_t max_bytes;
 	bool too_long;
 	struct err failed; /* before it began: to be told by the timer */
@@ -38,6 +39,7 @@ static void get_end(struct remote_get *g)
 		fetch_cancel(g->call);
 	if (g->link)
 		link_done(g->link);
+	buf_free(&g->question);
 	buf_free(&g->body);
 	free(g->path);
 	uv_close((uv_handle_t *)&g->later, on_closed);
@@ -123,7 +125,8 @@ static int get_call(struct remote_get *g, struct err *e)
 	if (!up)
 		return -1;
 	g->r->used_ms = clock_mono_ms();
-	g->call = fetch_start(up, NULL, &deadlines, &g->sink);
+	g->call = fetch_start(up, g->question.len ? &g->question : NULL, &deadlines,
+			      &g->sink);
 	return 0;
 }
 
@@ -149,6 +152,12 @@ static void on_later(uv_timer_t *t)
 struct remote_get *remote_get(struct remote *r, const char *path, size_t max_bytes,
 			      remote_get_cb *cb, void *arg)
 {
+	return remote_post(r, path, NULL, max_bytes, cb, arg);
+}
+
+struct remote_get *remote_post(struct remote *r, const char *path, struct buf *body,
+			       size_t max_bytes, remote_get_cb *cb, void *arg)
+{
 	struct remote_get *g = xcalloc(1, sizeof *g);
 	int rc;
 
@@ -156,6 +165,10 @@ struct remote_get *remote_get(struct remote *r, const char *path, size_t max_byt
 	g->sink = (struct fetch_sink){.data = on_data, .end = on_end};
 	g->wait.ready = on_key;
 	g->path = xstrdup(path);
+	if (body) {
+		g->question = *body;
+		*body = (struct buf){0};
+	}
 	g->max_bytes = max_bytes;
 	g->cb = cb;
 	g->arg = arg;
