@@ -9,7 +9,7 @@
 
 void answer_init(struct answer *a, const struct answer_of *of)
 {
-	*a = (struct answer){.of = *of, .usage = USAGE_UNKNOWN};
+	*a = (struct answer){.of = *of, .usage = USAGE_UNKNOWN, .fresh_tokens = -1};
 	sse_init(&a->sse);
 }
 
@@ -20,7 +20,7 @@ void answer_fini(struct answer *a)
 	buf_free(&a->plain);
 	buf_free(&a->half[0]);
 	buf_free(&a->half[1]);
-	buf_free(&a->open_args);
+	buf_free(&a->tool_input);
 }
 
 /* ---- to events ---- */

@@ -46,6 +46,7 @@ enum answer_body { ANSWER_UNKNOWN, ANSWER_STREAM, ANSWER_PLAIN };
 struct answer_of {
 	const struct answer_reader *reader;
 	const char *who, *provider; /* "provider 'x'"; its name */
+	const char *request_id;     /* ids of tool calls are made of it; or NULL */
 	struct event_sink *out;
 	bool progress; /* prompt_progress is wanted as EVENT_PROGRESS */
 };
@@ -65,10 +66,11 @@ struct answer {
 	bool has_reason, has_tools, has_text;
 	enum finish_reason reason;
 	struct usage usage;
-	/* The protocol's own: which of its blocks is which tool call. */
-	int tool_of_block[ANSWER_MAX_TOOLS], nblocks, ntools;
-	bool block_has_args;
-	struct buf open_args; /* Anthropic: the input that began with the block */
+	/* Anthropic's and Ollama's, whose tool calls are not OpenAI's */
+	int ntools;                         /* begun so far */
+	bool tool_open, tool_has_arguments; /* of the latest */
+	struct buf tool_input;              /* owned: what came with its beginning */
+	int fresh_tokens; /* of the prompt, not from a cache; -1 = unknown */
 };
 
 void answer_init(struct answer *a, const struct answer_of *of);

@@ -5,7 +5,9 @@
 #include "providers/remote.h"
 
 #include "base/clock.h"
+#include "providers/anthropic.h"
 #include "providers/catalogue.h"
+#include "providers/ollama.h"
 #include "providers/openai.h"
 #include "providers/openrouter.h"
 #include "providers/remote_impl.h"
@@ -141,6 +143,8 @@ static void remote_close(struct provider *p, void (*done)(void *arg), void *arg)
 static const struct remote_protocol *const protocols[PROVIDER_KINDS] = {
 	[PROVIDER_OPENAI] = &openai_protocol,
 	[PROVIDER_OPENROUTER] = &openrouter_protocol,
+	[PROVIDER_ANTHROPIC] = &anthropic_protocol,
+	[PROVIDER_OLLAMA] = &ollama_protocol,
 };
 
 static const struct remote_extras *const extras[PROVIDER_KINDS] = {
@@ -264,9 +268,7 @@ struct provider *provider_remote_new(uv_loop_t *loop, struct fetch *f,
 	struct remote *r;
 	enum provider_kind kind = kind_of(c, preset);
 
-	if (!protocols[kind])
-		err_set(e, ERR_UNSUPPORTED, "%s: its kind is not built in yet", who);
-	else if (check_url(f, c, &host, e) == 0)
+	if (check_url(f, c, &host, e) == 0)
 		key = key_new(loop, &from, e);
 	if (!key) {
 		free(host);

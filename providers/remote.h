@@ -45,6 +45,9 @@ struct remote_protocol {
 	int (*body)(struct buf *out, const struct remote_ask *ask, struct err *e);
 	/* The answer to models_path; *list is the caller's (remote_models.h).  -1: it is none. */
 	int (*models)(const cJSON *tree, struct remote_model **list, int *n);
+	/* What the listing leaves out, by a POST of {"model":…} for each; or NULL. */
+	const char *show_path;
+	int (*show)(const cJSON *tree, struct remote_model *m); /* fills m */
 };
 
 /* A job that is over, however it ended.  Borrowed for the call. */
@@ -101,6 +104,9 @@ struct remote_get;
 typedef void remote_get_cb(void *arg, const cJSON *tree, const struct err *e);
 struct remote_get *remote_get(struct remote *r, const char *path, size_t max_bytes,
 			      remote_get_cb *cb, void *arg);
+/* The same as a POST of the body, whose memory is taken. */
+struct remote_get *remote_post(struct remote *r, const char *path, struct buf *body,
+			       size_t max_bytes, remote_get_cb *cb, void *arg);
 void remote_get_cancel(struct remote_get *g); /* not after cb */
 
 #endif

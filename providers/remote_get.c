@@ -17,7 +17,8 @@ struct remote_get {
 	struct fetch_call *call;
 	struct key_wait wait;
 	char *path;
-	struct buf body;
+	struct buf question; /* of a POST, until it goes */
+	struct buf body;     /* of the answer */
 	size_t max_bytes;
 	bool too_long;
 	struct err failed; /* before it began: to be told by the timer */
@@ -40,6 +41,7 @@ static void get_end(struct remote_get *g)
 	if (g->link)
 		link_done(g->link);
 	upstream_free(g->own);
+	buf_free(&g->question);
 	buf_free(&g->body);
 	free(g->path);
 	uv_close((uv_handle_t *)&g->later, on_closed);
@@ -134,7 +136,8 @@ static int get_call(struct remote_get *g, struct err *e)
 	if (!up)
 		return -1;
 	g->r->used_ms = clock_mono_ms();
-	g->call = fetch_start(up, NULL, &deadlines, &g->sink);
+	g->call = fetch_start(up, g->question.len ? &g->question : NULL, &deadlines,
+			      &g->sink);
 	return 0;
 }
 
@@ -160,6 +163,12 @@ static void on_later(uv_timer_t *t)
 struct remote_get *remote_get(struct remote *r, const char *path, size_t max_bytes,
 			      remote_get_cb *cb, void *arg)
 {
+	return remote_post(r, path, NULL, max_bytes, cb, arg);
+}
+
+struct remote_get *remote_post(struct remote *r, const char *path, struct buf *body,
+			       size_t max_bytes, remote_get_cb *cb, void *arg)
+{
 	struct remote_get *g = xcalloc(1, sizeof *g);
 	int rc;
 
@@ -167,6 +176,10 @@ struct remote_get *remote_get(struct remote *r, const char *path, size_t max_byt
 	g->sink = (struct fetch_sink){.data = on_data, .end = on_end};
 	g->wait.ready = on_key;
 	g->path = xstrdup(path);
+	if (body) {
+		g->question = *body;
+		*body = (struct buf){0};
+	}
 	g->max_bytes = max_bytes;
 	g->cb = cb;
 	g->arg = arg;

@@ -112,6 +112,8 @@ static void job_finish(struct job *j)
 	replicas_ended(j->r->replicas, &j->replica, ERR_NONE, j->status);
 	j->busy++;
 	answer_finished(&j->answer, &ev);
+	if (j->r->base.is_local && ev.finished.usage.cost_usd < 0)
+		ev.finished.usage.cost_usd = 0; /* one's own machine sends no bill */
 	j->finished = true;
 	job_tell(j, &ev);
 	j->busy--;
@@ -283,6 +285,7 @@ struct job *remote_start(struct provider *base, const char *model,
 	struct answer_of of = {.reader = &r->protocol->reader,
 			       .who = r->who,
 			       .provider = r->base.name,
+			       .request_id = q->id,
 			       .out = sink,
 			       .progress = r->preset->progress};
 

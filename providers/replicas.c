@@ -237,7 +237,7 @@ void replicas_ended(struct replicas *s, struct replica_call *c, enum err_code co
 	s->running--;
 	s->used_ms = clock_mono_ms();
 	if (code == ERR_TRANSPORT || code == ERR_UNAVAILABLE ||
-	    (code == ERR_TIMEOUT && status == 0))
+	    (status == 0 && (code == ERR_TIMEOUT || code == ERR_UPSTREAM)))
 		failed(r);
 	else if (status && code != ERR_TIMEOUT)
 		worked(r);
