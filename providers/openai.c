@@ -35,6 +35,7 @@ struct openai {
 	struct provider base;
 	struct fetch *fetch;            /* borrowed */
 	char *url, *key_env, *key_file; /* owned; the last two may be NULL */
+	char *ca_file;                  /* owned; NULL: the system's authorities alone */
 	char *socket_path, *key;        /* owned; of a server of ours, else NULL */
 	char *who, *key_source;         /* owned: for messages */
 	struct fetch_deadlines deadlines;
@@ -532,15 +533,13 @@ static int add_upstreams(struct openai *p, const char *const *headers, struct er
 {
 	char *chat = xasprintf("%s/chat/completions", p->url);
 	char *raw = xasprintf("%s/completions", p->url);
+	const struct upstream_options o = {
+		.headers = headers, .socket_path = p->socket_path, .ca_file = p->ca_file};
 	int rc = -1;
 
-	p->chat = upstream_new(p->fetch, chat, headers, e);
-	if (p->chat && (p->completions = upstream_new(p->fetch, raw, headers, e)))
+	p->chat = upstream_new(p->fetch, chat, &o, e);
+	if (p->chat && (p->completions = upstream_new(p->fetch, raw, &o, e)))
 		rc = 0;
-	if (rc == 0 && p->socket_path) {
-		upstream_set_socket(p->chat, p->socket_path);
-		upstream_set_socket(p->completions, p->socket_path);
-	}
 	free(chat);
 	free(raw);
 	return rc;
@@ -656,6 +655,7 @@ static void on_closed(uv_handle_t *h)
 	free(p->url);
 	free(p->key_env);
 	free(p->key_file);
+	free(p->ca_file);
 	free(p->socket_path);
 	if (p->key)
 		explicit_bzero(p->key, strlen(p->key));
@@ -698,7 +698,8 @@ static const struct provider_ops openai_ops = {
 static struct upstream *probe_url(struct fetch *f, const struct config_provider *c,
 				  struct err *e)
 {
-	struct upstream *probe = upstream_new(f, c->url ? c->url : "", NULL, e);
+	const struct upstream_options o = {.ca_file = c->ca_file};
+	struct upstream *probe = upstream_new(f, c->url ? c->url : "", &o, e);
 
 	if (!probe)
 		err_wrap(e, "provider '%s'", c->name);
@@ -746,6 +747,7 @@ struct provider *provider_openai_new(uv_loop_t *loop, struct fetch *f,
 	p->who = xasprintf("provider '%s'", c->name);
 	p->key_env = c->key_env ? xstrdup(c->key_env) : NULL;
 	p->key_file = c->key_file ? xstrdup(c->key_file) : NULL;
+	p->ca_file = c->ca_file ? xstrdup(c->ca_file) : NULL;
 	p->deadlines.connect = c->connect_timeout_ms;
 	p->deadlines.first_byte = c->first_byte_timeout_ms;
 	p->deadlines.idle = c->idle_timeout_ms;

@@ -66,6 +66,7 @@ static cfg_opt_t provider_opts[] = {CFG_STR("kind", "openai", CFGF_NONE),
 				    CFG_STR("url", NULL, CFGF_NONE),
 				    CFG_STR("key_env", NULL, CFGF_NONE),
 				    CFG_STR("key_file", NULL, CFGF_NONE),
+				    CFG_STR("ca_file", NULL, CFGF_NONE),
 				    CFG_INT("connect_timeout", 4, CFGF_NONE),
 				    CFG_INT("first_byte_timeout", 60, CFGF_NONE),
 				    CFG_INT("idle_timeout", 60, CFGF_NONE),
@@ -413,6 +414,7 @@ static int read_providers(struct config *c, cfg_t *top, const char *file, struct
 		p->url = copy(cfg_getstr(s, "url"));
 		p->key_env = copy(cfg_getstr(s, "key_env"));
 		p->key_file = copy_path(cfg_getstr(s, "key_file"));
+		p->ca_file = copy_path(cfg_getstr(s, "ca_file"));
 		if (strcmp(p->kind, "openai"))
 			return err_set(
 				e, ERR_INVALID,
@@ -563,6 +565,7 @@ void config_free(struct config *c)
 		free(c->providers[i].url);
 		free(c->providers[i].key_env);
 		free(c->providers[i].key_file);
+		free(c->providers[i].ca_file);
 	}
 	free(c->hosts);
 	free(c->models);

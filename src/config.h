@@ -39,6 +39,7 @@ struct config_provider {
 	char *url;      /* base, e.g. "https://openrouter.ai/api/v1" */
 	char *key_env;  /* name of an environment variable, or NULL */
 	char *key_file; /* a file of mode 0600, or NULL */
+	char *ca_file;  /* PEM: authorities trusted beside the system's, or NULL */
 	int connect_timeout_ms, first_byte_timeout_ms, idle_timeout_ms;
 };
 

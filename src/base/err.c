@@ -28,6 +28,7 @@ static const struct err_info infos[ERR_NR] = {
 	[ERR_UPSTREAM] = {"upstream", 502, "server_error", true},
 	[ERR_IO] = {"io", 500, "server_error", false},
 	[ERR_DISK_FULL] = {"disk_full", 507, "server_error", false},
+	[ERR_TRANSPORT] = {"upstream_unreachable", 502, "server_error", true},
 	[ERR_INTERNAL] = {"internal", 500, "server_error", false},
 };
 

@@ -31,6 +31,7 @@ enum err_code {
 	ERR_UPSTREAM,     /* a remote provider failed */
 	ERR_IO,           /* a system call failed */
 	ERR_DISK_FULL,
+	ERR_TRANSPORT, /* no name, no connection, no TLS, or the connection was lost */
 	ERR_INTERNAL,
 	ERR_NR
 };
