@@ -92,9 +92,9 @@ struct fetch *fetch_new(uv_loop_t *loop, struct err *e)
 	f->loop = loop;
 	f->multi = curl_multi_init();
 	ASSERT(f->multi);
-	/* Read in 7.88.1: each way to lose an HTTP/2 connection writes an error text, a refused
-	 * stream does not.  Later ones lose connections without a word. */
-	f->tells_refusals = v->version_num < 0x080000;
+	/* Read in 7.88.1, and different in 8: each way to lose an HTTP/2 connection writes an error
+	 * text, a refused stream does not; a reset stays in curl until the connection's next use. */
+	f->curl_7 = v->version_num < 0x080000;
 	TAILQ_INIT(&f->ready);
 	TAILQ_INIT(&f->upstreams);
 	TAILQ_INIT(&f->origins);

@@ -16,6 +16,7 @@
 
 enum {
 	MAX_SPARE = 16, /* warm handles kept for each upstream */
+	MAX_RESTARTS = 3,
 	/* curl ends a call that receives less than a byte a second for longer than that and than
 	 * its own deadlines: for the day that one of our timers is wrong. */
 	BACKSTOP_S = 120,
@@ -94,6 +95,7 @@ static void call_begin(struct fetch_call *c)
 	/* Wait for a connection that is being made, since it will carry us too.  On a server that
 	 * has shown to speak 1.1 alone we would wait for nothing. */
 	SET(PIPEWAIT, o->tls && !u->http_1 && o->http_version != 11 ? 1L : 0L);
+	sockets_drop_dead(o);
 	curl_multi_add_handle(u->fetch->multi,
 			      c->easy); /* asks for a timeout of zero, no more */
 	call_watch(c);
@@ -181,9 +183,9 @@ struct fetch_call *call_start(struct upstream *u, struct buf *body,
 	c->limits = *d;
 	c->start_ms = uv_now(f->loop);
 	c->begin_ms = c->last_ms = c->end_by_ms = 0;
-	c->sends = 0;
+	c->sends = c->restarts = 0;
 	c->progressed = c->got_bytes = c->paused = c->curl_paused = false;
-	c->refused_replay = c->forbidden = false;
+	c->refused_replay = c->forbidden = c->is_http2 = false;
 	c->result = CURLE_OK;
 	c->detail[0] = 0;
 	set_body(c, body);
@@ -204,9 +206,18 @@ struct fetch_call *call_start(struct upstream *u, struct buf *body,
 
 /* ---- sending, and not sending again */
 
+/* Or might be, as long as the origin has not answered; and it is curl 7. */
+static bool may_be_http2(const struct fetch_call *c)
+{
+	const struct origin *o = c->up->origin;
+
+	return o->tls && !c->up->http_1 && o->http_version != 11 && c->up->fetch->curl_7;
+}
+
 /* The first sending came to nothing for certain: no byte had left, or the server said that it
  * has not begun with it.  Of a refused stream, and of one above a GOAWAY's last, curl leaves no
- * word at all, and of any other loss an error text; of the third it leaves the code's name. */
+ * word at all, and of any other loss of HTTP/2 an error text; of the third it leaves the code's
+ * name.  A version not known yet is 2 here: to use a 1.1 connection again takes an answer. */
 static bool was_not_begun(const struct fetch_call *c)
 {
 	long bytes = 0;
@@ -214,7 +225,7 @@ static bool was_not_begun(const struct fetch_call *c)
 	if (curl_easy_getinfo(c->easy, CURLINFO_REQUEST_SIZE, &bytes) == CURLE_OK &&
 	    !bytes)
 		return true;
-	if (c->up->origin->http_version != 20 || !c->up->fetch->tells_refusals)
+	if (!may_be_http2(c))
 		return false;
 	return !c->detail[0] || strstr(c->detail, "HTTP_1_1_REQUIRED");
 }
@@ -264,12 +275,28 @@ static int on_request(void *arg, char *remote_ip, char *local_ip, int remote_por
 	return CURL_PREREQFUNC_OK;
 }
 
+static void note_version(struct fetch_call *c)
+{
+	long version = 0;
+
+	curl_easy_getinfo(c->easy, CURLINFO_HTTP_VERSION, &version);
+	c->is_http2 = version == CURL_HTTP_VERSION_2_0;
+	if (c->is_http2)
+		c->up->origin->http_version = 20;
+	else if (version != CURL_HTTP_VERSION_NONE)
+		c->up->origin->http_version = 11;
+}
+
 static size_t on_body(char *bytes, size_t size, size_t n, void *arg)
 {
 	struct fetch_call *c = arg;
 
+	if (!c->got_bytes)
+		note_version(c);
 	c->got_bytes = true;
-	if (c->paused || c->gathered.len + n * size > FETCH_MAX_GATHER_BYTES) {
+	if (c->gathered.len + n * size > FETCH_MAX_GATHER_HTTP2_BYTES ||
+	    (!c->is_http2 &&
+	     (c->paused || c->gathered.len + n * size > FETCH_MAX_GATHER_BYTES))) {
 		c->curl_paused = true;
 		return CURL_WRITEFUNC_PAUSE; /* curl keeps this one piece */
 	}
@@ -280,15 +307,46 @@ static size_t on_body(char *bytes, size_t size, size_t n, void *arg)
 
 /* ---- its end */
 
-static void note_version(struct fetch_call *c)
+/* A pause that ends at once makes curl write what it holds back for the connection. */
+static bool nudge_siblings(struct origin *o)
 {
-	long version = 0;
+	struct fetch *f = o->fetch;
+	struct fetch_call *c;
+	struct upstream *u;
+	bool any = false;
 
-	curl_easy_getinfo(c->easy, CURLINFO_HTTP_VERSION, &version);
-	if (version == CURL_HTTP_VERSION_2_0)
-		c->up->origin->http_version = 20;
-	else if (version != CURL_HTTP_VERSION_NONE)
-		c->up->origin->http_version = 11;
+	f->in_curl = true;
+	TAILQ_FOREACH(u, &f->upstreams, link)
+	{
+		if (u->origin != o)
+			continue;
+		TAILQ_FOREACH(c, &u->active, link)
+		{
+			if (c->state != CALL_RUNNING || !c->sends || c->curl_paused)
+				continue;
+			curl_easy_pause(c->easy, CURLPAUSE_RECV);
+			curl_easy_pause(c->easy, CURLPAUSE_CONT);
+			any = true;
+		}
+	}
+	f->in_curl = false;
+	return any;
+}
+
+/* curl 7 writes the RST_STREAM of a stream that was given up into a buffer, where it stays until
+ * the connection is used again; meanwhile the server goes on, and is paid for it.  So: use it. */
+static void flush_reset(struct fetch_call *c)
+{
+	struct upstream *u = c->up;
+	struct origin *o = u->origin;
+
+	if (!may_be_http2(c) || nudge_siblings(o))
+		return;
+	if (!u->freeing && !u->warmer.call && !u->fetch->local_only &&
+	    sockets_open(o) == 1)
+		upstream_get(u);
+	else
+		sockets_shut_idle(o);
 }
 
 /* Out of the queue or off the multi.  After this curl knows nothing of the call; its connection
@@ -316,8 +374,35 @@ static void call_leave(struct fetch_call *c, enum call_state next)
 	origin_pump(o);
 }
 
+/* Before curl was done with it. */
+static void call_give_up(struct fetch_call *c, enum call_state next)
+{
+	bool on_the_wire = c->state == CALL_RUNNING && c->sends;
+
+	call_leave(c, next);
+	if (on_the_wire)
+		flush_reset(c);
+}
+
+/* curl gives up, without a word, on a connection whose last open stream was above a GOAWAY. */
+static bool may_restart(struct fetch_call *c, CURLcode why)
+{
+	return why == CURLE_HTTP2 && may_be_http2(c) && !c->detail[0] &&
+	       !fetch_got_bytes(c) && c->restarts < MAX_RESTARTS;
+}
+
 void call_done(struct fetch_call *c, CURLcode why)
 {
+	struct fetch *f = c->up->fetch;
+
+	if (may_restart(c, why)) { /* keeps its place and its deadlines */
+		c->restarts++;
+		c->sends = 0;
+		curl_multi_remove_handle(f->multi, c->easy);
+		curl_multi_add_handle(f->multi, c->easy);
+		call_watch(c);
+		return;
+	}
 	c->result = why;
 	call_leave(c, CALL_ENDED);
 	call_enqueue(c);
@@ -326,7 +411,7 @@ void call_done(struct fetch_call *c, CURLcode why)
 void call_forbid(struct fetch_call *c)
 {
 	if (c->state != CALL_ENDED)
-		call_leave(c, CALL_ENDED);
+		call_give_up(c, CALL_ENDED);
 	c->forbidden = true;
 	call_enqueue(c);
 }
@@ -357,7 +442,7 @@ static void call_retire(struct fetch_call *c)
 	struct upstream *u = c->up;
 
 	ASSERT(!u->fetch->in_curl);
-	call_leave(c, CALL_SPARE);
+	call_give_up(c, CALL_SPARE);
 	call_dequeue(c);
 	uv_timer_stop(&c->timer);
 	if (u->fetch->delivering == c)
@@ -602,7 +687,7 @@ static void on_deadline(uv_timer_t *t)
 	else
 		err_set(&e, dues[d.kind].code, "%s: %s", c->up->host, dues[d.kind].text);
 	if (c->state != CALL_ENDED)
-		call_leave(c, CALL_ENDED);
+		call_give_up(c, CALL_ENDED);
 	call_dequeue(c);
 	call_tell(c, &e);
 	f->delivering = NULL;

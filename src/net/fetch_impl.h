@@ -36,7 +36,7 @@ struct fetch {
 	struct fetch_call
 		*delivering; /* the sink being called; NULL once it was cancelled */
 	bool in_curl, closing, local_only;
-	bool tells_refusals; /* this libcurl's errors tell a refused stream from a lost one */
+	bool curl_7; /* see fetch_new() */
 	int open_handles;
 	void (*done)(void *arg);
 	void *done_arg;
@@ -60,8 +60,13 @@ struct sock {
 curl_socket_t socket_on_open(void *arg, curlsocktype purpose, struct curl_sockaddr *a);
 int socket_on_close(void *arg, curl_socket_t fd);
 int socket_on_interest(CURL *easy, curl_socket_t fd, int what, void *arg, void *unused);
+/* A reset that curl keeps to itself goes out: connections of the origin without calls end. */
+void sockets_shut_idle(const struct origin *o);
+int sockets_open(const struct origin *o);
 /* Connections of the origin that a call may still use in some seconds. */
 int sockets_fresh(const struct origin *o);
+/* Idle connections that the peer left, or on which it spoke out of turn, end here. */
+void sockets_drop_dead(const struct origin *o);
 void sockets_shut_remote(struct fetch *f);
 
 /* ---- fetch.c */
@@ -93,8 +98,10 @@ struct fetch_call {
 	uint64_t start_ms, begin_ms, last_ms, end_by_ms;
 	unsigned state; /* enum call_state */
 	int sends;      /* times that the request went out, or was about to */
+	int restarts;   /* times that curl got it once more, see call_done() */
 	bool is_post, is_warm;
 	bool no_proxy; /* the handle's option, to be set only when it changes */
+	bool is_http2; /* the answer */
 	bool progressed, got_bytes, paused, curl_paused, queued;
 	bool refused_replay,
 		forbidden; /* why it ended, where curl's code does not tell */
@@ -151,7 +158,8 @@ struct upstream {
 	int nspare, ncalls; /* ncalls: also those whose timer is closing */
 	struct warmer warmer;
 	struct upstream_stats *stats; /* owned */
-	bool freed;                   /* goes with its last call */
+	bool freeing;
+	bool freed; /* goes with its last call */
 	TAILQ_ENTRY(upstream) link;
 };
 
@@ -160,10 +168,12 @@ static inline bool upstream_is_local(const struct upstream *u)
 	return u->loopback || u->socket_path;
 }
 
-void upstream_unref(struct upstream *u);                         /* one call less */
+void upstream_get(struct upstream *u);   /* a small GET whose answer nobody needs */
+void upstream_unref(struct upstream *u); /* one call less */
 void upstream_options_set(const struct upstream *u, CURL *easy); /* of a new handle */
 void origin_ref(struct origin *o);
 void origin_unref(struct origin *o);
+bool origin_has_paused(const struct origin *o); /* calls */
 bool origin_has_room(const struct origin *o, const struct upstream *u);
 
 /* ---- trust.c */

@@ -6,6 +6,7 @@
  * pair is closed behind our back, so it is polled the plain way. */
 #include "net/fetch_impl.h"
 
+#include <poll.h>
 #include <unistd.h>
 
 enum {
@@ -165,7 +166,7 @@ static void on_ready(uv_poll_t *p, int status, int events)
 	struct sock *s = p->data;
 
 	if (!s->want) { /* pooled or paused: curl looks at it when it uses the socket again */
-		s->stale = true;
+		s->stale |= status < 0 || events & UV_READABLE;
 		sock_arm(s, 0);
 	} else if (status < 0) {
 		fetch_run(s->f, s->fd, CURL_CSELECT_ERR);
@@ -174,6 +175,15 @@ static void on_ready(uv_poll_t *p, int status, int events)
 			  (events & UV_READABLE ? CURL_CSELECT_IN : 0) |
 				  (events & UV_WRITABLE ? CURL_CSELECT_OUT : 0));
 	}
+}
+
+int sockets_open(const struct origin *o)
+{
+	int n = 0;
+
+	for (size_t i = 0; i < o->fetch->nsocks; i++)
+		n += o->fetch->socks[i] && o->fetch->socks[i]->origin == o;
+	return n;
 }
 
 static bool is_fresh(const struct sock *s, uint64_t now)
@@ -196,14 +206,60 @@ int sockets_fresh(const struct origin *o)
 	return n;
 }
 
+/* Drained, too: where bytes are left curl takes a TLS connection for alive. */
+static void sock_shut(struct sock *s)
+{
+	char bytes[4096];
+
+	s->stale = true;
+	shutdown(s->fd, SHUT_RDWR); /* curl finds it dead and closes it */
+	while (recv(s->fd, bytes, sizeof bytes, MSG_DONTWAIT) > 0)
+		;
+}
+
+/* HTTP/2 may say this and that on an idle connection; 1.1 only goodbye. */
+static bool is_dead(const struct sock *s)
+{
+	struct pollfd p = {.fd = s->fd, .events = POLLRDHUP};
+
+	if (s->origin->http_version != 20)
+		p.events |= POLLIN;
+	return poll(&p, 1, 0) > 0;
+}
+
+/* curl 7.88 takes a TLS connection for alive on which only the close_notify has come, sends its
+ * request there and has lost it. */
+void sockets_drop_dead(const struct origin *o)
+{
+	const struct fetch *f = o->fetch;
+
+	for (size_t i = 0; i < f->nsocks; i++) {
+		struct sock *s = f->socks[i];
+
+		if (!s || s->origin != o || s->want || !s->stale)
+			continue;
+		if (origin_has_paused(o)) /* curl wants nothing of its socket either */
+			return;
+		if (is_dead(s))
+			sock_shut(s);
+	}
+}
+
+void sockets_shut_idle(const struct origin *o)
+{
+	const struct fetch *f = o->fetch;
+
+	for (size_t i = 0; i < f->nsocks; i++)
+		if (f->socks[i] && f->socks[i]->origin == o && !f->socks[i]->want)
+			sock_shut(f->socks[i]);
+}
+
 void sockets_shut_remote(struct fetch *f)
 {
 	for (size_t i = 0; i < f->nsocks; i++) {
 		struct sock *s = f->socks[i];
 
-		if (!s || !s->remote)
-			continue;
-		s->stale = true;
-		shutdown(s->fd, SHUT_RDWR); /* curl finds it dead and closes it */
+		if (s && s->remote)
+			sock_shut(s);
 	}
 }

@@ -59,6 +59,22 @@ void origin_unref(struct origin *o)
 	free(o);
 }
 
+bool origin_has_paused(const struct origin *o)
+{
+	const struct upstream *u;
+	const struct fetch_call *c;
+
+	TAILQ_FOREACH(u, &o->fetch->upstreams, link)
+	{
+		if (u->origin != o)
+			continue;
+		TAILQ_FOREACH(c, &u->active, link)
+		if (c->paused || c->curl_paused)
+			return true;
+	}
+	return false;
+}
+
 bool origin_has_room(const struct origin *o, const struct upstream *u)
 {
 	int streams = o->http_version == 20 ? FETCH_STREAMS_PER_CONNECTION : 1;
@@ -230,6 +246,7 @@ void upstream_free(struct upstream *u)
 
 	if (!u)
 		return;
+	u->freeing = true;
 	while ((c = TAILQ_FIRST(&u->active)))
 		fetch_cancel(c);
 	while ((c = TAILQ_FIRST(&u->spare)))
@@ -295,17 +312,21 @@ static bool origin_is_warm(const struct origin *o)
 	return fresh > o->running;
 }
 
-void upstream_warm(struct upstream *u)
+void upstream_get(struct upstream *u)
 {
 	static const struct fetch_deadlines limits = {.connect = WARM_CONNECT_MS,
 						      .total = WARM_TOTAL_MS};
 
-	if (u->fetch->local_only && !upstream_is_local(u))
-		return;
-	uv_update_time(u->fetch->loop);
-	if (origin_is_warm(u->origin))
-		return;
 	u->warmer.bytes = 0;
 	u->warmer.sink = (struct fetch_sink){.data = on_warm_data, .end = on_warm_end};
 	u->warmer.call = call_start(u, NULL, &limits, &u->warmer.sink, true);
+}
+
+void upstream_warm(struct upstream *u)
+{
+	if (u->fetch->local_only && !upstream_is_local(u))
+		return;
+	uv_update_time(u->fetch->loop);
+	if (!origin_is_warm(u->origin))
+		upstream_get(u);
 }
