@@ -32,8 +32,8 @@ enum {
 	FETCH_MAX_AGE_S = 900,
 	FETCH_MAX_GATHER_BYTES =
 		256 << 10, /* undelivered bytes of a call; then curl pauses */
-	/* On HTTP/2, where in curl 7 a paused stream holds up its siblings, and where a call that is
-	 * paused is therefore read on.  No answer of a model is that long. */
+	/* On HTTP/2 a call that is paused is read on up to here: in curl 7 a paused stream may stop
+	 * the whole connection, its siblings too.  No answer of a model is that long. */
 	FETCH_MAX_GATHER_HTTP2_BYTES = 4 << 20,
 	FETCH_STREAMS_PER_CONNECTION = 100, /* HTTP/2; what servers commonly allow */
 	FETCH_MAX_CA_BYTES = 4 << 20,       /* of a ca_file; the system's has 0.2 MiB */

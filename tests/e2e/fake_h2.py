@@ -97,6 +97,18 @@ class Connection(socketserver.BaseRequestHandler):
         self.frame(DATA, 0, stream, sse("well, "))
         threading.Thread(target=rest, daemon=True).start()
 
+    def mode_big(self, stream, again):
+        """Two megabytes in small frames, as fast as they are taken, while it goes on listening."""
+        def pour():
+            try:
+                for _ in range(500):
+                    self.frame(DATA, 0, stream, sse("x" * 4096))
+                self.frame(DATA, END_STREAM, stream, sse(finish="stop") + b"data: [DONE]\n\n")
+            except OSError:
+                pass
+        self.frame(HEADERS, END_HEADERS, stream, HEAD)
+        threading.Thread(target=pour, daemon=True).start()
+
     def mode_refused(self, stream, again):
         if again:
             self.mode_ok(stream)

@@ -182,9 +182,8 @@ def test_a_server_that_ends_connections_after_some_requests_loses_none(site, dae
     assert len({line[0] for line in s.lines(40)}) >= 40 / 3
 
 
-def test_a_slow_reader_does_not_hold_up_the_others_on_its_connection(site, daemon_to):
-    s = site()
-    d = daemon_to(s.url)
+def test_a_slow_reader_does_not_hold_up_the_others_on_its_connection(h2, daemon_to):
+    d = daemon_to(h2.url)
     is_good(ask(d, "ok"))
     slow = d.connection()
     slow.request("POST", "/v1/chat/completions", json.dumps({"model": "fake/big", "messages": ASK, "stream": True}))
@@ -194,9 +193,9 @@ def test_a_slow_reader_does_not_hold_up_the_others_on_its_connection(site, daemo
     for _ in range(5):
         is_good(ask(d, "ok"))
     n = sum(line.startswith(b"data: ") for line in r)
-    assert n > 1024
+    assert n > 500
     slow.close()
-    assert len({line[0] for line in s.lines(7)}) == 1
+    assert h2.connections == 1
 
 
 def test_cancelling_one_http2_stream_leaves_its_siblings(site, daemon_to, up):
