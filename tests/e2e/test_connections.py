@@ -44,7 +44,7 @@ class Site:
   upstream fake {{ server {up.url.split('/')[2]}; keepalive 64; }}
   server {{
     listen 127.0.0.1:{self.port} {listen};
-    ssl_certificate {authority.cert}; ssl_certificate_key {authority.key};
+    ssl_certificate {authority.cert}; ssl_certificate_key {authority.key}; ssl_protocols TLSv1.2 TLSv1.3;
     access_log access.log ours; {more}
     location / {{ proxy_pass http://fake; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off; }}
   }}""", ("127.0.0.1", self.port))
