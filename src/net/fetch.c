@@ -148,6 +148,7 @@ void fetch_close(struct fetch *f, void (*done)(void *arg), void *arg)
 	f->done = done;
 	f->done_arg = arg;
 	curl_multi_cleanup(f->multi); /* closes the pool, by socket_on_close() */
+	sockets_close_all(f);
 	uv_close((uv_handle_t *)&f->timer, on_timer_closed);
 	uv_close((uv_handle_t *)&f->kick, on_timer_closed);
 }

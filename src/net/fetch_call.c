@@ -365,6 +365,8 @@ static void call_leave(struct fetch_call *c, enum call_state next)
 		f->in_curl = true;
 		curl_multi_remove_handle(f->multi, c->easy);
 		f->in_curl = nested;
+		if (!c->sends)
+			sockets_reap(f);
 		if (c->is_warm)
 			o->warming--;
 		else

@@ -49,6 +49,7 @@ struct sock {
 	struct fetch *f;
 	struct origin *origin; /* referenced; NULL: not ours */
 	curl_socket_t fd;
+	ino_t inode;     /* tells our socket from another with its number */
 	int want, armed; /* curl's interest; libuv's */
 	bool ours, remote;
 	bool stale; /* while nobody used it the peer spoke or left */
@@ -62,6 +63,9 @@ int socket_on_close(void *arg, curl_socket_t fd);
 int socket_on_interest(CURL *easy, curl_socket_t fd, int what, void *arg, void *unused);
 /* A reset that curl keeps to itself goes out: connections of the origin without calls end. */
 void sockets_shut_idle(const struct origin *o);
+/* Forgets those that curl closed without a word. */
+void sockets_reap(struct fetch *f);
+void sockets_close_all(struct fetch *f);
 int sockets_open(const struct origin *o);
 /* Connections of the origin that a call may still use in some seconds. */
 int sockets_fresh(const struct origin *o);

@@ -3,10 +3,14 @@
  * A reader may question that a socket keeps its uv_poll_t for as long as it lives.  curl takes
  * its interest back after each transfer, but arming again costs six epoll_ctl a call.  Only
  * sockets we opened ourselves are kept: of their close we hear too.  The resolver's wake-up
- * pair is closed behind our back, so it is polled the plain way. */
+ * pair is closed behind our back, so it is polled the plain way.
+ * curl 7.88 closes a socket that is still connecting behind our back, too, and takes its
+ * interest back afterwards: there the inode tells whether the number is still our socket.  A
+ * poll left on a closed one makes libuv abort, or starves whoever gets the number next. */
 #include "net/fetch_impl.h"
 
 #include <poll.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum {
@@ -48,6 +52,13 @@ static void sock_arm(struct sock *s, int events)
 static struct sock *sock_get(struct fetch *f, curl_socket_t fd)
 {
 	return fd >= 0 && (size_t)fd < f->nsocks ? f->socks[fd] : NULL;
+}
+
+static ino_t inode_of(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) < 0 ? 0 : st.st_ino;
 }
 
 static struct sock *sock_new(struct fetch *f, curl_socket_t fd)
@@ -121,6 +132,7 @@ curl_socket_t socket_on_open(void *arg, curlsocktype purpose, struct curl_sockad
 		return CURL_SOCKET_BAD;
 	}
 	s->ours = true;
+	s->inode = inode_of(fd);
 	s->remote = remote;
 	s->origin = c->up->origin;
 	origin_ref(s->origin);
@@ -144,7 +156,7 @@ int socket_on_interest(CURL *easy, curl_socket_t fd, int what, void *arg, void *
 	UNUSED(easy);
 	UNUSED(unused);
 	if (what == CURL_POLL_REMOVE) {
-		if (s && !s->ours) {
+		if (s && (!s->ours || inode_of(fd) != s->inode)) {
 			sock_close(s);
 		} else if (s) { /* stays armed: the next call finds it ready to go */
 			s->want = 0;
@@ -175,6 +187,21 @@ static void on_ready(uv_poll_t *p, int status, int events)
 			  (events & UV_READABLE ? CURL_CSELECT_IN : 0) |
 				  (events & UV_WRITABLE ? CURL_CSELECT_OUT : 0));
 	}
+}
+
+void sockets_reap(struct fetch *f)
+{
+	for (size_t i = 0; i < f->nsocks; i++)
+		if (f->socks[i] && f->socks[i]->ours &&
+		    inode_of(f->socks[i]->fd) != f->socks[i]->inode)
+			sock_close(f->socks[i]);
+}
+
+void sockets_close_all(struct fetch *f)
+{
+	for (size_t i = 0; i < f->nsocks; i++)
+		if (f->socks[i])
+			sock_close(f->socks[i]);
 }
 
 int sockets_open(const struct origin *o)

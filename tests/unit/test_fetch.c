@@ -691,6 +691,45 @@ static void a_server_that_never_shakes_hands_ends_the_connect_deadline(void **st
 	world_fini(&w);
 }
 
+/* curl closes a socket that is still connecting without telling anybody. */
+static void a_cancel_while_connecting_leaves_no_poll_behind(void **state)
+{
+	struct answer a = {0};
+	struct upstream *u;
+	struct world w;
+
+	UNUSED(state);
+	world_init(&w);
+	for (int turns = 0; turns < 6; turns++) {
+		u = upstream_to(&w, turns % 2 ? "https" : "http", "127.0.0.1", NULL);
+		w.server.manners = IS_SILENT;
+		start(&a, u, "{}", NULL);
+		for (int i = 0; i < turns; i++)
+			uv_run(&w.loop, UV_RUN_NOWAIT);
+		fetch_cancel(a.call);
+		for (size_t i = 0; i < w.fetch->nsocks; i++)
+			assert_null(w.fetch->socks[i]);
+		run_some(&w);
+		upstream_free(u);
+		u = upstream_local(&w, 0); /* its two ends get the numbers */
+		w.server.manners = ANSWERS;
+		call(&w, &a, u, "{}", NULL);
+		assert_good(&a);
+		hang_up(&w.server);
+		run_some(&w);
+		upstream_free(u);
+		u = upstream_local(&w, 0); /* lets curl see that the other was closed */
+		call(&w, &a, u, "{}", NULL);
+		assert_good(&a);
+		w.server.manners = LEAVES_AT_SECOND;
+		call(&w, &a, u, "{}", NULL);
+		assert_int_equal(a.ends, 1);
+		upstream_free(u);
+	}
+	answer_free(&a);
+	world_fini(&w);
+}
+
 static void a_port_where_nobody_listens_is_an_error_of_transport(void **state)
 {
 	struct answer a = {0};
@@ -951,6 +990,7 @@ int main(void)
 		cmocka_unit_test(freeing_an_upstream_cancels_what_waits),
 		cmocka_unit_test(
 			a_server_that_never_shakes_hands_ends_the_connect_deadline),
+		cmocka_unit_test(a_cancel_while_connecting_leaves_no_poll_behind),
 		cmocka_unit_test(a_port_where_nobody_listens_is_an_error_of_transport),
 		cmocka_unit_test(local_only_refuses_what_is_not_this_machine),
 		cmocka_unit_test(local_only_allows_localhost_and_loopback_addresses),
