@@ -26,10 +26,11 @@ static void ask_start(struct llama_server *s, struct ask *a, const char *path,
 		char *url = xasprintf("http://localhost%s", path);
 		char *bearer = xasprintf("Authorization: Bearer %s", s->key);
 		const char *const headers[] = {bearer, NULL};
+		const struct upstream_options o = {.headers = headers,
+						   .socket_path = s->socket_path};
 
-		a->up = upstream_new(s->all->fetch, url, headers, NULL);
+		a->up = upstream_new(s->all->fetch, url, &o, NULL);
 		ASSERT(a->up); /* a constant URL */
-		upstream_set_socket(a->up, s->socket_path);
 		explicit_bzero(bearer, strlen(bearer));
 		free(bearer);
 		free(url);

@@ -62,27 +62,28 @@ static void remote_status(struct provider *p, struct provider_status *out)
 					.has_key = key_is_there(r->key),
 					.calls = r->calls,
 					.in_flight = r->in_flight};
+	links_stats(r, out);
 }
 
-static void on_warmed(void *arg, const cJSON *tree, const struct err *e)
-{
-	UNUSED(arg);
-	UNUSED(tree);
-	UNUSED(e);
-}
-
-/* A real small request leaves a connection behind; nothing less does with libcurl. */
+/* A real small request leaves a connection behind; nothing less does with libcurl.  What extras ask
+ * is one, and then the origin counts as warm already. */
 static void remote_warm(struct provider *p)
 {
 	struct remote *r = remote_of(p);
+	struct upstream *up;
+	struct link *l;
+	int at;
 
-	if (r->closing)
+	if (r->closing || !r->warms || !key_is_there(r->key))
 		return;
 	if (r->extras && r->extras->warm)
 		r->extras->warm(r->extras_arg);
-	else if (TAILQ_EMPTY(&r->asked) &&
-		 (!r->used_ms || clock_mono_ms() - r->used_ms > REMOTE_WARM_MS))
-		remote_get(r, r->protocol->models_path, 1 << 20, on_warmed, NULL);
+	at = r->replicas ? replicas_any(r->replicas) : 0;
+	up = TAILQ_EMPTY(&r->asked) ? link_open(r, at, r->protocol->models_path, &l, NULL) : NULL;
+	if (up) {
+		upstream_warm(up);
+		link_done(l);
+	}
 }
 
 static const struct remote_models *remote_models_of(struct provider *p)
@@ -110,6 +111,7 @@ static void on_closed(uv_handle_t *h)
 	free(r->base.name);
 	free(r->url);
 	free(r->socket_path);
+	free(r->ca_file);
 	free(r->who);
 	free(r);
 	done(arg);
@@ -209,7 +211,8 @@ static char *base_of(const char *url, const char *without)
 static int check_url(struct fetch *f, const struct config_provider *c, char **host,
 		     struct err *e)
 {
-	struct upstream *probe = upstream_new(f, c->urls.list[0], NULL, e);
+	const struct upstream_options o = {.ca_file = c->ca_file};
+	struct upstream *probe = upstream_new(f, c->urls.list[0], &o, e);
 
 	if (!probe)
 		return err_wrap(e, "provider '%s'", c->name);
@@ -218,8 +221,22 @@ static int check_url(struct fetch *f, const struct config_provider *c, char **ho
 	return 0;
 }
 
-static void take_deadlines(struct remote *r, const struct config_provider *c)
+static bool all_on_loopback(const struct names *urls)
 {
+	for (int i = 0; i < urls->n; i++)
+		if (!fetch_url_is_loopback(urls->list[i]))
+			return false;
+	return true;
+}
+
+static void take_limits(struct remote *r, const struct config_provider *c)
+{
+	r->warms = c->warm;
+	r->ca_file = c->ca_file ? xstrdup(c->ca_file) : NULL;
+	r->max_connections = c->max_connections;
+	if (r->max_connections < 0)
+		r->max_connections = all_on_loopback(&c->urls) ? 0 : REMOTE_MAX_CONNECTIONS;
+	r->deadlines.queue = c->queue_timeout_ms;
 	r->deadlines.connect = c->connect_timeout_ms;
 	r->deadlines.first_byte = c->first_byte_timeout_ms;
 	r->deadlines.idle = c->idle_timeout_ms;
@@ -285,7 +302,7 @@ struct provider *provider_remote_new(uv_loop_t *loop, struct fetch *f,
 		r->replicas = open_replicas(r, &c->urls);
 	r->who = who;
 	r->key = key;
-	take_deadlines(r, c);
+	take_limits(r, c);
 	open_extras(r, kind, c);
 	free(host);
 	return &r->base;

@@ -11,7 +11,7 @@ enum {
 	REMOTE_DRAIN_MS = 1000,
 	REMOTE_GET_CONNECT_MS = 4000,
 	REMOTE_GET_TOTAL_MS = 15000,
-	REMOTE_WARM_MS = 20000, /* a connection used since is taken to be still open */
+	REMOTE_MAX_CONNECTIONS = 8, /* of servers beyond loopback, by default */
 };
 
 TAILQ_HEAD(job_list, job);
@@ -44,8 +44,10 @@ struct remote {
 	const struct provider_preset *preset;
 	const struct remote_extras *extras; /* or NULL */
 	void *extras_arg;
-	char *url, *socket_path,
-		*who; /* owned; socket_path of a server of ours, else NULL */
+	char *url, *who;             /* owned */
+	char *socket_path, *ca_file; /* owned or NULL; socket_path of a server of ours */
+	int max_connections;         /* 0 = no limit */
+	bool warms;                  /* connections are made before they are needed */
 	struct fetch_deadlines deadlines;
 	struct key *key;
 	struct replicas *replicas; /* owned; NULL: one server */
@@ -70,6 +72,7 @@ struct upstream *link_upstream(struct remote *r, const char *url, struct err *e)
 const char *link_base(const struct remote *r, int at);
 void link_done(struct link *l);
 void links_free(struct remote *r);
+void links_stats(const struct remote *r, struct provider_status *out);
 
 /* remote_job.c */
 struct job *remote_start(struct provider *p, const char *model, const struct request *r,

@@ -104,10 +104,14 @@ struct upstream *link_upstream(struct remote *r, const char *url, struct err *e)
 		if (r->extras && r->extras->headers)
 			r->extras->headers(r->extras_arg, &lines);
 		add_lines(lines.data, headers, n, ARRAY_LEN(headers) - 1);
-		up = upstream_new(r->fetch, url, headers, e);
+		up = upstream_new(r->fetch, url,
+				  &(struct upstream_options){
+					  .headers = headers,
+					  .socket_path = r->socket_path,
+					  .ca_file = r->ca_file,
+					  .max_connections = r->max_connections},
+				  e);
 	}
-	if (up && r->socket_path)
-		upstream_set_socket(up, r->socket_path);
 	key_wipe(&key);
 	buf_free(&lines);
 	return up;
@@ -149,4 +153,19 @@ struct upstream *link_open(struct remote *r, int at, const char *path, struct li
 	l->calls++;
 	*out = l;
 	return l->paths[i].up;
+}
+
+void links_stats(const struct remote *r, struct provider_status *out)
+{
+	const struct link *l;
+
+	TAILQ_FOREACH(l, &r->links, link)
+	for (int i = 0; i < l->npaths; i++) {
+		const struct upstream_stats *s = upstream_stats(l->paths[i].up);
+
+		out->new_connections += s->new_connections;
+		out->reused += s->reused;
+		if (s->http_version)
+			out->http_version = s->http_version;
+	}
 }

@@ -141,7 +141,7 @@ def test_tool_calls_go_through(daemon):
     ("json-error", 503, "unavailable", "late Oops"),
     ("error-first", 429, "busy", "Upstream is busy"),
     ("binary", 502, "upstream", "truncated"),
-    ("refuses", 502, "upstream", "connection was lost"),
+    ("refuses", 502, "upstream_unreachable", "connection was lost"),
     ("long-line", 502, "upstream", "a line over"),
     ("silent", 504, "timeout", "no answer"),
     ("only-comments", 504, "timeout", "no answer"),
