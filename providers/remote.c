@@ -4,7 +4,6 @@
  * sends on what it receives, so only the configuration can say that prompts stay here. */
 #include "providers/remote.h"
 
-#include "base/clock.h"
 #include "providers/anthropic.h"
 #include "providers/catalogue.h"
 #include "providers/ollama.h"

@@ -6,7 +6,6 @@
 
 #include <time.h>
 
-#include "base/clock.h"
 
 struct remote_get {
 	struct fetch_sink sink;
@@ -135,7 +134,6 @@ static int get_call(struct remote_get *g, struct err *e)
 	}
 	if (!up)
 		return -1;
-	g->r->used_ms = clock_mono_ms();
 	g->call = fetch_start(up, g->question.len ? &g->question : NULL, &deadlines,
 			      &g->sink);
 	return 0;

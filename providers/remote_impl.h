@@ -55,7 +55,7 @@ struct remote {
 	struct job_list running, failing; /* failing: wait for `later` */
 	struct get_list asked;
 	uv_timer_t later;
-	uint64_t calls, used_ms;
+	uint64_t calls;
 	int in_flight;
 	bool warned, closing;
 	void (*done)(void *arg);

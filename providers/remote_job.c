@@ -7,7 +7,6 @@
 
 #include <time.h>
 
-#include "base/clock.h"
 
 struct job {
 	struct fetch_sink sink;
@@ -205,7 +204,6 @@ static int job_call(struct job *j, struct err *e)
 	if (!up)
 		return -1;
 	r->calls++;
-	r->used_ms = clock_mono_ms();
 	j->call = fetch_start(up, &j->body, &r->deadlines, &j->sink);
 	if (j->paused)
 		fetch_pause(j->call, true);
