@@ -5,6 +5,8 @@
 #include <sys/queue.h>
 #include "net/conn.h"
 
+enum { CONN_SPARE_MAX = 64, CONN_SPARE_BYTES = 16 << 10 };
+
 TAILQ_HEAD(conn_list, conn);
 
 struct conns {
@@ -23,6 +25,9 @@ struct conns {
 	bool draining, closing;
 	void (*done)(void *arg); /* drain's or close's */
 	void *done_arg;
+	/* Empty buffers for output: a stream that waits for its next event holds none. */
+	struct buf spare[CONN_SPARE_MAX]; /* owned, capacity at most CONN_SPARE_BYTES */
+	int nspare;
 	char in[64 << 10]; /* one for all: callbacks use it up at once */
 };
 
@@ -43,7 +48,8 @@ struct conn {
 	uint64_t discarded;        /* bytes read while lingering */
 
 	struct buf ahead; /* received while a reply runs */
-	struct buf out;   /* to be written */
+	struct buf out;   /* to be written; from the set's spare ones */
+	size_t chunk_at;  /* where in out the chunk that is being made begins */
 	uv_write_t write; /* in flight while `flying` is set */
 	char *flying;     /* owned */
 	size_t backlog_seen;

@@ -18,6 +18,8 @@ static void free_set(struct conns *s)
 	void (*done)(void *) = s->done;
 	void *arg = s->done_arg;
 
+	while (s->nspare)
+		buf_free(&s->spare[--s->nspare]);
 	free(s);
 	if (done)
 		done(arg);
