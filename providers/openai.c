@@ -305,7 +305,7 @@ static bool on_event(void *arg, struct str type, struct str data)
 		job_finish(j);
 		return false;
 	}
-	tree = json_parse(data, &e);
+	tree = json_read(data, 0, &e);
 	if (!tree) {
 		err_set(&e, ERR_UPSTREAM, "%s sent an event that is no JSON", j->p->who);
 		job_fail(j, &e);
@@ -391,7 +391,7 @@ static int failure(struct job *j, struct err *e)
 static int whole_answer(struct job *j, struct err *e)
 {
 	const cJSON *choices = NULL;
-	cJSON *tree = json_parse(buf_str(&j->body), NULL);
+	cJSON *tree = json_read(buf_str(&j->body), 0, NULL);
 	int rc;
 
 	if (json_array(tree, "choices", &choices, NULL) <= 0 || !choices->child)

@@ -20,7 +20,7 @@ struct reader {
 #define ONES  UINT64_C(0x0101010101010101)
 #define HIGHS UINT64_C(0x8080808080808080)
 
-/* Not 0 if a byte of x is 0 (exact as a whole; which byte it is must be looked for). */
+/* The high bits of the bytes of x that are 0: the lowest is right, those above it may not be. */
 static uint64_t zero_bytes(uint64_t x)
 {
 	return (x - ONES) & ~x & HIGHS;
@@ -30,15 +30,18 @@ static uint64_t zero_bytes(uint64_t x)
  * also any above 0x7f. */
 static const char *skip_plain(const char *p, const char *end, bool ascii)
 {
-	uint64_t x;
+	uint64_t x, found;
 
 	for (; end - p >= 8; p += 8) {
 		memcpy(&x, p, 8);
-		if (zero_bytes(x ^ ONES * '"') | zero_bytes(x ^ ONES * '\\') |
-		    zero_bytes(x) | (ascii ? x & HIGHS : 0))
+		found = zero_bytes(x ^ ONES * '"') | zero_bytes(x ^ ONES * '\\') |
+			zero_bytes(x) | (ascii ? x & HIGHS : 0);
+		if (found && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__)
+			return p + (__builtin_ctzll(found) >> 3);
+		if (found)
 			break;
 	}
-	while (p < end && *p != '"' && *p != '\\' && *p && !(ascii && *p < 0))
+	while (p < end && *p != '"' && *p != '\\' && *p && !(ascii && (*p & 0x80)))
 		p++;
 	return p;
 }
