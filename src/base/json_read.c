@@ -12,6 +12,7 @@
 struct reader {
 	const char *start, *at, *end;
 	cJSON *node;    /* the next free one */
+	cJSON *limit;   /* behind the last: brackets that do not match are miscounted */
 	char *out;      /* free memory for strings */
 	unsigned flags; /* enum json_flags */
 	struct err *e;
@@ -30,8 +31,17 @@ static uint64_t zero_bytes(uint64_t x)
  * also any above 0x7f. */
 static const char *skip_plain(const char *p, const char *end, bool ascii)
 {
-	uint64_t x, found;
+	typedef signed char bytes __attribute__((vector_size(16)));
+	uint64_t x, found, halves[2];
+	bytes v, w;
 
+	for (; end - p >= 16; p += 16) { /* the compiler's vectors, whatever the CPU */
+		memcpy(&v, p, 16);
+		w = (v == '"') | (v == '\\') | (ascii ? v <= 0 : v == 0);
+		memcpy(halves, &w, 16);
+		if (halves[0] | halves[1])
+			break;
+	}
 	for (; end - p >= 8; p += 8) {
 		memcpy(&x, p, 8);
 		found = zero_bytes(x ^ ONES * '"') | zero_bytes(x ^ ONES * '\\') |
@@ -61,21 +71,39 @@ static char peek(struct reader *r)
 	return r->at < r->end ? *r->at : 0;
 }
 
-/* Nodes that the text can make: one, and one more for each comma and opened bracket. */
+/* The nodes that the text makes: one, and one for each comma and each bracket that is not closed at
+ * once.  Of a text that is no JSON it is some number. */
 static size_t count_nodes(struct str text)
 {
 	const char *p = text.ptr, *end = p + text.len;
+	char last = 0; /* before this one, spaces apart */
 	size_t n = 1;
 
-	while (p < end) {
-		char c = *p++;
+	for (; p < end; p++) {
+		char c = *p;
 
-		n += c == ',' || c == '[' || c == '{';
-		if (c != '"')
+		switch (c) {
+		case ' ':
+		case '\t':
+		case '\n':
+		case '\r':
 			continue;
-		while ((p = skip_plain(p, end, false)) < end && *p != '"')
-			p += *p == '\\' && end - p > 1 ? 2 : 1;
-		p += p < end;
+		case ',':
+		case '[':
+		case '{':
+			n++;
+			break;
+		case ']':
+			n -= last == '[';
+			break;
+		case '}':
+			n -= last == '{';
+			break;
+		case '"':
+			for (p++; (p = skip_plain(p, end, false)) < end && *p != '"'; p++)
+				p += *p == '\\' && end - p > 1;
+		}
+		last = c;
 	}
 	return n;
 }
@@ -329,8 +357,11 @@ static bool read_value(struct reader *r, cJSON *n)
 /* The next element of `parent`, behind `before` (NULL: the first), with its key if it has one. */
 static cJSON *add_child(struct reader *r, cJSON *parent, cJSON *before)
 {
-	cJSON *n = r->node++;
+	cJSON *n = r->node;
 
+	if (n == r->limit)
+		return fail(r, "syntax error"), NULL;
+	r->node++;
 	memset(n, 0, sizeof(*n));
 	n->prev = before;
 	*(before ? &before->next : &parent->child) = n;
@@ -406,10 +437,10 @@ cJSON *json_read(struct str text, unsigned flags, struct err *e)
 		return NULL;
 	}
 	nodes = count_nodes(text);
-	if (nodes > text.len / 2 + 1) { /* each takes two bytes but the first */
-		err_set(e, ERR_INVALID, "JSON: syntax error");
-		return NULL;
-	}
+	/* Each takes two bytes but the first, and brackets that are never closed: a text that makes more
+	 * is no JSON, and the reader will say why. */
+	if (nodes > text.len / 2 + 1 + JSON_MAX_DEPTH)
+		nodes = text.len / 2 + 1 + JSON_MAX_DEPTH;
 	ASSERT(size_mul(nodes, sizeof(cJSON), &bytes) &&
 	       size_add(bytes, text.len, &bytes));
 	root = xmalloc(bytes);
@@ -417,7 +448,8 @@ cJSON *json_read(struct str text, unsigned flags, struct err *e)
 	r.start = r.at = text.ptr;
 	r.end = text.ptr + text.len;
 	r.node = root + 1;
-	r.out = (char *)(root + nodes);
+	r.limit = root + nodes;
+	r.out = (char *)r.limit;
 	if (text.len >= 3 && !memcmp(text.ptr, "\xef\xbb\xbf", 3))
 		r.at += 3;
 	if (!read_tree(&r, root) ||

@@ -17,7 +17,7 @@
 #include "net/http.h"
 
 enum {
-	CONN_MAX = 4096,                    /* beyond: accepted and closed */
+	CONN_MAX = 2048,                    /* beyond: accepted and closed */
 	CONN_MAX_AHEAD_BYTES = 64 << 10,    /* pipelined bytes kept while a reply runs */
 	CONN_PAUSE_ABOVE_BYTES = 256 << 10, /* backlog at which the job is paused */
 	CONN_RESUME_BELOW_BYTES = 64 << 10, /* … and goes on */
