@@ -97,7 +97,7 @@ static void on_conn_closed(uv_handle_t *h)
 	http_parser_fini(&c->parser);
 	buf_free(&c->ahead);
 	buf_free(&c->out);
-	free(c->flying); /* its write callback has run: libuv cancels before it closes */
+	ASSERT(!c->flying); /* its write callback has run: libuv cancels before it closes */
 	TAILQ_REMOVE(&s->all, c, link);
 	free(c);
 	conns_one_less(s);
@@ -289,12 +289,19 @@ static void conn_sent_some(struct conn *c)
 	}
 }
 
+static void flight_free(struct flight *f)
+{
+	f->conn->flying = NULL;
+	free(f->bytes);
+	free(f);
+}
+
 static void on_written(uv_write_t *req, int status)
 {
-	struct conn *c = CONTAINER_OF(req, struct conn, write);
+	struct flight *f = CONTAINER_OF(req, struct flight, req);
+	struct conn *c = f->conn;
 
-	free(c->flying);
-	c->flying = NULL;
+	flight_free(f);
 	if (c->state == ST_CLOSING)
 		return;
 	if (status < 0) {
@@ -307,15 +314,17 @@ static void on_written(uv_write_t *req, int status)
 
 static void conn_write_rest(struct conn *c, size_t from)
 {
+	struct flight *f = xcalloc(1, sizeof(*f));
 	uv_buf_t b;
 	size_t len;
 
-	c->flying = buf_take(&c->out, &len);
-	b = uv_buf_init(c->flying + from, (unsigned)(len - from));
+	f->conn = c;
+	f->bytes = buf_take(&c->out, &len);
+	c->flying = f;
+	b = uv_buf_init(f->bytes + from, (unsigned)(len - from));
 	c->backlog_seen = 0;
-	if (uv_write(&c->write, &c->sock.stream, &b, 1, on_written) < 0) {
-		free(c->flying);
-		c->flying = NULL;
+	if (uv_write(&f->req, &c->sock.stream, &b, 1, on_written) < 0) {
+		flight_free(f);
 		conn_event(c, EV_GONE);
 	}
 }
@@ -565,7 +574,7 @@ void http_stream_begin(struct conn *c, int status, const char *content_type,
 	c->keep_alive = c->keep_alive && c->chunked && !c->set->draining;
 	h.chunked = c->chunked;
 	h.close = !c->keep_alive;
-	http_parser_drop_body(&c->parser);
+	http_parser_release(&c->parser);
 	buf_reserve(conn_out(c), REPLY_HEAD_BYTES);
 	http_add_head(&c->out, &h);
 	conn_event(c, EV_STREAM);

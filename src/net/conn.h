@@ -45,8 +45,8 @@ struct conn_handler {
 	/* The head is there and a body follows.  False: it has replied already, the body is not
 	 * read and the connection closes after the reply.  Also called for requests without body. */
 	bool (*head)(void *arg, struct conn *c, const struct http_request *r);
-	/* A whole request; r and all it points to live until the reply's end, its body only until a
-	 * stream begins. */
+	/* A whole request; r and all it points to live until the reply's end or a stream's
+	 * begin. */
 	void (*request)(void *arg, struct conn *c, const struct http_request *r);
 	/* The bytes are no request: must call http_reply() with status. */
 	void (*bad)(void *arg, struct conn *c, int status, const struct err *why);

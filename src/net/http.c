@@ -229,10 +229,7 @@ void http_parser_init(struct http_parser *p)
 
 void http_parser_fini(struct http_parser *p)
 {
-	buf_free(&p->head);
-	buf_free(&p->body);
-	free(p->at);
-	free(p->req.headers);
+	http_parser_release(p);
 }
 
 static void forget(struct buf *b)
@@ -243,19 +240,30 @@ static void forget(struct buf *b)
 		buf_clear(b);
 }
 
-void http_parser_drop_body(struct http_parser *p)
+static void clear_request(struct http_request *r)
 {
-	forget(&p->body);
-	p->req.body = STR("");
+	r->nheaders = 0;
+	r->body = r->target = r->path = r->query = r->method = STR("");
+}
+
+void http_parser_release(struct http_parser *p)
+{
+	buf_free(&p->head);
+	buf_free(&p->body);
+	free(p->at);
+	free(p->req.headers);
+	p->at = NULL;
+	p->req.headers = NULL;
+	p->room = 0;
+	clear_request(&p->req);
 }
 
 void http_parser_reset(struct http_parser *p)
 {
 	llhttp_init(&p->ll, HTTP_REQUEST, &settings);
 	forget(&p->head);
-	http_parser_drop_body(p);
-	p->req.nheaders = 0;
-	p->req.target = p->req.path = p->req.query = p->req.method = STR("");
+	forget(&p->body);
+	clear_request(&p->req);
 	p->req.is_http10 = p->req.keep_alive = p->req.has_body = false;
 	p->req.expects_continue = false;
 	p->status = 0;

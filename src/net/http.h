@@ -64,8 +64,9 @@ struct http_parser {
 
 void http_parser_init(struct http_parser *p); /* p may not move afterwards */
 void http_parser_fini(struct http_parser *p);
-void http_parser_reset(struct http_parser *p);     /* for the next request */
-void http_parser_drop_body(struct http_parser *p); /* nobody needs it any more */
+void http_parser_reset(struct http_parser *p); /* for the next request */
+/* The request has been read: gives its memory back.  Reset comes before the next feed. */
+void http_parser_release(struct http_parser *p);
 /* True once a byte of the current message has been seen. */
 bool http_parser_started(const struct http_parser *p);
 enum parse_event http_feed(struct http_parser *p, const char *data, size_t n,
