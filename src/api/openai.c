@@ -253,11 +253,17 @@ static int read_fields(const struct http_request *h, struct request *r, struct e
 /* Random, so that ids of two runs never meet in a log or in the store. */
 static void set_id(struct request *r)
 {
+	static const char hex[] = "0123456789abcdef";
 	uint64_t bits = 0;
+	char *p = r->id;
 
 	if (getrandom(&bits, sizeof(bits), 0) != (ssize_t)sizeof(bits))
 		bits = uv_hrtime();
-	snprintf(r->id, sizeof(r->id), "hob-%016llx", (unsigned long long)bits);
+	memcpy(p, "hob-", 4);
+	p += 4;
+	for (int shift = 60; shift >= 0; shift -= 4)
+		*p++ = hex[bits >> shift & 15];
+	*p = 0;
 }
 
 static void start(const struct call *call, struct request *r,

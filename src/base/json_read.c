@@ -426,30 +426,40 @@ static bool read_tree(struct reader *r, cJSON *n)
 	}
 }
 
+/* Each node takes two bytes but the first, and brackets that are never closed: a text that makes more
+ * is no JSON, and the reader will say why.  For a short one that is known well enough. */
+static size_t most_nodes(struct str text)
+{
+	enum { SHORT = 1024 };
+	size_t most = text.len / 2 + 1 + JSON_MAX_DEPTH, n;
+
+	if (text.len <= SHORT)
+		return most;
+	n = count_nodes(text);
+	return n < most ? n : most;
+}
+
 cJSON *json_read(struct str text, unsigned flags, struct err *e)
 {
 	struct reader r = {.flags = flags, .e = e};
-	size_t nodes, bytes;
+	size_t nodes, bytes, strings = (text.len | 15) + 1; /* keeps nodes aligned */
 	cJSON *root;
 
 	if (text.len == 0) {
 		err_set(e, ERR_INVALID, "JSON: empty");
 		return NULL;
 	}
-	nodes = count_nodes(text);
-	/* Each takes two bytes but the first, and brackets that are never closed: a text that makes more
-	 * is no JSON, and the reader will say why. */
-	if (nodes > text.len / 2 + 1 + JSON_MAX_DEPTH)
-		nodes = text.len / 2 + 1 + JSON_MAX_DEPTH;
+	nodes = most_nodes(text);
 	ASSERT(size_mul(nodes, sizeof(cJSON), &bytes) &&
-	       size_add(bytes, text.len, &bytes));
+	       size_add(bytes, strings, &bytes));
+	/* The root, the strings, the other nodes: what is used lies together. */
 	root = xmalloc(bytes);
 	memset(root, 0, sizeof(*root));
 	r.start = r.at = text.ptr;
 	r.end = text.ptr + text.len;
-	r.node = root + 1;
-	r.limit = root + nodes;
-	r.out = (char *)r.limit;
+	r.out = (char *)(root + 1);
+	r.node = (cJSON *)(r.out + strings);
+	r.limit = r.node + nodes - 1;
 	if (text.len >= 3 && !memcmp(text.ptr, "\xef\xbb\xbf", 3))
 		r.at += 3;
 	if (!read_tree(&r, root) ||
