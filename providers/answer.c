@@ -175,7 +175,7 @@ struct reading {
 static bool take_event(struct reading *r, struct str type, struct str data)
 {
 	struct answer *a = r->a;
-	cJSON *tree = json_parse(data, NULL);
+	cJSON *tree = json_read(data, 0, NULL);
 
 	a->alive = true;
 	if (!tree)
@@ -321,7 +321,7 @@ static int failed(struct answer *a, const struct response_head *h, struct err *e
 /* The whole answer in one JSON text. */
 static int whole(struct answer *a, const struct response_head *h, struct err *e)
 {
-	cJSON *tree = json_parse(buf_str(&a->plain), NULL);
+	cJSON *tree = json_read(buf_str(&a->plain), 0, NULL);
 	int rc = cJSON_IsObject(tree) ? a->of.reader->whole(a, tree, e) : 0;
 
 	cJSON_Delete(tree);

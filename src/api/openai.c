@@ -15,7 +15,12 @@
 #include "route/dispatch.h"
 #include "route/models.h"
 
-enum { HEAD_AFTER_MS = 200, COMMENT_EVERY_MS = 5000 };
+enum {
+	HEAD_AFTER_MS = 200,
+	COMMENT_EVERY_MS = 5000,
+	FIELDS_BYTES = 256, /* of x-hob-…: most are shorter, so one allocation */
+	WHOLE_BYTES = 1000, /* of a whole reply without its text, alike */
+};
 
 struct answer {
 	struct exchange exchange;
@@ -28,7 +33,6 @@ struct answer {
 	bool wants_progress; /* named events beside the comments */
 	enum progress_stage stage;
 	int64_t done, total; /* as struct event's */
-	struct buf out;      /* scratch */
 };
 
 /* -- the end -- */
@@ -38,7 +42,6 @@ static void on_timer_closed(uv_handle_t *h)
 	struct answer *a = h->data;
 
 	openai_encoder_fini(&a->enc);
-	buf_free(&a->out);
 	free(a);
 }
 
@@ -76,31 +79,28 @@ static void send_head(struct answer *a)
 	if (a->head_sent)
 		return;
 	a->head_sent = true;
+	buf_reserve(&fields, FIELDS_BYTES);
 	buf_adds(&fields, "Cache-Control: no-cache\r\n");
 	openai_add_fields(&a->enc, &fields);
 	http_stream_begin(a->conn, 200, "text/event-stream", fields.data);
 	buf_free(&fields);
 }
 
-static void send_out(struct answer *a)
-{
-	http_stream_write(a->conn, buf_str(&a->out));
-	buf_clear(&a->out);
-}
-
 static void send_comment(struct answer *a)
 {
-	buf_addf(&a->out, ": hob %s", progress_stage_name(a->stage));
+	struct buf *out = http_chunk_begin(a->conn);
+
+	buf_addf(out, ": hob %s", progress_stage_name(a->stage));
 	if (a->total > 0)
-		buf_addf(&a->out, " %lld/%lld", (long long)a->done, (long long)a->total);
+		buf_addf(out, " %lld/%lld", (long long)a->done, (long long)a->total);
 	if (a->wants_progress)
-		buf_addf(&a->out,
+		buf_addf(out,
 			 "\nevent: progress\ndata: {\"stage\":\"%s\",\"done\":%lld,"
 			 "\"total\":%lld}",
 			 progress_stage_name(a->stage), (long long)a->done,
 			 (long long)a->total);
-	buf_adds(&a->out, "\n\n");
-	send_out(a);
+	buf_adds(out, "\n\n");
+	http_chunk_end(a->conn);
 }
 
 static void on_timer(uv_timer_t *t)
@@ -119,8 +119,8 @@ static void stream_delta(struct answer *a, const struct event *ev)
 		uv_timer_stop(&a->timer);
 	a->text_seen = true;
 	send_head(a);
-	openai_add_delta(&a->enc, ev, &a->out);
-	send_out(a);
+	openai_add_delta(&a->enc, ev, http_chunk_begin(a->conn));
+	http_chunk_end(a->conn);
 }
 
 static void stream_progress(struct answer *a, const struct event *ev)
@@ -141,8 +141,8 @@ static void fail(struct answer *a, const struct err *why)
 	struct buf fields = {0};
 
 	if (a->head_sent) {
-		openai_add_stream_error(why, &a->out);
-		send_out(a);
+		openai_add_stream_error(why, http_chunk_begin(a->conn));
+		http_chunk_end(a->conn);
 		http_stream_end(a->conn);
 	} else {
 		openai_add_fields(&a->enc, &fields);
@@ -155,19 +155,20 @@ static void fail(struct answer *a, const struct err *why)
 
 static void finish(struct answer *a, const struct event *ev)
 {
-	struct buf fields = {0};
+	struct buf fields = {0}, out = {0};
 
 	if (a->is_stream) {
 		send_head(a);
-		openai_add_finish(&a->enc, ev, &a->out);
-		send_out(a);
+		openai_add_finish(&a->enc, ev, http_chunk_begin(a->conn));
+		http_chunk_end(a->conn);
 		http_stream_end(a->conn);
 	} else {
 		openai_add_fields(&a->enc, &fields);
-		openai_add_whole(&a->enc, ev, &a->out);
-		http_reply(a->conn, 200, "application/json", fields.data,
-			   buf_str(&a->out));
+		buf_reserve(&out, WHOLE_BYTES + a->enc.text.len);
+		openai_add_whole(&a->enc, ev, &out);
+		http_reply(a->conn, 200, "application/json", fields.data, buf_str(&out));
 		buf_free(&fields);
+		buf_free(&out);
 	}
 	answer_close(a);
 }
@@ -252,11 +253,17 @@ static int read_fields(const struct http_request *h, struct request *r, struct e
 /* Random, so that ids of two runs never meet in a log or in the store. */
 static void set_id(struct request *r)
 {
+	static const char hex[] = "0123456789abcdef";
 	uint64_t bits = 0;
+	char *p = r->id;
 
 	if (getrandom(&bits, sizeof(bits), 0) != (ssize_t)sizeof(bits))
 		bits = uv_hrtime();
-	snprintf(r->id, sizeof(r->id), "hob-%016llx", (unsigned long long)bits);
+	memcpy(p, "hob-", 4);
+	p += 4;
+	for (int shift = 60; shift >= 0; shift -= 4)
+		*p++ = hex[bits >> shift & 15];
+	*p = 0;
 }
 
 static void start(const struct call *call, struct request *r,

@@ -56,7 +56,7 @@ struct openai_encoder {
 	struct buf prefix; /* what all chunks begin with */
 	/* Whole replies only */
 	struct buf text, reasoning;
-	struct openai_tool_call tools[OPENAI_MAX_TOOL_CALLS];
+	struct openai_tool_call *tools; /* OPENAI_MAX_TOOL_CALLS, from the first on */
 	int ntools;
 };
 

@@ -6,42 +6,7 @@
  * or the second turn of a chat would be refused by the engine. */
 #include "api/openai.h"
 
-#include <utf8proc.h>
 #include "base/json.h"
-
-static bool is_utf8(struct str s)
-{
-	const utf8proc_uint8_t *p = (const utf8proc_uint8_t *)s.ptr;
-	utf8proc_ssize_t left = (utf8proc_ssize_t)s.len, n;
-	utf8proc_int32_t cp;
-
-	while (left > 0) {
-		if (*p < 0x80) {
-			p++;
-			left--;
-			continue;
-		}
-		n = utf8proc_iterate(p, left, &cp);
-		if (n <= 0)
-			return false;
-		p += n;
-		left -= n;
-	}
-	return true;
-}
-
-/* cJSON ends a string at \u0000 without a word, and the rest of a prompt would be lost. */
-static bool has_nul_escape(struct str s)
-{
-	for (size_t i = 0; i < s.len; i++) {
-		if (s.ptr[i] != '\\')
-			continue;
-		if (s.len - i >= 6 && !memcmp(s.ptr + i + 1, "u0000", 5))
-			return true;
-		i++; /* the escaped character, be it a backslash */
-	}
-	return false;
-}
 
 /* -- messages -- */
 
@@ -99,6 +64,7 @@ static int add_message(struct request *r, const cJSON *m, int at, struct err *e)
 	const cJSON *role_json = cJSON_GetObjectItemCaseSensitive(m, "role");
 	const cJSON *content = cJSON_GetObjectItemCaseSensitive(m, "content");
 	bool special = is_special(m);
+	struct str words = STR("");
 	struct buf text = {0};
 	enum role role;
 	char *raw;
@@ -111,7 +77,7 @@ static int add_message(struct request *r, const cJSON *m, int at, struct err *e)
 			e, ERR_INVALID,
 			"messages[%d].role must be system, user, assistant or tool", at);
 	if (cJSON_IsString(content)) {
-		buf_adds(&text, content->valuestring);
+		words = str_of(content->valuestring);
 	} else if (cJSON_IsArray(content)) {
 		if (add_parts(content, at, &text, &special, e) != 0)
 			goto out;
@@ -120,7 +86,9 @@ static int add_message(struct request *r, const cJSON *m, int at, struct err *e)
 			"messages[%d].content must be a string or an array of parts", at);
 		goto out;
 	}
-	request_add_message(r, role, text.data ? text.data : "", text.len);
+	if (text.len)
+		words = buf_str(&text);
+	request_add_message(r, role, words.ptr, words.len);
 	if (special || role == ROLE_TOOL) {
 		raw = cJSON_PrintUnformatted(m);
 		ASSERT(raw != NULL);
@@ -274,8 +242,7 @@ int openai_set_conversation(struct request *r, struct str id, struct err *e)
 	return 0;
 }
 
-/* What is left of the object once the fields that we read are gone. */
-static char *take_extra(cJSON *root)
+static bool is_known(const char *key)
 {
 	static const char *const known[] = {
 		"model",
@@ -296,22 +263,37 @@ static char *take_extra(cJSON *root)
 		"conversation",
 		"keep_alive",
 	};
+	size_t i = 0;
+
+	while (i < ARRAY_LEN(known) && strcmp(known[i], key) != 0)
+		i++;
+	return i < ARRAY_LEN(known);
+}
+
+/* An object of the fields that we do not read, or NULL without any.  The same name in other case is
+ * another field. */
+static char *take_extra(const cJSON *root)
+{
+	struct buf out = {0};
+	const cJSON *m;
 	char *text;
 
-	for (size_t i = 0; i < ARRAY_LEN(known); i++)
-		while (cJSON_HasObjectItem(root, known[i])) {
-			cJSON *had =
-				cJSON_DetachItemFromObjectCaseSensitive(root, known[i]);
-
-			if (!had)
-				break; /* the same name in other case is another field */
-			cJSON_Delete(had);
-		}
-	if (!root->child)
+	cJSON_ArrayForEach(m, root)
+	{
+		if (is_known(m->string))
+			continue;
+		text = cJSON_PrintUnformatted(m);
+		ASSERT(text != NULL);
+		buf_addc(&out, out.len ? ',' : '{');
+		buf_add_json(&out, m->string, strlen(m->string));
+		buf_addc(&out, ':');
+		buf_adds(&out, text);
+		cJSON_free(text);
+	}
+	if (!out.len)
 		return NULL;
-	text = cJSON_PrintUnformatted(root);
-	ASSERT(text != NULL);
-	return text;
+	buf_addc(&out, '}');
+	return buf_take(&out, NULL);
 }
 
 static int decode(struct request *r, cJSON *root, struct openai_params *p, struct err *e)
@@ -349,16 +331,7 @@ struct request *openai_decode(struct str body, bool is_chat, struct openai_param
 		err_set(e, ERR_INVALID, "the body is empty: JSON is expected");
 		return NULL;
 	}
-	if (!is_utf8(body)) {
-		err_set(e, ERR_INVALID, "the body is not valid UTF-8");
-		return NULL;
-	}
-	if (has_nul_escape(body)) {
-		err_set(e, ERR_INVALID,
-			"the body has a NUL character (\\u0000) in a string");
-		return NULL;
-	}
-	root = json_parse(body, e);
+	root = json_read(body, JSON_UTF8 | JSON_NO_NUL, e);
 	if (!root) {
 		err_wrap(e, "request body");
 		return NULL;

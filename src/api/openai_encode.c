@@ -34,6 +34,7 @@ void openai_encoder_fini(struct openai_encoder *enc)
 		free(enc->tools[i].name);
 		buf_free(&enc->tools[i].arguments);
 	}
+	free(enc->tools);
 }
 
 static void replace(char **to, const char *s)
@@ -71,7 +72,7 @@ void openai_add_fields(const struct openai_encoder *enc, struct buf *head)
 			 enc->dropped);
 }
 
-/* -- parts -- */
+/* -- parts; without printf, which costs more than all the rest of an event -- */
 
 static void add_string(struct buf *out, const char *s)
 {
@@ -88,25 +89,34 @@ static int known(int n)
 
 static void add_usage(struct buf *out, const struct usage *u)
 {
-	buf_addf(
-		out,
-		"\"usage\":{\"prompt_tokens\":%d,\"completion_tokens\":%d,\"total_tokens\":%lld",
-		known(u->prompt_tokens), known(u->completion_tokens),
-		(long long)known(u->prompt_tokens) + known(u->completion_tokens));
-	if (u->cached_tokens >= 0)
-		buf_addf(out, ",\"prompt_tokens_details\":{\"cached_tokens\":%d}",
-			 u->cached_tokens);
+	buf_adds(out, "\"usage\":{\"prompt_tokens\":");
+	buf_addi(out, known(u->prompt_tokens));
+	buf_adds(out, ",\"completion_tokens\":");
+	buf_addi(out, known(u->completion_tokens));
+	buf_adds(out, ",\"total_tokens\":");
+	buf_addi(out, (int64_t)known(u->prompt_tokens) + known(u->completion_tokens));
+	if (u->cached_tokens >= 0) {
+		buf_adds(out, ",\"prompt_tokens_details\":{\"cached_tokens\":");
+		buf_addi(out, u->cached_tokens);
+		buf_addc(out, '}');
+	}
 	if (u->cost_usd >= 0)
 		buf_addf(out, ",\"cost\":%.9g", u->cost_usd);
 	buf_addc(out, '}');
 }
 
-static void add_number(struct buf *out, const char *key, double v)
+/* name: with its comma, quotes and colon. */
+static void add_number(struct buf *out, const char *name, double v)
 {
+	const double exact = 1e15;
+
+	buf_adds(out, name);
 	if (v < 0)
-		buf_addf(out, ",\"%s\":null", key);
+		buf_adds(out, "null");
+	else if (v < exact && v == (double)(int64_t)v)
+		buf_addi(out, (int64_t)v);
 	else
-		buf_addf(out, ",\"%s\":%.10g", key, v);
+		buf_addf(out, "%.10g", v);
 }
 
 /* Where it runs and why, with what it took once that is known (u not NULL). */
@@ -120,18 +130,40 @@ static void add_hob(const struct openai_encoder *enc, struct buf *out,
 	buf_adds(out, ",\"reason\":");
 	add_string(out, enc->reason);
 	if (u) {
-		add_number(out, "prefill_ms", u->prefill_ms);
-		add_number(out, "decode_ms", u->decode_ms);
-		add_number(out, "prompt_tokens", u->prompt_tokens);
-		add_number(out, "cached_tokens", u->cached_tokens);
-		add_number(out, "completion_tokens", u->completion_tokens);
-		add_number(out, "cost_usd", u->cost_usd);
+		add_number(out, ",\"prefill_ms\":", u->prefill_ms);
+		add_number(out, ",\"decode_ms\":", u->decode_ms);
+		add_number(out, ",\"prompt_tokens\":", u->prompt_tokens);
+		add_number(out, ",\"cached_tokens\":", u->cached_tokens);
+		add_number(out, ",\"completion_tokens\":", u->completion_tokens);
+		add_number(out, ",\"cost_usd\":", u->cost_usd);
 	}
 	buf_adds(out, ",\"conversation\":");
 	add_string(out, enc->conversation);
-	add_number(out, "kept", enc->kept);
-	add_number(out, "dropped", enc->dropped);
+	add_number(out, ",\"kept\":", enc->kept);
+	add_number(out, ",\"dropped\":", enc->dropped);
 	buf_addc(out, '}');
+}
+
+/* From the opening brace to that of the choices. */
+static void add_object(const struct openai_encoder *enc, const char *object,
+		       struct buf *out)
+{
+	buf_adds(out, "{\"id\":\"");
+	buf_adds(out, enc->id);
+	buf_adds(out, "\",\"object\":\"");
+	buf_adds(out, object);
+	buf_adds(out, "\",\"created\":");
+	buf_addi(out, enc->created_s);
+	buf_adds(out, ",\"model\":");
+	add_string(out, enc->model);
+	buf_adds(out, ",\"choices\":[");
+}
+
+static void add_finish_reason(struct buf *out, enum finish_reason reason)
+{
+	buf_adds(out, ",\"logprobs\":null,\"finish_reason\":\"");
+	buf_adds(out, finish_reason_name(reason));
+	buf_adds(out, "\"}]");
 }
 
 /* -- streams -- */
@@ -141,14 +173,9 @@ static void begin_chunk(struct openai_encoder *enc, struct buf *out)
 	struct buf *p = &enc->prefix;
 
 	if (!p->len) {
-		buf_addf(
-			p,
-			"data: {\"id\":\"%s\",\"object\":\"%s\",\"created\":%lld,\"model\":",
-			enc->id,
-			enc->is_chat ? "chat.completion.chunk" : "text_completion",
-			(long long)enc->created_s);
-		add_string(p, enc->model);
-		buf_adds(p, ",\"choices\":[");
+		buf_adds(p, "data: ");
+		add_object(enc,
+			   enc->is_chat ? "chat.completion.chunk" : "text_completion", p);
 	}
 	buf_add(out, p->data, p->len);
 }
@@ -217,9 +244,9 @@ void openai_add_finish(struct openai_encoder *enc, const struct event *ev,
 {
 	add_role(enc, out);
 	begin_chunk(enc, out);
-	buf_addf(out, "{\"index\":0,%s,\"logprobs\":null,\"finish_reason\":\"%s\"}]",
-		 enc->is_chat ? "\"delta\":{}" : "\"text\":\"\"",
-		 finish_reason_name(ev->finished.reason));
+	buf_adds(out, enc->is_chat ? "{\"index\":0,\"delta\":{}"
+				   : "{\"index\":0,\"text\":\"\"");
+	add_finish_reason(out, ev->finished.reason);
 	if (enc->include_usage) {
 		end_chunk(enc, out);
 		begin_chunk(enc, out);
@@ -241,6 +268,15 @@ void openai_add_stream_error(const struct err *why, struct buf *out)
 
 /* -- whole replies -- */
 
+static struct openai_tool_call *tool_call(struct openai_encoder *enc, int index)
+{
+	if (!enc->tools)
+		enc->tools = xcalloc(OPENAI_MAX_TOOL_CALLS, sizeof(*enc->tools));
+	if (index >= enc->ntools)
+		enc->ntools = index + 1;
+	return &enc->tools[index];
+}
+
 /* Joins OpenAI's delta.tool_calls elements by their index. */
 static int gather_tool_call(struct openai_encoder *enc, const struct event *ev,
 			    struct err *e)
@@ -250,7 +286,7 @@ static int gather_tool_call(struct openai_encoder *enc, const struct event *ev,
 	struct openai_tool_call *t;
 	int64_t index = 0;
 	int rc = -1;
-	cJSON *d = json_parse((struct str){ev->text.ptr, ev->text.len}, e);
+	cJSON *d = json_read((struct str){ev->text.ptr, ev->text.len}, 0, e);
 
 	if (!d)
 		return err_wrap(e, "tool call from the model");
@@ -261,9 +297,7 @@ static int gather_tool_call(struct openai_encoder *enc, const struct event *ev,
 	if (function && (json_string(function, "name", &name, e) < 0 ||
 			 json_string(function, "arguments", &arguments, e) < 0))
 		goto out;
-	if (index >= enc->ntools)
-		enc->ntools = (int)index + 1;
-	t = &enc->tools[index];
+	t = tool_call(enc, (int)index);
 	if (id)
 		replace(&t->id, id);
 	if (name)
@@ -335,20 +369,16 @@ static void add_whole_message(const struct openai_encoder *enc, struct buf *out)
 
 void openai_add_whole(struct openai_encoder *enc, const struct event *ev, struct buf *out)
 {
-	buf_addf(out,
-		 "{\"id\":\"%s\",\"object\":\"%s\",\"created\":%lld,\"model\":", enc->id,
-		 enc->is_chat ? "chat.completion" : "text_completion",
-		 (long long)enc->created_s);
-	add_string(out, enc->model);
-	buf_adds(out, ",\"choices\":[{\"index\":0,");
+	add_object(enc, enc->is_chat ? "chat.completion" : "text_completion", out);
+	buf_adds(out, "{\"index\":0,");
 	if (enc->is_chat) {
 		add_whole_message(enc, out);
 	} else {
 		buf_adds(out, "\"text\":");
 		add_text(out, &enc->text);
 	}
-	buf_addf(out, ",\"logprobs\":null,\"finish_reason\":\"%s\"}],",
-		 finish_reason_name(ev->finished.reason));
+	add_finish_reason(out, ev->finished.reason);
+	buf_addc(out, ',');
 	add_usage(out, &ev->finished.usage);
 	buf_addc(out, ',');
 	add_hob(enc, out, &ev->finished.usage);

@@ -5,6 +5,7 @@
 #include "api/server.h"
 
 #include <signal.h>
+#include <sys/resource.h>
 #include "api/routes.h"
 #include "base/log.h"
 #include "net/conn.h"
@@ -100,11 +101,26 @@ static void on_ready(void *arg, uv_stream_t *listener)
 	conns_accept(s->conns, listener);
 }
 
+/* A stream takes two descriptors, and shells still say 1,024.  Not without end: there are programs
+ * that close each number up to the limit, and our children may be such. */
+static void raise_descriptors(void)
+{
+	enum { ENOUGH = 1 << 16 };
+	struct rlimit l;
+
+	if (getrlimit(RLIMIT_NOFILE, &l) != 0 || l.rlim_cur >= ENOUGH)
+		return;
+	l.rlim_cur = l.rlim_max < ENOUGH ? l.rlim_max : ENOUGH;
+	if (setrlimit(RLIMIT_NOFILE, &l) != 0)
+		log_debug("the limit of open files stays as it is");
+}
+
 struct server *server_start(uv_loop_t *loop, const struct api *api, struct err *e)
 {
 	struct server *s = xcalloc(1, sizeof(*s));
 
 	signal(SIGPIPE, SIG_IGN);
+	raise_descriptors();
 	s->api = api;
 	s->listen = listen_open(loop, api->config, on_ready, s, e);
 	if (!s->listen) {

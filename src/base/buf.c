@@ -83,7 +83,7 @@ void buf_clear(struct buf *b)
 		b->data[0] = 0;
 }
 
-void buf_reserve(struct buf *b, size_t more)
+void buf_grow(struct buf *b, size_t more)
 {
 	size_t need, cap = b->cap ? b->cap : 64;
 
@@ -96,23 +96,18 @@ void buf_reserve(struct buf *b, size_t more)
 	b->cap = cap;
 }
 
-void buf_add(struct buf *b, const void *p, size_t n)
+void buf_addi(struct buf *b, int64_t v)
 {
-	buf_reserve(b, n);
-	if (n)
-		memcpy(b->data + b->len, p, n);
-	b->len += n;
-	b->data[b->len] = 0;
-}
+	char digits[20];
+	size_t n = sizeof(digits);
+	uint64_t left = v < 0 ? -(uint64_t)v : (uint64_t)v;
 
-void buf_adds(struct buf *b, const char *s)
-{
-	buf_add(b, s, strlen(s));
-}
-
-void buf_addc(struct buf *b, char c)
-{
-	buf_add(b, &c, 1);
+	do
+		digits[--n] = (char)('0' + left % 10);
+	while (left /= 10);
+	if (v < 0)
+		buf_addc(b, '-');
+	buf_add(b, digits + n, sizeof(digits) - n);
 }
 
 void buf_vaddf(struct buf *b, const char *fmt, va_list ap)
@@ -166,10 +161,10 @@ struct str buf_str(const struct buf *b)
 	return (struct str){b->data, b->len};
 }
 
-/* Bytes of the well-formed UTF-8 character at s (RFC 3629: no surrogates, no overlong forms),
- * or 0. */
-static size_t utf8_len(const unsigned char *s, size_t n)
+size_t str_utf8_len(struct str text)
 {
+	const unsigned char *s = (const unsigned char *)text.ptr;
+	size_t n = text.len;
 	size_t len = s[0] < 0x80                   ? 1
 		     : s[0] >= 0xc2 && s[0] < 0xe0 ? 2
 		     : (s[0] & 0xf0) == 0xe0       ? 3
@@ -190,6 +185,19 @@ static size_t utf8_len(const unsigned char *s, size_t n)
 static bool json_plain(unsigned char c)
 {
 	return c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
+}
+
+/* Sixteen bytes at once, by the compiler's vectors. */
+static bool json_all_plain(const unsigned char *p)
+{
+	typedef signed char bytes __attribute__((vector_size(16)));
+	uint64_t halves[2];
+	bytes v, odd;
+
+	memcpy(&v, p, 16);
+	odd = (v < 0x20) | (v == 0x7f) | (v == '"') | (v == '\\');
+	memcpy(halves, &odd, 16);
+	return !(halves[0] | halves[1]);
 }
 
 static void add_json_escape(struct buf *b, unsigned char c)
@@ -214,12 +222,15 @@ void buf_add_json(struct buf *b, const char *s, size_t n)
 	buf_reserve(b, n + 2);
 	buf_addc(b, '"');
 	while (i < n) {
-		for (run = i; run < n && json_plain(p[run]); run++)
-			;
+		run = i;
+		while (n - run >= 16 && json_all_plain(p + run))
+			run += 16;
+		while (run < n && json_plain(p[run]))
+			run++;
 		buf_add(b, s + i, run - i);
 		if ((i = run) >= n)
 			break;
-		len = utf8_len(p + i, n - i);
+		len = str_utf8_len((struct str){s + i, n - i});
 		if (len > 1)
 			buf_add(b, s + i, len);
 		else if (len == 1)

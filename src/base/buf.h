@@ -22,6 +22,9 @@ struct str str_trim(struct str s); /* spaces and tabs at both ends */
 char *str_dup(struct str s);       /* owned by the caller, NUL-terminated */
 /* Whole slice must be a decimal number within [min, max]; no sign unless min < 0. */
 bool str_to_i64(struct str s, int64_t min, int64_t max, int64_t *out);
+/* Bytes of the well-formed UTF-8 character at the front of s (RFC 3629: no surrogates, no overlong
+ * forms), or 0.  s is not empty. */
+size_t str_utf8_len(struct str s);
 
 struct buf {
 	char *data; /* owned */
@@ -30,10 +33,32 @@ struct buf {
 
 void buf_free(struct buf *b);  /* leaves an empty, usable buf */
 void buf_clear(struct buf *b); /* keeps the memory */
-void buf_reserve(struct buf *b, size_t more);
-void buf_add(struct buf *b, const void *p, size_t n);
-void buf_adds(struct buf *b, const char *s);
-void buf_addc(struct buf *b, char c);
+void buf_grow(struct buf *b, size_t more);
+/* Room for `more` bytes and a NUL. */
+static inline void buf_reserve(struct buf *b, size_t more)
+{
+	if (b->cap <= b->len || more >= b->cap - b->len)
+		buf_grow(b, more);
+}
+static inline void buf_add(struct buf *b, const void *p, size_t n)
+{
+	buf_reserve(b, n);
+	if (n)
+		memcpy(b->data + b->len, p, n);
+	b->len += n;
+	b->data[b->len] = 0;
+}
+static inline void buf_adds(struct buf *b, const char *s)
+{
+	buf_add(b, s, strlen(s));
+}
+static inline void buf_addc(struct buf *b, char c)
+{
+	buf_reserve(b, 1);
+	b->data[b->len++] = c;
+	b->data[b->len] = 0;
+}
+void buf_addi(struct buf *b, int64_t v); /* decimal */
 void buf_addf(struct buf *b, const char *fmt, ...) PRINTF(2, 3);
 void buf_vaddf(struct buf *b, const char *fmt, va_list ap);
 void buf_drop(struct buf *b, size_t n); /* removes n bytes from the front */

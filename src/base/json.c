@@ -104,8 +104,10 @@ cJSON *json_parse(struct str text, struct err *e)
 /* The member, or NULL when absent or null. */
 static const cJSON *member(const cJSON *obj, const char *key)
 {
-	const cJSON *v = cJSON_GetObjectItemCaseSensitive(obj, key);
+	const cJSON *v = obj ? obj->child : NULL;
 
+	while (v && (!v->string || v->string[0] != key[0] || strcmp(v->string, key) != 0))
+		v = v->next;
 	return v && !cJSON_IsNull(v) ? v : NULL;
 }
 

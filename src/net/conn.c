@@ -36,7 +36,7 @@ enum conn_event {
 };
 
 static void conn_event(struct conn *c, enum conn_event ev);
-static void conn_parse(struct conn *c);
+static void conn_parse(struct conn *c, struct str in);
 
 /* -- small things -- */
 
@@ -63,6 +63,30 @@ static void conn_dirty(struct conn *c)
 	TAILQ_INSERT_TAIL(&c->set->dirty, c, dirty_link);
 }
 
+/* -- output -- */
+
+static struct buf *conn_out(struct conn *c)
+{
+	struct conns *s = c->set;
+
+	if (!c->out.data && s->nspare)
+		c->out = s->spare[--s->nspare];
+	return &c->out;
+}
+
+/* All of it has left. */
+static void conn_out_clear(struct conn *c)
+{
+	struct conns *s = c->set;
+
+	buf_clear(&c->out);
+	if (c->out.cap > CONN_SPARE_BYTES || s->nspare == CONN_SPARE_MAX)
+		buf_free(&c->out);
+	else if (c->out.data)
+		s->spare[s->nspare++] = c->out;
+	c->out = (struct buf){0};
+}
+
 /* -- closing a connection -- */
 
 static void on_conn_closed(uv_handle_t *h)
@@ -73,7 +97,7 @@ static void on_conn_closed(uv_handle_t *h)
 	http_parser_fini(&c->parser);
 	buf_free(&c->ahead);
 	buf_free(&c->out);
-	free(c->flying); /* its write callback has run: libuv cancels before it closes */
+	ASSERT(!c->flying); /* its write callback has run: libuv cancels before it closes */
 	TAILQ_REMOVE(&s->all, c, link);
 	free(c);
 	conns_one_less(s);
@@ -114,8 +138,12 @@ static void conn_received(struct conn *c, size_t n)
 {
 	switch (c->state) {
 	case ST_READ:
-		buf_add(&c->ahead, c->set->in, n);
-		conn_parse(c);
+		if (c->ahead.len) {
+			buf_add(&c->ahead, c->set->in, n);
+			conn_parse(c, buf_str(&c->ahead));
+		} else { /* where it lies: nobody reads another socket meanwhile */
+			conn_parse(c, (struct str){c->set->in, n});
+		}
 		break;
 	case ST_LINGER:
 		conn_discard(c, n);
@@ -180,7 +208,7 @@ static bool conn_head(struct conn *c)
 	if (r->has_body)
 		sm_move(conn_states, "conn", &c->state, ST_READ); /* its body */
 	if (r->expects_continue) {
-		buf_adds(&c->out, "HTTP/1.1 100 Continue\r\n\r\n");
+		buf_adds(conn_out(c), "HTTP/1.1 100 Continue\r\n\r\n");
 		conn_dirty(c);
 	}
 	return true;
@@ -215,18 +243,30 @@ static void conn_step(struct conn *c, enum parse_event ev, const struct err *e)
 	}
 }
 
+/* What was not used of `in`, which is all of c->ahead or no part of it. */
+static void conn_keep(struct conn *c, struct str in, size_t used)
+{
+	if (c->unread_body || used == in.len) {
+		if (c->ahead.data)
+			buf_free(&c->ahead);
+	} else if (in.ptr == c->ahead.data) {
+		buf_drop(&c->ahead, used);
+	} else {
+		buf_add(&c->ahead, in.ptr + used, in.len - used);
+	}
+}
+
 /* Feeds what has arrived until a request is being handled or the bytes are used up. */
-static void conn_parse(struct conn *c)
+static void conn_parse(struct conn *c, struct str in)
 {
 	size_t pos = 0, used;
 	struct err e = {0};
 
-	while (c->state == ST_READ && pos < c->ahead.len) {
+	while (c->state == ST_READ && pos < in.len) {
 		bool was_started = http_parser_started(&c->parser);
 		enum parse_event ev;
 
-		ev = http_feed(&c->parser, c->ahead.data + pos, c->ahead.len - pos, &used,
-			       &e);
+		ev = http_feed(&c->parser, in.ptr + pos, in.len - pos, &used, &e);
 		pos += used;
 		if (c->parser.head_done)
 			conn_deadline(c, CONN_BODY_IDLE_MS);
@@ -234,12 +274,8 @@ static void conn_parse(struct conn *c)
 			conn_deadline(c, c->set->header_timeout_ms);
 		conn_step(c, ev, &e);
 	}
-	if (c->state == ST_CLOSING)
-		return;
-	if (pos == c->ahead.len || c->unread_body)
-		buf_clear(&c->ahead);
-	else
-		buf_drop(&c->ahead, pos);
+	if (c->state != ST_CLOSING)
+		conn_keep(c, in, pos);
 }
 
 /* -- writing -- */
@@ -253,12 +289,19 @@ static void conn_sent_some(struct conn *c)
 	}
 }
 
+static void flight_free(struct flight *f)
+{
+	f->conn->flying = NULL;
+	free(f->bytes);
+	free(f);
+}
+
 static void on_written(uv_write_t *req, int status)
 {
-	struct conn *c = CONTAINER_OF(req, struct conn, write);
+	struct flight *f = CONTAINER_OF(req, struct flight, req);
+	struct conn *c = f->conn;
 
-	free(c->flying);
-	c->flying = NULL;
+	flight_free(f);
 	if (c->state == ST_CLOSING)
 		return;
 	if (status < 0) {
@@ -271,15 +314,17 @@ static void on_written(uv_write_t *req, int status)
 
 static void conn_write_rest(struct conn *c, size_t from)
 {
+	struct flight *f = xcalloc(1, sizeof(*f));
 	uv_buf_t b;
 	size_t len;
 
-	c->flying = buf_take(&c->out, &len);
-	b = uv_buf_init(c->flying + from, (unsigned)(len - from));
+	f->conn = c;
+	f->bytes = buf_take(&c->out, &len);
+	c->flying = f;
+	b = uv_buf_init(f->bytes + from, (unsigned)(len - from));
 	c->backlog_seen = 0;
-	if (uv_write(&c->write, &c->sock.stream, &b, 1, on_written) < 0) {
-		free(c->flying);
-		c->flying = NULL;
+	if (uv_write(&f->req, &c->sock.stream, &b, 1, on_written) < 0) {
+		flight_free(f);
 		conn_event(c, EV_GONE);
 	}
 }
@@ -305,7 +350,7 @@ void conn_flush(struct conn *c)
 			conn_write_rest(c, (size_t)n);
 			return;
 		}
-		buf_clear(&c->out);
+		conn_out_clear(c);
 		conn_sent_some(c);
 	}
 	if (c->state == ST_REPLY)
@@ -332,13 +377,11 @@ static void conn_wrote(struct conn *c)
 static void conn_next(struct conn *c)
 {
 	http_parser_reset(&c->parser);
-	if (c->out.cap > CONN_RESUME_BELOW_BYTES)
-		buf_free(&c->out);
 	c->no_body = c->paused = false;
 	conn_deadline(c, CONN_KEEP_ALIVE_MS);
 	conn_read_start(c);
 	if (c->state == ST_READ && c->ahead.len)
-		conn_parse(c);
+		conn_parse(c, buf_str(&c->ahead));
 }
 
 static void conn_linger(struct conn *c)
@@ -474,6 +517,8 @@ void conn_start(struct conn *c)
 
 /* -- what handlers call -- */
 
+enum { REPLY_HEAD_BYTES = 512 }; /* most are shorter: one allocation */
+
 void exchange_begin(struct conn *c, struct exchange *x)
 {
 	ASSERT(c->state == ST_HANDLE && !c->exchange);
@@ -508,6 +553,7 @@ void http_reply(struct conn *c, int status, const char *content_type, const char
 
 	c->keep_alive = c->keep_alive && !c->set->draining && !c->unread_body;
 	h.close = !c->keep_alive;
+	buf_reserve(conn_out(c), REPLY_HEAD_BYTES + (c->no_body ? 0 : body.len));
 	http_add_head(&c->out, &h);
 	if (!c->no_body)
 		buf_add(&c->out, body.ptr, body.len);
@@ -528,28 +574,73 @@ void http_stream_begin(struct conn *c, int status, const char *content_type,
 	c->keep_alive = c->keep_alive && c->chunked && !c->set->draining;
 	h.chunked = c->chunked;
 	h.close = !c->keep_alive;
+	http_parser_release(&c->parser);
+	buf_reserve(conn_out(c), REPLY_HEAD_BYTES);
 	http_add_head(&c->out, &h);
 	conn_event(c, EV_STREAM);
 	conn_wrote(c);
 }
 
+/* "fff CR LF": three digits do for all but long texts; others move the bytes once. */
+enum { SIZE_BYTES = 5 };
+
+struct buf *http_chunk_begin(struct conn *c)
+{
+	struct buf *out = conn_out(c);
+
+	ASSERT(c->state == ST_STREAM);
+	c->chunk_at = out->len;
+	if (c->chunked)
+		buf_add(out, "fff\r\n", SIZE_BYTES);
+	return out;
+}
+
+static void chunk_size(struct conn *c, size_t n)
+{
+	char size[2 * sizeof(n) + 3];
+	size_t k = (size_t)snprintf(size, sizeof(size), "%zx\r\n", n), had = SIZE_BYTES;
+	char *at;
+
+	buf_reserve(&c->out, sizeof(size));
+	at = c->out.data + c->chunk_at;
+	memmove(at + k, at + had, n + 1);
+	memcpy(at, size, k);
+	c->out.len = c->out.len - had + k;
+}
+
+void http_chunk_end(struct conn *c)
+{
+	static const char digits[] = "0123456789abcdef";
+	size_t frame = c->chunked ? SIZE_BYTES : 0, n = c->out.len - c->chunk_at - frame;
+	char *at = c->out.data + c->chunk_at;
+
+	if (!n || c->no_body) { /* an empty chunk would end the body */
+		c->out.len = c->chunk_at;
+		return;
+	}
+	if (c->chunked) {
+		if (n >> 8 && n >> 12 == 0) {
+			at[0] = digits[n >> 8];
+			at[1] = digits[n >> 4 & 15];
+			at[2] = digits[n & 15];
+		} else {
+			chunk_size(c, n);
+		}
+		buf_adds(&c->out, "\r\n");
+	}
+	conn_wrote(c);
+}
+
 void http_stream_write(struct conn *c, struct str data)
 {
-	ASSERT(c->state == ST_STREAM);
-	if (!data.len || c->no_body) /* an empty chunk would end the body */
-		return;
-	if (c->chunked)
-		buf_addf(&c->out, "%zx\r\n", data.len);
-	buf_add(&c->out, data.ptr, data.len);
-	if (c->chunked)
-		buf_adds(&c->out, "\r\n");
-	conn_wrote(c);
+	buf_add(http_chunk_begin(c), data.ptr, data.len);
+	http_chunk_end(c);
 }
 
 void http_stream_end(struct conn *c)
 {
 	ASSERT(c->state == ST_STREAM);
 	if (c->chunked && !c->no_body)
-		buf_adds(&c->out, "0\r\n\r\n");
+		buf_adds(conn_out(c), "0\r\n\r\n");
 	conn_event(c, EV_REPLY);
 }

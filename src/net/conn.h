@@ -17,7 +17,7 @@
 #include "net/http.h"
 
 enum {
-	CONN_MAX = 1024,                    /* beyond: accepted and closed */
+	CONN_MAX = 2048,                    /* beyond: accepted and closed */
 	CONN_MAX_AHEAD_BYTES = 64 << 10,    /* pipelined bytes kept while a reply runs */
 	CONN_PAUSE_ABOVE_BYTES = 256 << 10, /* backlog at which the job is paused */
 	CONN_RESUME_BELOW_BYTES = 64 << 10, /* … and goes on */
@@ -45,7 +45,8 @@ struct conn_handler {
 	/* The head is there and a body follows.  False: it has replied already, the body is not
 	 * read and the connection closes after the reply.  Also called for requests without body. */
 	bool (*head)(void *arg, struct conn *c, const struct http_request *r);
-	/* A whole request; r and all it points to live until the reply's end. */
+	/* A whole request; r and all it points to live until the reply's end or a stream's
+	 * begin. */
 	void (*request)(void *arg, struct conn *c, const struct http_request *r);
 	/* The bytes are no request: must call http_reply() with status. */
 	void (*bad)(void *arg, struct conn *c, int status, const struct err *why);
@@ -87,6 +88,10 @@ void http_reply(struct conn *c, int status, const char *content_type, const char
 void http_stream_begin(struct conn *c, int status, const char *content_type,
 		       const char *extra);
 void http_stream_write(struct conn *c, struct str data);
+/* The same without a copy: append to what begin returns, and to nothing else of c before end.  Nothing
+ * appended: nothing is sent. */
+struct buf *http_chunk_begin(struct conn *c);
+void http_chunk_end(struct conn *c);
 void http_stream_end(struct conn *c);
 
 #endif

@@ -5,6 +5,8 @@
 #include <sys/queue.h>
 #include "net/conn.h"
 
+enum { CONN_SPARE_MAX = 64, CONN_SPARE_BYTES = 16 << 10 };
+
 TAILQ_HEAD(conn_list, conn);
 
 struct conns {
@@ -16,14 +18,23 @@ struct conns {
 	uv_timer_t sweep;
 	unsigned open_handles;
 	struct conn_list all, dirty;
-	int count;
+	int count, peak; /* peak: the most since memory was last given back */
 	uint64_t requests, refused;
 	uint64_t next_client;
 	int header_timeout_ms;
 	bool draining, closing;
 	void (*done)(void *arg); /* drain's or close's */
 	void *done_arg;
+	/* Empty buffers for output: a stream that waits for its next event holds none. */
+	struct buf spare[CONN_SPARE_MAX]; /* owned, capacity at most CONN_SPARE_BYTES */
+	int nspare;
 	char in[64 << 10]; /* one for all: callbacks use it up at once */
+};
+
+struct flight {
+	uv_write_t req;
+	struct conn *conn;
+	char *bytes; /* owned */
 };
 
 struct conn {
@@ -42,10 +53,10 @@ struct conn {
 	uint64_t deadline_ms;      /* uv_now() clock; 0 = none */
 	uint64_t discarded;        /* bytes read while lingering */
 
-	struct buf ahead; /* received while a reply runs */
-	struct buf out;   /* to be written */
-	uv_write_t write; /* in flight while `flying` is set */
-	char *flying;     /* owned */
+	struct buf ahead;      /* received while a reply runs */
+	struct buf out;        /* to be written; from the set's spare ones */
+	size_t chunk_at;       /* where in out the chunk that is being made begins */
+	struct flight *flying; /* owned; what the kernel did not take at once, or NULL */
 	size_t backlog_seen;
 	bool reading, dirty, keep_alive, chunked;
 	bool unread_body; /* refused before its body: linger */

@@ -7,6 +7,7 @@
  * one handle, a request costs no timer operation, and no connections means no wake-ups. */
 #include "net/conn_impl.h"
 
+#include <malloc.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include "base/log.h"
@@ -18,6 +19,8 @@ static void free_set(struct conns *s)
 	void (*done)(void *) = s->done;
 	void *arg = s->done_arg;
 
+	while (s->nspare)
+		buf_free(&s->spare[--s->nspare]);
 	free(s);
 	if (done)
 		done(arg);
@@ -47,9 +50,29 @@ static void set_maybe_done(struct conns *s)
 	}
 }
 
+/* -- memory -- */
+
+enum { CROWD = 128 };
+
+static bool crowd_has_left(const struct conns *s)
+{
+	return s->peak >= CROWD && s->count < s->peak / 4;
+}
+
+/* What a thousand streams took lies about the heap in pieces, and malloc would keep it for good. */
+static void give_memory_back(struct conns *s)
+{
+#ifdef __GLIBC__
+	malloc_trim(0);
+#endif
+	s->peak = s->count;
+	if (s->count == 0)
+		uv_timer_stop(&s->sweep);
+}
+
 void conns_one_less(struct conns *s)
 {
-	if (--s->count == 0)
+	if (--s->count == 0 && !crowd_has_left(s))
 		uv_timer_stop(&s->sweep);
 	set_maybe_done(s);
 }
@@ -85,6 +108,8 @@ static void on_sweep(uv_timer_t *t)
 	uint64_t now = uv_now(s->loop);
 	struct conn *c, *next;
 
+	if (crowd_has_left(s))
+		give_memory_back(s);
 	for (c = TAILQ_FIRST(&s->all); c; c = next) {
 		next = TAILQ_NEXT(c,
 				  link); /* memory goes in close callbacks, never here */
@@ -127,6 +152,8 @@ void conns_accept(struct conns *s, uv_stream_t *listener)
 
 	if (s->count++ == 0)
 		sweep_start(s);
+	if (s->count > s->peak)
+		s->peak = s->count;
 	if (uv_accept(listener, &c->sock.stream) != 0 || s->closing || s->draining) {
 		conn_close(c);
 		return;

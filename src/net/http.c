@@ -6,6 +6,11 @@
  * moves while it grows. */
 #include "net/http.h"
 
+enum {
+	RESERVE_BYTES = 64 << 10, /* for a body, when it is announced */
+	KEEP_BYTES = 2 << 10,     /* of a buffer, while a connection waits */
+};
+
 static struct http_parser *parser_of(llhttp_t *ll)
 {
 	return CONTAINER_OF(ll, struct http_parser, ll);
@@ -29,6 +34,19 @@ static int on_url(llhttp_t *ll, const char *at, size_t n)
 	return 0;
 }
 
+static void add_header(struct http_parser *p)
+{
+	int i = p->req.nheaders++;
+
+	if (i == p->room) {
+		p->room = p->room ? p->room * 2 : 16;
+		p->at = xrealloc(p->at, (size_t)p->room * sizeof(*p->at));
+		p->req.headers = xrealloc(p->req.headers,
+					  (size_t)p->room * sizeof(*p->req.headers));
+	}
+	p->at[i] = (struct http_at){.name = (uint16_t)p->head.len};
+}
+
 static int on_field(llhttp_t *ll, const char *at, size_t n)
 {
 	struct http_parser *p = parser_of(ll);
@@ -37,13 +55,12 @@ static int on_field(llhttp_t *ll, const char *at, size_t n)
 	if (p->in_value || i == 0) {
 		if (i == HTTP_MAX_HEADERS)
 			return fail(p, 431, "more than 100 header fields");
-		p->req.nheaders = ++i;
+		add_header(p);
 		p->in_value = false;
-		p->at[i - 1].name = p->head.len;
-		p->at[i - 1].name_len = p->at[i - 1].value_len = 0;
+		i++;
 	}
 	buf_add(&p->head, at, n);
-	p->at[i - 1].name_len += n;
+	p->at[i - 1].name_len = (uint16_t)(p->at[i - 1].name_len + n);
 	return 0;
 }
 
@@ -56,10 +73,10 @@ static int on_value(llhttp_t *ll, const char *at, size_t n)
 		return 0;
 	if (!p->in_value) {
 		p->in_value = true;
-		p->at[i].value = p->head.len;
+		p->at[i].value = (uint16_t)p->head.len;
 	}
 	buf_add(&p->head, at, n);
-	p->at[i].value_len += n;
+	p->at[i].value_len = (uint16_t)(p->at[i].value_len + n);
 	return 0;
 }
 
@@ -86,25 +103,16 @@ static int on_value_any(llhttp_t *ll, const char *at, size_t n)
 	return p->head_done ? on_trailer_field(p, n) : on_value(ll, at, n);
 }
 
-static int count_named(const struct http_request *r, const char *name)
-{
-	int n = 0;
-
-	for (int i = 0; i < r->nheaders; i++)
-		n += str_eq_nocase(r->headers[i].name, name);
-	return n;
-}
-
 /* RFC 9110 5.6.2.  llhttp, built as Debian ships it, lets spaces through: "Host : x" would be a
  * Host to others and an unknown field to us. */
 static bool is_token(struct str s)
 {
 	for (size_t i = 0; i < s.len; i++) {
 		unsigned char c = (unsigned char)s.ptr[i];
-		bool alnum = (c >= '0' && c <= '9') ||
+		bool usual = (c >= '0' && c <= '9') || c == '-' ||
 			     ((c | 0x20) >= 'a' && (c | 0x20) <= 'z');
 
-		if (!alnum && (c <= ' ' || c >= 0x7f || !strchr("!#$%&'*+-.^_`|~", c)))
+		if (!usual && (c <= ' ' || c >= 0x7f || !strchr("!#$%&'*+.^_`|~", c)))
 			return false;
 	}
 	return s.len > 0;
@@ -131,6 +139,31 @@ static void resolve_slices(struct http_parser *p)
 	}
 }
 
+/* How often the headers that decide about the body are there, and the rest of RFC 9112 3.2. */
+static int check_headers(struct http_parser *p, bool chunked)
+{
+	const struct http_request *r = &p->req;
+	int hosts = 0, lengths = 0, codings = 0;
+
+	for (int i = 0; i < r->nheaders; i++) {
+		struct str name = r->headers[i].name;
+
+		if (!is_token(name))
+			return fail(p, 400, "malformed header name");
+		hosts += str_eq_nocase(name, "host");
+		lengths += str_eq_nocase(name, "content-length");
+		codings += str_eq_nocase(name, "transfer-encoding");
+	}
+	if (hosts > 1)
+		return fail(p, 400, "more than one Host");
+	/* llhttp refuses these itself unless built lenient; a second lock on that door. */
+	if (lengths > 1 || codings > 1 || (chunked && lengths))
+		return fail(p, 400, "ambiguous body length");
+	if (codings && !str_eq_nocase(http_header(r, "transfer-encoding"), "chunked"))
+		return fail(p, 501, "transfer coding other than chunked");
+	return 0;
+}
+
 static int on_headers_complete(llhttp_t *ll)
 {
 	struct http_parser *p = parser_of(ll);
@@ -147,21 +180,14 @@ static int on_headers_complete(llhttp_t *ll)
 			      str_eq_nocase(http_header(r, "expect"), "100-continue");
 	ll->upgrade =
 		0; /* "Upgrade: h2c" is an offer; we decline by answering in HTTP/1.1 */
-	for (int i = 0; i < r->nheaders; i++)
-		if (!is_token(r->headers[i].name))
-			return fail(p, 400, "malformed header name");
-	if (count_named(r, "host") > 1)
-		return fail(p, 400, "more than one Host");
-	/* llhttp refuses these itself unless built lenient; a second lock on that door. */
-	if (count_named(r, "content-length") > 1 ||
-	    count_named(r, "transfer-encoding") > 1 ||
-	    (chunked && count_named(r, "content-length")))
-		return fail(p, 400, "ambiguous body length");
-	if (count_named(r, "transfer-encoding") &&
-	    !str_eq_nocase(http_header(r, "transfer-encoding"), "chunked"))
-		return fail(p, 501, "transfer coding other than chunked");
+	if (check_headers(p, chunked) != 0)
+		return HPE_USER;
 	if (ll->content_length > HTTP_MAX_BODY_BYTES && !chunked)
 		return fail(p, 413, "body over 32 MiB");
+	if (r->has_body && !chunked) /* a promise: believed only so far */
+		buf_reserve(&p->body, ll->content_length < RESERVE_BYTES
+					      ? (size_t)ll->content_length
+					      : RESERVE_BYTES);
 	return HPE_PAUSED;
 }
 
@@ -186,38 +212,58 @@ static int on_message_complete(llhttp_t *ll)
 
 /* -- the parser -- */
 
+static const llhttp_settings_t settings = {
+	.on_url = on_url,
+	.on_header_field = on_field_any,
+	.on_header_value = on_value_any,
+	.on_headers_complete = on_headers_complete,
+	.on_body = on_body,
+	.on_message_complete = on_message_complete,
+};
+
 void http_parser_init(struct http_parser *p)
 {
 	memset(p, 0, sizeof(*p));
-	llhttp_settings_init(&p->settings);
-	p->settings.on_url = on_url;
-	p->settings.on_header_field = on_field_any;
-	p->settings.on_header_value = on_value_any;
-	p->settings.on_headers_complete = on_headers_complete;
-	p->settings.on_body = on_body;
-	p->settings.on_message_complete = on_message_complete;
-	llhttp_init(&p->ll, HTTP_REQUEST, &p->settings);
+	llhttp_init(&p->ll, HTTP_REQUEST, &settings);
 }
 
 void http_parser_fini(struct http_parser *p)
 {
+	http_parser_release(p);
+}
+
+static void forget(struct buf *b)
+{
+	if (b->cap > KEEP_BYTES)
+		buf_free(b);
+	else
+		buf_clear(b);
+}
+
+static void clear_request(struct http_request *r)
+{
+	r->nheaders = 0;
+	r->body = r->target = r->path = r->query = r->method = STR("");
+}
+
+void http_parser_release(struct http_parser *p)
+{
 	buf_free(&p->head);
 	buf_free(&p->body);
+	free(p->at);
+	free(p->req.headers);
+	p->at = NULL;
+	p->req.headers = NULL;
+	p->room = 0;
+	clear_request(&p->req);
 }
 
 void http_parser_reset(struct http_parser *p)
 {
-	enum { KEEP_BYTES = 64 << 10 }; /* an idle connection holds no large body */
-
-	llhttp_init(&p->ll, HTTP_REQUEST, &p->settings);
-	buf_clear(&p->head);
-	if (p->body.cap > KEEP_BYTES)
-		buf_free(&p->body);
-	else
-		buf_clear(&p->body);
-	p->req.nheaders = 0;
-	p->req.body = p->req.target = p->req.path = p->req.query = STR("");
-	p->req.method = STR("");
+	llhttp_init(&p->ll, HTTP_REQUEST, &settings);
+	forget(&p->head);
+	forget(&p->body);
+	clear_request(&p->req);
 	p->req.is_http10 = p->req.keep_alive = p->req.has_body = false;
 	p->req.expects_continue = false;
 	p->status = 0;
@@ -397,24 +443,33 @@ const char *http_reason(int status)
 void http_add_field(struct buf *out, const char *name, const char *value)
 {
 	enum { MAX_VALUE_BYTES = 512 };
+	size_t n = strnlen(value, MAX_VALUE_BYTES);
+	char *p;
 
 	buf_adds(out, name);
 	buf_adds(out, ": ");
-	for (size_t i = 0; value[i] && i < MAX_VALUE_BYTES; i++) {
-		unsigned char c = (unsigned char)value[i];
-
-		buf_addc(out, c < 0x20 || c == 0x7f ? ' ' : (char)c);
-	}
+	buf_add(out, value, n);
+	for (p = out->data + out->len - n; n; n--, p++)
+		if ((unsigned char)*p < 0x20 || *p == 0x7f)
+			*p = ' ';
 	buf_adds(out, "\r\n");
 }
 
 void http_add_head(struct buf *out, const struct http_reply_head *h)
 {
-	buf_addf(out, "HTTP/1.1 %d %s\r\n", h->status, http_reason(h->status));
-	if (h->content_type)
-		buf_addf(out, "Content-Type: %s\r\n", h->content_type);
-	if (h->content_length >= 0)
-		buf_addf(out, "Content-Length: %lld\r\n", (long long)h->content_length);
+	buf_adds(out, "HTTP/1.1 ");
+	buf_addi(out, h->status);
+	buf_addc(out, ' ');
+	buf_adds(out, http_reason(h->status));
+	if (h->content_type) {
+		buf_adds(out, "\r\nContent-Type: ");
+		buf_adds(out, h->content_type);
+	}
+	if (h->content_length >= 0) {
+		buf_adds(out, "\r\nContent-Length: ");
+		buf_addi(out, h->content_length);
+	}
+	buf_adds(out, "\r\n");
 	if (h->chunked)
 		buf_adds(out, "Transfer-Encoding: chunked\r\n");
 	if (h->close)

@@ -21,11 +21,11 @@ struct http_header {
 };
 
 struct http_request {
-	struct str method; /* "GET" */
-	struct str target; /* as sent */
-	struct str path;   /* before '?'; not decoded */
-	struct str query;  /* behind '?', or empty */
-	struct http_header headers[HTTP_MAX_HEADERS];
+	struct str method;           /* "GET" */
+	struct str target;           /* as sent */
+	struct str path;             /* before '?'; not decoded */
+	struct str query;            /* behind '?', or empty */
+	struct http_header *headers; /* the parser's */
 	int nheaders;
 	struct str body;
 	bool is_http10, keep_alive, has_body, expects_continue;
@@ -45,17 +45,19 @@ enum parse_event {
 	PARSE_DONE,     /* a whole request; reset before the next feed */
 };
 
+struct http_at {
+	uint16_t name, name_len, value, value_len; /* offsets into the head */
+};
+
 struct http_parser {
 	struct http_request req; /* complete after HEAD (body after DONE) */
 	int status;              /* what to answer after PARSE_BAD: 400, 413, 431, 501 */
 
 	/* private */
 	llhttp_t ll;
-	llhttp_settings_t settings;
 	struct buf head, body;
-	struct {
-		size_t name, name_len, value, value_len; /* offsets into head */
-	} at[HTTP_MAX_HEADERS];
+	struct http_at *at; /* owned, as is req.headers: room for `room` headers each */
+	int room;
 	size_t url_len, head_bytes;
 	bool head_done, in_value, complete;
 };
@@ -63,6 +65,8 @@ struct http_parser {
 void http_parser_init(struct http_parser *p); /* p may not move afterwards */
 void http_parser_fini(struct http_parser *p);
 void http_parser_reset(struct http_parser *p); /* for the next request */
+/* The request has been read: gives its memory back.  Reset comes before the next feed. */
+void http_parser_release(struct http_parser *p);
 /* True once a byte of the current message has been seen. */
 bool http_parser_started(const struct http_parser *p);
 enum parse_event http_feed(struct http_parser *p, const char *data, size_t n,

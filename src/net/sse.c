@@ -101,11 +101,11 @@ static size_t skip_bom(struct sse *s, const char *bytes, size_t n)
 /* Bytes up to the first line end, which may be n: none here. */
 static size_t line_len(const char *bytes, size_t n)
 {
-	size_t i = 0;
+	const char *lf = memchr(bytes, '\n', n), *cr;
 
-	while (i < n && bytes[i] != '\n' && bytes[i] != '\r')
-		i++;
-	return i;
+	n = lf ? (size_t)(lf - bytes) : n;
+	cr = n ? memchr(bytes, '\r', n) : NULL;
+	return cr ? (size_t)(cr - bytes) : n;
 }
 
 /* Ends a line whose last piece is given; the rest of it may wait in s->line. */

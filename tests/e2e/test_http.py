@@ -1,6 +1,7 @@
 """The listening side against clients that misbehave: raw bytes over real sockets."""
 
 import json
+import resource
 import socket
 import time
 
@@ -162,8 +163,10 @@ def test_wrong_bodies_are_named(quick):
         assert status == 400 and says in reply["error"]["message"], (body, reply)
 
 
-def test_1024_connections_are_served_and_more_are_closed(quick):
-    many = [connect(quick, tcp=False) for _ in range(1024)]
+def test_2048_connections_are_served_and_more_are_closed(quick):
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    many = [connect(quick, tcp=False) for _ in range(2048)]
     with connect(quick, tcp=False) as one_more:
         assert one_more.recv(1) == b""
     many[-1].sendall(b"GET /healthz HTTP/1.1\r\n\r\n")

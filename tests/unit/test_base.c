@@ -251,9 +251,154 @@ static void a_full_or_closed_queue_refuses(void **state)
 	queue_fini(&q);
 }
 
+static const char *const json_texts[] = {
+	"{}",
+	"[]",
+	" [ ] ",
+	"{\"a\":{}}",
+	"[[],[[]],{}]",
+	"\"\"",
+	"0",
+	"-0",
+	"-1.5e3",
+	"true",
+	"null ",
+	"[false,true]",
+	"{\"model\":\"a\",\"messages\":[{\"role\":\"user\",\"content\":\"h\\u00e9\\ud83d\\ude00 \\\"x\\\" \\\\ \\n\"}],"
+	"\"temperature\":0.7,\"n\":123456789012345,\"x\":1234567890123456789,\"y\":0.1234567890123456,\"stream\":true}",
+	"[1,2.25,-3,1e400,123.456,0.000001,99999999999999.9,2147483648,-2147483649]",
+	"{\"d\":\"\xc3\xa9\xe6\x97\xa5\xf0\x9f\x94\xa5 plain text that is longer than eight bytes, 123\",\"d\":null}",
+	"\xef\xbb\xbf{\"bom\":1}",
+	"[\"\\u0000\"]",
+	"[1",
+	"[1,]",
+	"{\"a\":}",
+	"{\"a\" 1}",
+	"{a:1}",
+	"[\"",
+	"[\"\\\"]",
+	"[\"\\u12\"]",
+	"[\"\\ud800\"]",
+	"[\"\\q\"]",
+	"1 2",
+	"]",
+	",",
+	"tru",
+	"-",
+	"[,]",
+	"{,}",
+	"{\"a\":1,}",
+};
+
+/* What the fast reader reads, cJSON reads, and alike.  True if it reads it, or neither does. */
+static bool check_reads_alike(const char *s, size_t n)
+{
+	char *text = malloc(n ? n : 1); /* of its own size, for the sanitizer */
+	struct err e = {0};
+	cJSON *fast, *slow;
+	bool agree;
+
+	memcpy(text, s, n);
+	fast = json_read((struct str){text, n}, 0, &e);
+	assert_int_equal(!fast, !!e.code);
+	slow = json_parse((struct str){text, n}, NULL);
+	agree = !fast == !slow;
+	if (fast) {
+		char *a = cJSON_Print(fast), *b = slow ? cJSON_Print(slow) : NULL;
+		cJSON *copy = cJSON_Duplicate(fast, true);
+
+		assert_non_null(b);
+		assert_string_equal(a, b);
+		cJSON_Delete(fast);
+		fast = NULL;
+		free(a);
+		a = cJSON_Print(copy);
+		assert_string_equal(a, b);
+		cJSON_Delete(copy);
+		free(a);
+		free(b);
+	}
+	cJSON_Delete(fast);
+	cJSON_Delete(slow);
+	free(text);
+	return agree;
+}
+
+static void the_fast_reader_reads_what_cjson_reads(void **state)
+{
+	static const char bytes[] = "{}[]\",:\\u0019e-+. tfn\xc3\xa9";
+	unsigned seed = 1;
+
+	UNUSED(state);
+	for (size_t i = 0; i < ARRAY_LEN(json_texts); i++) {
+		size_t n = strlen(json_texts[i]);
+		char *s = strdup(json_texts[i]);
+
+		assert_true(check_reads_alike(s, n));
+		for (int k = 0; k < 2000; k++) {
+			size_t at = (size_t)rand_r(&seed) % (n + 1);
+			char had = s[at];
+
+			s[at] = bytes[(size_t)rand_r(&seed) % (sizeof(bytes) - 1)];
+			check_reads_alike(s, k % 3 ? n : at);
+			if (k % 5)
+				s[at] = had;
+			s[n] = 0;
+		}
+		free(s);
+	}
+}
+
+static void the_fast_reader_says_what_is_wrong(void **state)
+{
+	static const struct {
+		struct str text;
+		unsigned flags;
+		const char *says;
+	} cases[] = {
+		{STR("{\"a\":\"\xff\"}"), JSON_UTF8, "invalid UTF-8 near offset 6"},
+		{STR("{\"a\":\"\xc3\"}"), JSON_UTF8, "invalid UTF-8"},
+		{STR("{\"a\":\"\xed\xa0\x80 surrogate\"}"), JSON_UTF8, "invalid UTF-8"},
+		{STR("{\"a\":\"x\\u0000\"}"), JSON_NO_NUL, "a NUL character"},
+		{STR("{\"a\":\"\0\"}"), 0, "NUL byte"},
+		{STR("{\"a\":\0}"), 0, "NUL byte"},
+		{STR("01"), 0, "malformed number"},
+		{STR("[1] x"), 0, "text after the value near offset 4"},
+		{STR(",,,,,,,,"), 0, "syntax error"},
+		{STR(""), 0, "empty"},
+	};
+	struct buf deep = {0};
+	struct err e;
+	cJSON *t;
+
+	UNUSED(state);
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		e = (struct err){0};
+		assert_null(json_read(cases[i].text, cases[i].flags, &e));
+		if (!strstr(e.text, cases[i].says))
+			fail_msg("%zu: %s", i, e.text);
+	}
+	for (int depth = JSON_MAX_DEPTH; depth <= JSON_MAX_DEPTH + 1; depth++) {
+		buf_clear(&deep);
+		for (int i = 0; i < 2 * depth; i++)
+			buf_addc(&deep, i < depth ? '[' : ']');
+		t = json_read(buf_str(&deep), 0, &e);
+		assert_int_equal(t != NULL, depth == JSON_MAX_DEPTH);
+		cJSON_Delete(t);
+	}
+	assert_non_null(strstr(e.text, "deeper than 64"));
+	t = json_read(STR("{\"a\":\"x\\u0000y\"}"), 0, &e);
+	assert_string_equal(cJSON_GetObjectItemCaseSensitive(t, "a")->valuestring,
+			    "x\xef\xbf\xbdy");
+	cJSON_Delete(t);
+	buf_free(&deep);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(the_fast_reader_reads_what_cjson_reads),
+		cmocka_unit_test(the_fast_reader_says_what_is_wrong),
 		cmocka_unit_test(numbers_are_whole_and_in_range),
 		cmocka_unit_test(a_buf_grows_drops_and_stays_terminated),
 		cmocka_unit_test(json_strings_are_escaped_and_never_invalid_utf8),
