@@ -871,9 +871,18 @@ def length_too_long(a):
 @mode
 def length_too_short(a):
     data = a.all()
-    a.head(length=len(data) // 2)
-    a.put(data)
+    head = "HTTP/1.1 200 Chaos\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n" % (a.p.kind, len(data) // 2)
+    a.c.send(head.encode() + data)
     a.c.close()
+
+
+@mode
+def stray_answer(a):
+    """A good answer, and a moment later another one that nobody asked for."""
+    stray = json.dumps(a.p.whole()).replace(WORDS[1], "wrong answer ").encode()
+    ok(a)
+    a.c.pause(0.1)
+    a.plain(200, stray)
 
 
 @mode

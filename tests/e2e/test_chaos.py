@@ -1,12 +1,13 @@
 """An upstream that breaks in every way there is: each answer has one end, of the right class, in time."""
 
+import os
 import re
 import time
 
 import pytest
 
 from chaos_upstream import TEXT, WORDS, ChaosUpstream
-from strict_client import ask, send, terminal
+from strict_client import ask, parse, send, terminal
 
 KEY = "sk-chaos-0123456789abcdef"
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
@@ -219,6 +220,14 @@ def test_raw_completions_end_once_too(start, up, key, wait_until, mode, expected
     settled(d, up, key, wait_until)
 
 
+def test_an_answer_that_nobody_asked_for_is_not_given_to_the_next(start, up, key):
+    d = start()
+    assert terminal(chat(d, "stray-answer", key, False)).text == TEXT
+    up.calls(key)[0].over.wait(SLACK_S)
+    time.sleep(0.1)
+    assert terminal(chat(d, "ok", key, False)).text == TEXT
+
+
 # ---- what the client is told to do
 
 
@@ -378,5 +387,58 @@ def test_a_hundred_broken_answers_leave_nothing_behind(start, up, key, wait_unti
 
 
 def open_files(d):
-    import os
     return os.listdir(f"/proc/{d.process.pid}/fd")
+
+
+# ---- HTTP/2
+
+
+@pytest.fixture(scope="module")
+def h2_up(tmp_path_factory):
+    chaos_h2 = pytest.importorskip("chaos_h2", reason="the package h2 is not installed")
+    with chaos_h2.H2Upstream(tmp_path_factory.mktemp("h2")) as upstream:
+        yield upstream
+
+
+@pytest.fixture
+def h2_daemon(make_daemon, h2_up):
+    config = (f'provider "fake" {{ kind = "openai" url = "{h2_up.url}" key_env = "CHAOS_KEY" ca_file = "{h2_up.ca}"\n'
+              "  connect_timeout = 2 first_byte_timeout = 2 idle_timeout = 2 }\n")
+    return make_daemon(config, {"CHAOS_KEY": KEY}, model=False)
+
+
+@STREAM
+@pytest.mark.parametrize("mode", ["ok", "goaway-after", "goaway-mid", "goaway-unseen", "refused-stream"])
+def test_a_connection_that_says_goodbye_costs_no_answer(h2_daemon, h2_up, key, mode, stream):
+    for i in range(2):
+        end = terminal(chat(h2_daemon, mode, f"{key}-{i}", stream))
+        assert (end.text, end.finish) == (TEXT, "stop"), end
+        assert h2_up.counts[f"{key}-{i}"] == (2 if mode in ("goaway-unseen", "refused-stream") else 1)
+
+
+@STREAM
+@pytest.mark.parametrize("mode, expected", [("goaway-kill", "upstream_unreachable"), ("hang-mid", "timeout"),
+                                            ("reset-mid", "upstream_unreachable"), ("end-mid", "upstream"),
+                                            ("reset-before-head", "upstream_unreachable")])
+def test_a_stream_that_dies_over_http_2_has_one_end(h2_daemon, h2_up, key, mode, expected, stream):
+    reply = chat(h2_daemon, mode, key, stream)
+    end = terminal(reply)
+    check_error(reply, end, expected)
+    assert bool(end.text) == (stream and mode != "reset-before-head")
+    assert mode == "reset-before-head" or h2_up.counts[key] == 1
+    assert terminal(chat(h2_daemon, "ok", key, stream)).text == TEXT
+
+
+@STREAM
+def test_a_client_that_leaves_resets_its_stream_and_not_its_neighbours(h2_daemon, h2_up, key, wait_until, stream):
+    assert terminal(chat(h2_daemon, "ok", key, stream)).finish == "stop"
+    before = h2_up.connections
+    leaver = send(h2_daemon, {"model": f"fake/hang-mid@{key}-leaver", "messages": QUESTION, "stream": stream})
+    wait_until(lambda: h2_up.counts.get(key + "-leaver"))
+    neighbour = send(h2_daemon, {"model": f"fake/slowly@{key}-stays", "messages": QUESTION, "stream": True})
+    wait_until(lambda: h2_up.counts.get(key + "-stays"))
+    leaver.close()
+    wait_until(lambda: key + "-leaver" in h2_up.reset, what="the stream is reset upstream")
+    raw = b"".join(iter(lambda: neighbour.recv(65536), b""))
+    assert terminal(parse(raw)).text == TEXT
+    assert h2_up.connections == before  # all of it was one connection
