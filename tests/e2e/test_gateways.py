@@ -153,12 +153,11 @@ def test_litellms_errors_keep_their_class(behind_litellm, key, mode, code, strea
     assert terminal(reply).code == code
 
 
-def test_litellm_that_refuses_our_key_is_an_upstream_matter(make_daemon, litellm, up, key):
-    config = f'provider "gateway" {{ kind = "openai" url = "{litellm}" key_env = "GATEWAY_KEY" }}\n'
-    d = make_daemon(config, {"GATEWAY_KEY": "wrong-0123456789"}, model=False)
+def test_a_key_that_litellm_misses_is_an_upstream_matter(make_daemon, litellm, up, key):
+    """Without a database it answers 400 to a wrong key, but 401 to none."""
+    d = make_daemon(f'provider "gateway" {{ kind = "openai" url = "{litellm}" }}\n', model=False)
     reply = chat(d, "gateway/ok@" + key, False)
     assert reply.status == 502 and terminal(reply).code == "upstream_auth"
-    assert "GATEWAY_KEY" in terminal(reply).error["message"] and b"wrong-0123" not in reply.body
     assert not up.calls(key)
 
 
