@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import time
 
 import pytest
@@ -442,3 +443,40 @@ def test_a_client_that_leaves_resets_its_stream_and_not_its_neighbours(h2_daemon
     raw = b"".join(iter(lambda: neighbour.recv(65536), b""))
     assert terminal(parse(raw)).text == TEXT
     assert h2_up.connections == before  # all of it was one connection
+
+
+# ---- a host that answers no connection
+
+
+@pytest.fixture
+def deaf():
+    """A port whose queue of connections is full: nobody answers any more."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        fill = [socket.socket() for _ in range(4)]
+        for s in fill:
+            s.setblocking(False)
+            s.connect_ex(listener.getsockname())
+        yield "http://127.0.0.1:%d/v1" % listener.getsockname()[1]
+        for s in fill:
+            s.close()
+
+
+@STREAM
+def test_a_connection_that_nobody_answers_ends_at_its_deadline_and_the_daemon_can_stop(make_daemon, deaf, stream):
+    d = make_daemon(f'provider "fake" {{ kind = "openai" url = "{deaf}" connect_timeout = 1 }}\n', model=False)
+    end = terminal(chat(d, "ok", "k", stream))
+    assert end.code in ("timeout", "upstream_unreachable")
+    assert gauge(d, "hob_running") == 0
+    d.stop()
+
+
+@STREAM
+def test_a_client_that_leaves_while_a_connection_is_made_leaves_nothing(make_daemon, deaf, wait_until, stream):
+    d = make_daemon(f'provider "fake" {{ kind = "openai" url = "{deaf}" connect_timeout = 40 }}\n', model=False)
+    sock = send(d, {"model": "fake/ok", "messages": QUESTION, "stream": stream})
+    wait_until(lambda: gauge(d, "hob_running") == 1)
+    sock.close()
+    wait_until(lambda: gauge(d, "hob_running") == 0)
+    d.stop()
