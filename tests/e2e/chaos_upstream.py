@@ -1023,8 +1023,8 @@ class ChaosUpstream:
         try:
             while c.open and self.one(c):
                 pass
-        except OSError:
-            pass
+        except (OSError, ValueError):
+            pass  # the peer's business, or our own end
         finally:
             c.close()
             with self.lock:

@@ -9,6 +9,7 @@ Each watch has its counterpart that must see something, or the tests above it wo
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 
@@ -79,11 +80,17 @@ class WatchedDaemon(Daemon):
         return self
 
     def stop(self):
-        """The signal is for hob; strace and what made the world end with it."""
+        """The signal is for hob; strace ends with it, and with its status."""
         if self.process and self.process.poll() is None:
-            for pid in children_of(self.process.pid):
-                os.kill(pid, 15)
-            self.process.wait(40)
+            hob = children_of(self.process.pid)
+            for pid in hob:
+                os.kill(pid, signal.SIGTERM)
+            try:
+                assert self.process.wait(40) == 0, self.log.read_text()[-3000:]
+            except subprocess.TimeoutExpired:
+                for pid in hob:  # it would outlive its tracer
+                    os.kill(pid, signal.SIGKILL)
+                raise
 
     def left(self):
         """Each call that left loopback, as strace wrote it."""
@@ -164,7 +171,7 @@ WARM_S = 1.5  # what would be made ready in the background has begun by then
 @pytest.mark.parametrize("model", REMOTES[:3])
 def test_the_watch_sees_a_prompt_that_may_leave(watch, model):
     """The counterpart: without it, none of the tests below could fail."""
-    d = watch(CONFIG)
+    d = watch(cold(CONFIG))
     assert prompt(d, model, private=False).status >= 400
     left = d.left()
     assert left
@@ -174,9 +181,16 @@ def test_the_watch_sees_a_prompt_that_may_leave(watch, model):
         assert any(FAR_V6 in line for line in left)
 
 
+def test_the_watch_sees_what_is_made_ready_at_start(watch):
+    """The other counterpart: connections to providers that are not cold begin without a prompt."""
+    d = watch(CONFIG)
+    time.sleep(WARM_S)
+    assert any(FAR_ADDRESS in line for line in d.left())
+
+
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 def test_a_private_prompt_to_a_remote_model_is_refused_and_nothing_leaves(watch, stream):
-    d = watch(CONFIG)
+    d = watch(cold(CONFIG))
     for model in REMOTES:
         reply = prompt(d, model, stream=stream)
         assert reply.status == 403, reply.body
