@@ -111,7 +111,7 @@ class Anthropic:
               504: "timeout_error", 529: "overloaded_error"}
 
     def __init__(self, request, path):
-        self.reason = "stop"
+        self.index = -1  # of the content block that is open
 
     @staticmethod
     def event(body):
@@ -124,12 +124,17 @@ class Anthropic:
                           "output_tokens": 1}}
 
     def begin(self, block=None):
-        return (self.event({"type": "message_start", "message": self.message([])})
-                + self.event({"type": "content_block_start", "index": 0,
-                              "content_block": block or {"type": "text", "text": ""}}))
+        return self.event({"type": "message_start", "message": self.message([])}) + self.block(block)
+
+    def block(self, block=None):
+        """Opens the next block, of text unless told otherwise; closes the one before."""
+        before = self.event({"type": "content_block_stop", "index": self.index}) if self.index >= 0 else b""
+        self.index += 1
+        return before + self.event({"type": "content_block_start", "index": self.index,
+                                    "content_block": block or {"type": "text", "text": ""}})
 
     def delta(self, **delta):
-        return self.event({"type": "content_block_delta", "index": 0, "delta": delta})
+        return self.event({"type": "content_block_delta", "index": self.index, "delta": delta})
 
     def text(self, word):
         return self.delta(type="text_delta", text=word)
@@ -143,14 +148,11 @@ class Anthropic:
 
     def tool_call(self):
         block = {"type": "tool_use", "id": "call_1", "name": "weather", "input": {}}
-        return (self.event({"type": "content_block_stop", "index": 0})
-                + self.event({"type": "content_block_start", "index": 1, "content_block": block})
-                + b"".join(self.event({"type": "content_block_delta", "index": 1,
-                                       "delta": {"type": "input_json_delta", "partial_json": p}})
-                           for p in ['{"city":', '"Paris"}']))
+        return self.block(block) + b"".join(self.delta(type="input_json_delta", partial_json=p)
+                                            for p in ['{"city":', '"Paris"}'])
 
     def finish(self, reason="stop"):
-        return (self.event({"type": "content_block_stop", "index": 0})
+        return (self.event({"type": "content_block_stop", "index": self.index})
                 + self.event({"type": "message_delta",
                               "delta": {"stop_reason": self.reasons.get(reason, reason), "stop_sequence": None},
                               "usage": {"output_tokens": 6}}))
@@ -389,7 +391,9 @@ def reasoning(a):
     a.head()
     if isinstance(a.p, Anthropic):
         a.put(a.p.begin({"type": "thinking", "thinking": "", "signature": ""}))
-    a.put(a.p.reasoning("hmm ") + a.p.reasoning("yes"))
+        a.put(a.p.reasoning("hmm ") + a.p.reasoning("yes") + a.p.block())
+    else:
+        a.put(a.p.reasoning("hmm ") + a.p.reasoning("yes"))
     for word in WORDS:
         a.put(a.p.text(word))
     a.rest()
