@@ -184,6 +184,7 @@ struct fetch_call *call_start(struct upstream *u, struct buf *body,
 	c->start_ms = uv_now(f->loop);
 	c->begin_ms = c->last_ms = c->end_by_ms = 0;
 	c->sends = c->restarts = 0;
+	c->in_doubt = false;
 	c->progressed = c->got_bytes = c->paused = c->curl_paused = false;
 	c->refused_replay = c->forbidden = c->is_http2 = false;
 	c->result = CURLE_OK;
@@ -232,10 +233,12 @@ static bool was_not_begun(const struct fetch_call *c)
 
 bool call_may_send(struct fetch_call *c)
 {
-	if (!c->sends || !c->is_post || c->refused_replay)
+	if (!c->in_doubt || !c->is_post || c->refused_replay)
 		return !c->refused_replay;
-	if (was_not_begun(c))
+	if (was_not_begun(c)) {
+		c->in_doubt = false;
 		return true;
+	}
 	c->refused_replay = true;
 	c->up->stats->replays_refused++;
 	return false;
@@ -271,6 +274,7 @@ static int on_request(void *arg, char *remote_ip, char *local_ip, int remote_por
 	if (!call_may_send(c))
 		return CURL_PREREQFUNC_ABORT;
 	c->sends++;
+	c->in_doubt = true;
 	note_connection(c);
 	return CURL_PREREQFUNC_OK;
 }
@@ -399,7 +403,7 @@ void call_done(struct fetch_call *c, CURLcode why)
 
 	if (may_restart(c, why)) { /* keeps its place and its deadlines */
 		c->restarts++;
-		c->sends = 0;
+		c->in_doubt = false;
 		curl_multi_remove_handle(f->multi, c->easy);
 		curl_multi_add_handle(f->multi, c->easy);
 		call_watch(c);

@@ -102,6 +102,7 @@ struct fetch_call {
 	uint64_t start_ms, begin_ms, last_ms, end_by_ms;
 	unsigned state; /* enum call_state */
 	int sends;      /* times that the request went out, or was about to */
+	bool in_doubt;  /* the last of them may have been served */
 	int restarts;   /* times that curl got it once more, see call_done() */
 	bool is_post, is_warm;
 	bool no_proxy; /* the handle's option, to be set only when it changes */
