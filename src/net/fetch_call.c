@@ -1,4 +1,4 @@
-/* A call: its place in the queue, its deadlines, its errors and its end.  Loop thread.
+/* A call: its place in the queue, its sending, what it delivers and its end.  Loop thread.
  *
  *      SPARE ─▶ RUNNING ─▶ ENDED ─▶ SPARE       ENDED: by curl, or forbidden; the sink hears
  *         └──▶ WAITING ──┘                      of it when what had come is delivered
@@ -17,9 +17,6 @@
 enum {
 	MAX_SPARE = 16, /* warm handles kept for each upstream */
 	MAX_RESTARTS = 3,
-	/* curl ends a call that receives less than a byte a second for longer than that and than
-	 * its own deadlines: for the day that one of our timers is wrong. */
-	BACKSTOP_S = 120,
 };
 
 static const struct sm_state call_states[CALL_STATES] = {
@@ -57,23 +54,6 @@ void call_dequeue(struct fetch_call *c)
 
 /* ---- beginning */
 
-static void call_watch(struct fetch_call *c);
-
-static int longest_ms(const struct fetch_deadlines *d)
-{
-	return d->first_byte > d->idle ? d->first_byte : d->idle;
-}
-
-/* 0: no backstop, because the caller wants no deadline, or because it is a child of ours. */
-static long backstop_s(const struct fetch_call *c)
-{
-	long longest = longest_ms(&c->limits) / 1000;
-
-	if (upstream_is_local(c->up) || !c->limits.first_byte || !c->limits.idle)
-		return 0;
-	return longest < BACKSTOP_S / 2 ? BACKSTOP_S : longest + BACKSTOP_S / 2;
-}
-
 static void call_begin(struct fetch_call *c)
 {
 	struct upstream *u = c->up;
@@ -91,7 +71,7 @@ static void call_begin(struct fetch_call *c)
 	c->no_proxy = no_proxy;
 	SET(CONNECTTIMEOUT_MS,
 	    (long)c->limits.connect); /* 0 is curl's own default, 300 s */
-	SET(LOW_SPEED_TIME, backstop_s(c));
+	SET(LOW_SPEED_TIME, call_backstop_s(c));
 	/* Wait for a connection that is being made, since it will carry us too.  On a server that
 	 * has shown to speak 1.1 alone we would wait for nothing. */
 	SET(PIPEWAIT, o->tls && !u->http_1 && o->http_version != 11 ? 1L : 0L);
@@ -130,7 +110,6 @@ static void set_body(struct fetch_call *c, struct buf *body)
 static int on_request(void *arg, char *remote_ip, char *local_ip, int remote_port,
 		      int local_port);
 static size_t on_body(char *bytes, size_t size, size_t n, void *arg);
-static void on_deadline(uv_timer_t *t);
 
 static struct fetch_call *call_new(struct upstream *u)
 {
@@ -184,6 +163,7 @@ struct fetch_call *call_start(struct upstream *u, struct buf *body,
 	c->start_ms = uv_now(f->loop);
 	c->begin_ms = c->last_ms = c->end_by_ms = 0;
 	c->sends = c->restarts = 0;
+	c->in_doubt = false;
 	c->progressed = c->got_bytes = c->paused = c->curl_paused = false;
 	c->refused_replay = c->forbidden = c->is_http2 = false;
 	c->result = CURLE_OK;
@@ -232,10 +212,12 @@ static bool was_not_begun(const struct fetch_call *c)
 
 bool call_may_send(struct fetch_call *c)
 {
-	if (!c->sends || !c->is_post || c->refused_replay)
+	if (!c->in_doubt || !c->is_post || c->refused_replay)
 		return !c->refused_replay;
-	if (was_not_begun(c))
+	if (was_not_begun(c)) {
+		c->in_doubt = false;
 		return true;
+	}
 	c->refused_replay = true;
 	c->up->stats->replays_refused++;
 	return false;
@@ -271,6 +253,7 @@ static int on_request(void *arg, char *remote_ip, char *local_ip, int remote_por
 	if (!call_may_send(c))
 		return CURL_PREREQFUNC_ABORT;
 	c->sends++;
+	c->in_doubt = true;
 	note_connection(c);
 	return CURL_PREREQFUNC_OK;
 }
@@ -377,7 +360,7 @@ static void call_leave(struct fetch_call *c, enum call_state next)
 }
 
 /* Before curl was done with it. */
-static void call_give_up(struct fetch_call *c, enum call_state next)
+void call_give_up(struct fetch_call *c, enum call_state next)
 {
 	bool on_the_wire = c->state == CALL_RUNNING && c->sends;
 
@@ -399,7 +382,7 @@ void call_done(struct fetch_call *c, CURLcode why)
 
 	if (may_restart(c, why)) { /* keeps its place and its deadlines */
 		c->restarts++;
-		c->sends = 0;
+		c->in_doubt = false;
 		curl_multi_remove_handle(f->multi, c->easy);
 		curl_multi_add_handle(f->multi, c->easy);
 		call_watch(c);
@@ -458,75 +441,9 @@ static void call_retire(struct fetch_call *c)
 		call_free(c);
 }
 
-/* ---- errors */
-
-static int timed_out(struct fetch_call *c, struct err *e)
-{
-	if (!c->sends)
-		return err_set(e, ERR_TIMEOUT, "%s: no connection within %d ms",
-			       c->up->host, c->limits.connect);
-	return err_set(e, ERR_TIMEOUT, "%s: silent for %ld s", c->up->host,
-		       backstop_s(c));
-}
-
-static int forbidden(struct fetch_call *c, struct err *e)
-{
-	return err_set(e, ERR_FORBIDDEN,
-		       "%s is not this machine, and only local calls are allowed now",
-		       c->up->host);
-}
-
-static int call_error(struct fetch_call *c, struct err *e)
-{
-	const char *host = c->up->host, *why = c->detail[0] ? c->detail : NULL;
-
-	if (c->forbidden)
-		return forbidden(c, e);
-	if (c->refused_replay)
-		return err_set(
-			e, ERR_TRANSPORT,
-			"%s: the connection was lost after the request had gone out; "
-			"it was not sent again, because it may have been served",
-			host);
-	if (!why)
-		why = curl_easy_strerror(c->result);
-	switch (c->result) {
-	case CURLE_COULDNT_RESOLVE_HOST:
-		return err_set(e, ERR_TRANSPORT,
-			       "%s: name not found; is this machine offline?", host);
-	case CURLE_COULDNT_RESOLVE_PROXY:
-		return err_set(e, ERR_TRANSPORT,
-			       "%s: the proxy's name was not found (%.200s)", host, why);
-	case CURLE_COULDNT_CONNECT:
-		return err_set(e, ERR_TRANSPORT, "%s: cannot connect (%.200s)", host,
-			       why);
-	case CURLE_OPERATION_TIMEDOUT:
-		return timed_out(c, e);
-	case CURLE_PEER_FAILED_VERIFICATION:
-		return err_set(
-			e, ERR_TRANSPORT,
-			"%s: TLS failed (%.300s); the authority of a server of your own "
-			"goes into ca_file",
-			host, why);
-	case CURLE_SSL_CONNECT_ERROR:
-	case CURLE_SSL_CACERT_BADFILE:
-		return err_set(e, ERR_TRANSPORT, "%s: TLS failed (%.300s)", host, why);
-	case CURLE_GOT_NOTHING:
-	case CURLE_PARTIAL_FILE:
-	case CURLE_RECV_ERROR:
-	case CURLE_SEND_ERROR:
-	case CURLE_HTTP2:
-	case CURLE_HTTP2_STREAM:
-		return err_set(e, ERR_TRANSPORT, "%s: the connection was lost (%.200s)",
-			       host, why);
-	default:
-		return err_set(e, ERR_UPSTREAM, "%s: %.300s", host, why);
-	}
-}
-
 /* ---- delivery */
 
-static void call_tell(struct fetch_call *c, const struct err *e)
+void call_tell(struct fetch_call *c, const struct err *e)
 {
 	struct fetch *f = c->up->fetch;
 	struct fetch_sink *sink = c->sink;
@@ -598,101 +515,6 @@ void call_deliver(struct fetch_call *c)
 		unpause_curl(
 			c); /* more may be ready at once: the queue is not done yet */
 	}
-}
-
-/* ---- deadlines */
-
-enum due_kind {
-	DUE_NONE,
-	DUE_QUEUE,
-	DUE_CONNECT,
-	DUE_FIRST_BYTE,
-	DUE_IDLE,
-	DUE_TOTAL,
-	DUE_END
-};
-
-static const struct {
-	enum err_code code;
-	const char *text;
-} dues[] = {
-	[DUE_QUEUE] = {ERR_BUSY, "no place among the calls that run at once"},
-	[DUE_CONNECT] = {ERR_TIMEOUT, "no connection"},
-	[DUE_FIRST_BYTE] = {ERR_TIMEOUT, "no answer"},
-	[DUE_IDLE] = {ERR_TIMEOUT, "no more bytes: silent"},
-	[DUE_TOTAL] = {ERR_TIMEOUT, "not done"},
-	[DUE_END] = {ERR_TIMEOUT, "did not end when it was complete"},
-};
-
-struct due {
-	enum due_kind kind;
-	uint64_t at_ms;
-	int limit_ms;
-};
-
-static void nearer(struct due *d, enum due_kind kind, uint64_t start_ms, int ms)
-{
-	uint64_t at = start_ms + (uint64_t)ms;
-
-	if (ms > 0 && (!d->kind || at < d->at_ms))
-		*d = (struct due){kind, at, ms};
-}
-
-static struct due call_due(const struct fetch_call *c)
-{
-	const struct fetch_deadlines *l = &c->limits;
-	struct due d = {0};
-
-	nearer(&d, DUE_TOTAL, c->start_ms, l->total);
-	if (c->state == CALL_WAITING)
-		nearer(&d, DUE_QUEUE, c->start_ms, l->queue);
-	if (c->state == CALL_RUNNING && !c->sends)
-		nearer(&d, DUE_CONNECT, c->begin_ms, l->connect);
-	if (c->state != CALL_WAITING && !c->paused && !c->progressed)
-		nearer(&d, DUE_FIRST_BYTE, c->begin_ms, l->first_byte);
-	if (!c->paused && c->last_ms)
-		nearer(&d, DUE_IDLE, c->last_ms, l->idle);
-	if (c->end_by_ms && (!d.kind || c->end_by_ms < d.at_ms))
-		d = (struct due){DUE_END, c->end_by_ms, 0};
-	return d;
-}
-
-/* After anything that may bring the nearest deadline closer.  One that moved away is found to
- * have moved when the timer fires: that is cheaper than to set it anew for every piece. */
-static void call_watch(struct fetch_call *c)
-{
-	uv_handle_t *h = (uv_handle_t *)&c->timer;
-	uint64_t now = uv_now(c->up->fetch->loop), in;
-	struct due d = call_due(c);
-
-	if (!d.kind)
-		return;
-	in = d.at_ms > now ? d.at_ms - now : 0;
-	if (!uv_is_active(h) || in < uv_timer_get_due_in(&c->timer))
-		uv_timer_start(&c->timer, on_deadline, in, 0);
-}
-
-static void on_deadline(uv_timer_t *t)
-{
-	struct fetch_call *c = t->data;
-	struct fetch *f = c->up->fetch;
-	struct due d = call_due(c);
-	struct err e = {0};
-
-	if (!d.kind || uv_now(f->loop) < d.at_ms) {
-		call_watch(c);
-		return;
-	}
-	if (d.limit_ms)
-		err_set(&e, dues[d.kind].code, "%s: %s for %d ms", c->up->host,
-			dues[d.kind].text, d.limit_ms);
-	else
-		err_set(&e, dues[d.kind].code, "%s: %s", c->up->host, dues[d.kind].text);
-	if (c->state != CALL_ENDED)
-		call_give_up(c, CALL_ENDED);
-	call_dequeue(c);
-	call_tell(c, &e);
-	f->delivering = NULL;
 }
 
 /* ---- the caller's side */

@@ -3,7 +3,8 @@
  *
  *      fetch.c         the multi, its clock, and delivery to the sinks
  *      fetch_socket.c  descriptors that curl opens and waits for
- *      fetch_call.c    a call: queue, deadlines, replay, errors, its end
+ *      fetch_call.c    a call: queue, replay, delivery, its end
+ *      fetch_deadline.c  when it has waited too long; the texts of its errors
  *      upstream.c      URLs and their options, origins, warming
  *      trust.c         authorities beside the system's */
 #ifndef HOB_FETCH_IMPL_H
@@ -102,6 +103,7 @@ struct fetch_call {
 	uint64_t start_ms, begin_ms, last_ms, end_by_ms;
 	unsigned state; /* enum call_state */
 	int sends;      /* times that the request went out, or was about to */
+	bool in_doubt;  /* the last of them may have been served */
 	int restarts;   /* times that curl got it once more, see call_done() */
 	bool is_post, is_warm;
 	bool no_proxy; /* the handle's option, to be set only when it changes */
@@ -126,6 +128,16 @@ void call_dequeue(struct fetch_call *c);
 void call_deliver(struct fetch_call *c);  /* pays what it owes */
 void call_free(struct fetch_call *c);     /* a spare one, for good */
 bool call_may_send(struct fetch_call *c); /* false, and noted: that would be a replay */
+
+/* Off the queue or the multi before curl was done with it; next: ENDED or SPARE. */
+void call_give_up(struct fetch_call *c, enum call_state next);
+void call_tell(struct fetch_call *c, const struct err *e); /* its end() */
+
+/* ---- fetch_deadline.c */
+
+void call_watch(struct fetch_call *c);
+long call_backstop_s(const struct fetch_call *c);
+int call_error(struct fetch_call *c, struct err *e); /* of one that ended */
 
 /* ---- upstream.c */
 

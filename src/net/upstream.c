@@ -1,8 +1,10 @@
 /* Upstreams: URLs with their options, the origins that they share, and warming.  Loop thread.
  *
  * Two decisions that a reader may question:
- *  - curl reads 4 KiB at a time, a quarter of its default: an open stream that says a token now
- *    and then holds that buffer, and large bodies lose nothing that was measurable.
+ *  - curl reads 16 KiB at a time, for children of ours and for remote servers alike.  An open
+ *    stream that says a token now and then has not touched most of it: 16.5 kB in all, and 14.5
+ *    with a buffer of 2 KiB, which would bring two large bodies side by side on one HTTP/2
+ *    connection from 314 to 45 MB/s.
  *  - The default folder of authorities is switched off where there is a bundle, because with a
  *    folder curl parses the bundle anew, all of it, for each connection. */
 #include "net/fetch_impl.h"
@@ -14,7 +16,7 @@
 enum {
 	KEEPALIVE_IDLE_S = 30,
 	KEEPALIVE_INTERVAL_S = 15,
-	BUFFER_BYTES = 4096,
+	BUFFER_BYTES = 16 << 10,
 	DNS_CACHE_S = 300,
 	CA_CACHE_S = 3600,
 	WARM_CONNECT_MS = 5000,

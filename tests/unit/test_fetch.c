@@ -704,7 +704,8 @@ static void a_cancel_while_connecting_leaves_no_poll_behind(void **state)
 		u = upstream_to(&w, turns % 2 ? "https" : "http", "127.0.0.1", NULL);
 		w.server.manners = IS_SILENT;
 		start(&a, u, "{}", NULL);
-		for (int i = 0; i < turns; i++) /* not a turn of the loop: that connects */
+		for (int i = 0; i < turns;
+		     i++) /* not a turn of the loop: that connects */
 			fetch_run(w.fetch, CURL_SOCKET_TIMEOUT, 0);
 		fetch_cancel(a.call);
 		for (size_t i = 0; i < w.fetch->nsocks; i++)
