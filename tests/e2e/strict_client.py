@@ -7,6 +7,7 @@ exactly one end, and nothing comes after it.
 
 import json
 import socket
+import time
 
 
 class Reply:
@@ -90,14 +91,25 @@ def send(daemon, body, headers=None, path="/v1/chat/completions", timeout=60):
     return sock
 
 
+def read_end(sock, timeout=60):
+    """All bytes until the server closes; comments that keep coming do not put the time off."""
+    raw, end = b"", time.monotonic() + timeout
+    while True:
+        left = end - time.monotonic()
+        assert left > 0, "no end within %d s; so far: %r" % (timeout, raw[-200:])
+        sock.settimeout(left)
+        try:
+            data = sock.recv(65536)
+        except TimeoutError:
+            continue
+        if not data:
+            return raw
+        raw += data
+
+
 def ask(daemon, body, headers=None, path="/v1/chat/completions", timeout=60):
     with send(daemon, body, headers, path, timeout) as sock:
-        raw = b""
-        while True:
-            data = sock.recv(65536)
-            if not data:
-                return parse(raw)
-            raw += data
+        return parse(read_end(sock, timeout))
 
 
 class Terminal:

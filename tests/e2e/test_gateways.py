@@ -14,7 +14,7 @@ import pytest
 
 from chaos_upstream import TEXT, ChaosUpstream
 from conftest import MODEL, MODEL_NAME, PARIS
-from strict_client import ask, parse, send, terminal
+from strict_client import ask, parse, read_end, send, terminal
 
 STREAM = pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 TOP = pathlib.Path(__file__).parents[2]
@@ -317,7 +317,6 @@ def test_a_second_hob_that_goes_away_ends_the_answer_with_an_error(row, wait_unt
     while b'"content":"' not in raw.replace(b'"content":""', b""):
         raw += sock.recv(65536)
     b.kill()
-    raw += b"".join(iter(lambda: sock.recv(65536), b""))
-    end = terminal(parse(raw))
+    end = terminal(parse(raw + read_end(sock)))
     assert end.text and end.code == "upstream_unreachable"
     assert terminal(chat(a, REMOTE, False)).code == "upstream_unreachable"

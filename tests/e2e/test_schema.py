@@ -5,6 +5,7 @@ that are documented as ours.  Sent upstream: the request types of openai, anthro
 The checkers are tested first: they must refuse what is wrong.
 """
 
+import base64
 import json
 
 import pytest
@@ -314,9 +315,13 @@ def ignored(sent, model):
 
 def check_ollama(ollama, body):
     """Its request type takes any mapping for a message, a tool and the options: those are looked at by themselves."""
+    for message in body["messages"]:  # its own client turns an Image into this text last of all
+        for image in message.get("images") or []:
+            assert base64.b64decode(image, validate=True)
+    messages = [{k: v for k, v in m.items() if k != "images"} for m in body["messages"]]
     parts = [(ollama.ChatRequest, {k: v for k, v in body.items() if k not in ("messages", "tools", "options")}),
              (ollama.Options, body.get("options") or {}),
-             *((ollama.Message, m) for m in body["messages"]), *((ollama.Tool, t) for t in body.get("tools") or [])]
+             *((ollama.Message, m) for m in messages), *((ollama.Tool, t) for t in body.get("tools") or [])]
     for cls, part in parts:
         unknown = list(ignored(part, cls.model_validate(part).model_dump(exclude_unset=True, by_alias=True)))
         assert not unknown, f"{cls.__name__} has no {unknown}"
