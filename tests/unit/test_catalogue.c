@@ -189,8 +189,9 @@ static void a_hundred_cancels_are_outlived_and_a_close_drops_their_bills(void **
 	}
 	world_until(&w, world_count(&w, "/v1/generation") >= 10);
 	world_run_ms(&w, 300);
+	/* Each that waits is asked for once in its first 3 s. */
 	assert_in_range(world_count(&w, "/v1/generation"), 10,
-			64); /* the bound; 3 s not yet */
+			clock_mono_ms() - began < 2900 ? 64 : 192);
 	world_fini(&w);
 	assert_int_equal(l.calls, 0);
 }
