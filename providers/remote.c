@@ -78,10 +78,11 @@ static void remote_warm(struct provider *p)
 
 	if (r->closing)
 		return;
+	replicas_warm(r->replicas);
 	if (r->extras && r->extras->warm)
 		r->extras->warm(r->extras_arg);
-	else if (TAILQ_EMPTY(&r->asked) &&
-		 (!r->used_ms || clock_mono_ms() - r->used_ms > REMOTE_WARM_MS))
+	if (TAILQ_EMPTY(&r->asked) && !r->replicas &&
+	    (!r->used_ms || clock_mono_ms() - r->used_ms > REMOTE_WARM_MS))
 		remote_get(r, r->protocol->models_path, 1 << 20, on_warmed, NULL);
 }
 

@@ -243,6 +243,12 @@ void replicas_ended(struct replicas *s, struct replica_call *c, enum err_code co
 		worked(r);
 }
 
+void replicas_warm(struct replicas *s)
+{
+	if (s)
+		keep_polling(s);
+}
+
 int replicas_any(struct replicas *s)
 {
 	return s ? choose(s, -1) : 0;

@@ -47,6 +47,8 @@ void replicas_began(struct replicas *s, struct replica_keys keys, struct replica
  * none.  Once counts; NULL is fine. */
 void replicas_ended(struct replicas *s, struct replica_call *c, enum err_code code,
 		    int status);
+/* A call is likely soon: polls begin, and with them a connection to each is made. */
+void replicas_warm(struct replicas *s);
 /* For a small question that may go to any; nothing is counted. */
 int replicas_any(struct replicas *s);
 const char *replicas_url(const struct replicas *s, int at);

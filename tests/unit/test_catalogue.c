@@ -292,6 +292,59 @@ static void ollamas_models_are_asked_for_one_by_one(void **state)
 	world_fini(&w);
 }
 
+static void another_hobs_models_come_with_what_it_knows(void **state)
+{
+	struct config_provider c;
+	const struct remote_model *m;
+	struct world w;
+
+	(void)state;
+	world_init(&w);
+	c = world_section(&w);
+	w.routes[0] = (struct route_to){
+		"/v1/models", 200, "",
+		"{\"data\":[{\"id\":\"qwen3:8b\",\"hob\":{\"ctx\":8192,\"images\":false}},"
+		"{\"id\":\"up/x\",\"hob\":{\"price_input\":2.5,\"price_output\":10,"
+		"\"tools\":true}},{\"id\":\"bare\",\"max_model_len\":512}]}",
+		false};
+	begin(&w, &c, "openai");
+	w.provider->ops->warm(w.provider);
+	world_until(&w, remote_models_count(models_of(&w)) == 3);
+	m = remote_models_find(models_of(&w), "qwen3:8b");
+	assert_true(m->ctx == 8192 && m->images == NO && m->tools == UNSAID);
+	m = remote_models_find(models_of(&w), "up/x");
+	assert_true(m->prices.input == 2.5 / 1e6 && m->prices.output == 10 / 1e6);
+	assert_int_equal(m->tools, YES);
+	m = remote_models_find(models_of(&w), "bare");
+	assert_true(m->ctx == 512 && m->prices.input < 0);
+	world_fini(&w);
+}
+
+static void warming_a_pool_asks_each_for_its_metrics(void **state)
+{
+	struct config_provider c;
+	struct world w;
+	char *urls[2];
+
+	(void)state;
+	world_init(&w);
+	c = world_section(&w);
+	urls[0] = w.url;
+	urls[1] = xasprintf("http://127.0.0.1:%d/b/v1", w.port);
+	c.urls = (struct names){urls, 2};
+	w.routes[0] = (struct route_to){"/metrics", 200, "", "hob_running 0\n", false};
+	begin(&w, &c, "openai");
+	world_run_ms(&w, 100);
+	assert_int_equal(world_count(&w, "GET /metrics\n"), 0);
+	w.provider->ops->warm(w.provider);
+	world_until(&w, world_count(&w, "GET /metrics\n") == 2);
+	w.provider->ops->warm(w.provider); /* cheap to repeat */
+	world_run_ms(&w, 100);
+	assert_int_equal(world_count(&w, "GET /metrics\n"), 2);
+	world_fini(&w);
+	free(urls[1]);
+}
+
 static void a_close_in_the_middle_of_all_questions_is_clean(void **state)
 {
 	struct config_provider c;
@@ -445,6 +498,8 @@ int main(void)
 			a_refused_model_makes_the_list_doubtful_but_not_for_each_call),
 		WITH_FOLDER(a_failed_question_rests),
 		WITH_FOLDER(ollamas_models_are_asked_for_one_by_one),
+		WITH_FOLDER(another_hobs_models_come_with_what_it_knows),
+		WITH_FOLDER(warming_a_pool_asks_each_for_its_metrics),
 		WITH_FOLDER(a_close_in_the_middle_of_all_questions_is_clean),
 		WITH_FOLDER(a_pool_counts_its_calls_and_comes_back_to_zero),
 		WITH_FOLDER(a_dead_replica_is_met_once),
