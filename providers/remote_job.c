@@ -16,10 +16,9 @@ struct job {
 	struct link *link;       /* while there is a call */
 	struct fetch_call *call; /* NULL: not started */
 	struct key_wait wait;
-	struct buf body; /* until the call starts */
-	const char *path;
-	bool paused, finished, over; /* over: the extras were told */
-	char *request_id, *model;    /* for the extras; NULL when there are none */
+	struct buf body;                      /* until the call starts */
+	bool is_chat, paused, finished, over; /* over: the extras were told */
+	char *request_id, *model; /* for the extras; NULL when there are none */
 	char generation_id[128];
 	int status;
 	struct err failed;        /* on the failing list when its code is set */
@@ -189,7 +188,7 @@ static void on_end(struct fetch_sink *sink, const struct err *why)
 static int job_call(struct job *j, struct err *e)
 {
 	struct remote *r = j->r;
-	struct upstream *up = link_open(r, j->path, &j->link, e);
+	struct upstream *up = link_open(r, j->is_chat, &j->link, e);
 
 	if (!up)
 		return -1;
@@ -252,7 +251,7 @@ static int job_start(struct job *j, const char *model, const struct request *q,
 
 	if (check(r, q, e) < 0 || add_body(j, model, q, e) < 0)
 		return -1;
-	j->path = q->is_chat ? r->protocol->chat_path : r->protocol->raw_path;
+	j->is_chat = q->is_chat;
 	if (r->extras) {
 		j->request_id = xstrdup(q->id);
 		j->model = xstrdup(model);
