@@ -53,6 +53,8 @@ struct remote {
 };
 
 /* remote_link.c: the only place where upstreams are made. */
+/* The URL judged by the eyes of those who will use it; *host is the caller's. */
+int link_host(struct fetch *f, const char *url, char **host, struct err *e);
 /* The upstream for prompts with the key as it is now; *out counts the call until link_done().  NULL:
  * e. */
 struct upstream *link_open(struct remote *r, bool is_chat, struct link **out,

@@ -131,3 +131,14 @@ struct upstream *link_once(struct remote *r, const char *path, struct err *e)
 {
 	return make_path(r, path, e);
 }
+
+int link_host(struct fetch *f, const char *url, char **host, struct err *e)
+{
+	struct upstream *probe = upstream_new(f, url, NULL, e);
+
+	if (!probe)
+		return -1;
+	*host = xstrdup(upstream_host(probe));
+	upstream_free(probe);
+	return 0;
+}
