@@ -206,19 +206,6 @@ static char *base_of(const char *url, const char *without)
 	return xstrndup(url, n);
 }
 
-/* The URL judged by the eyes of those who will use it; *host is the caller's. */
-static int check_url(struct fetch *f, const struct config_provider *c, char **host,
-		     struct err *e)
-{
-	struct upstream *probe = upstream_new(f, c->urls.list[0], NULL, e);
-
-	if (!probe)
-		return err_wrap(e, "provider '%s'", c->name);
-	*host = xstrdup(upstream_host(probe));
-	upstream_free(probe);
-	return 0;
-}
-
 static void take_deadlines(struct remote *r, const struct config_provider *c)
 {
 	r->deadlines.connect = c->connect_timeout_ms;
@@ -269,9 +256,10 @@ struct provider *provider_remote_new(uv_loop_t *loop, struct fetch *f,
 	struct remote *r;
 	enum provider_kind kind = kind_of(c, preset);
 
-	if (check_url(f, c, &host, e) == 0)
+	if (link_host(f, c->urls.list[0], &host, e) == 0)
 		key = key_new(loop, &from, e);
 	if (!key) {
+		err_wrap(e, "%s", who);
 		free(host);
 		free(who);
 		return NULL;

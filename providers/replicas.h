@@ -16,6 +16,7 @@ enum {
 	REPLICAS_LINGER_MS = 10000,
 	REPLICAS_CONNECT_MS = 1000, /* of a poll */
 	REPLICAS_TOTAL_MS = 1500,   /* less than REPLICA_POLL_MS: polls never overlap */
+	REPLICAS_SLOW_POLLS = 3,    /* in a row: then it is taken for dead */
 	REPLICAS_MAX_BYTES = 1 << 20,
 	REPLICAS_MAX = 64,
 };

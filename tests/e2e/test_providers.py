@@ -4,11 +4,14 @@ import json
 import os
 import resource
 import signal
+import socket
 import subprocess
+import sys
 import time
 
 import pytest
 
+from conftest import MODEL
 from fake_protocols import KEY, TEXT, FakeAnthropic, FakeOllama
 from fake_upstream import FakeUpstream
 
@@ -150,6 +153,63 @@ def test_a_client_that_leaves_ends_claudes_call(anthropic, wait_until):
     stream.close()
     anthropic.last_response.close()
     wait_until(lambda: anthropic.up.asked()["gone"], 5, "the upstream noticed")
+
+
+SERVE = """
+import sys, xllamacpp
+p = xllamacpp.CommonParams()
+p.model.path, p.hostnames, p.port = sys.argv[1], ["127.0.0.1"], int(sys.argv[2])
+p.n_ctx, p.n_parallel, p.ui = 2048, 1, False
+p.api_keys = [sys.argv[3]]
+server = xllamacpp.Server(p)
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="module")
+def llama_cpp():
+    """llama.cpp's HTTP server, which speaks OpenAI's and Anthropic's protocols by itself."""
+    pytest.importorskip("xllamacpp")
+    if not MODEL:
+        pytest.skip("HOB_TEST_MODEL does not name the model to test with")
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    server = subprocess.Popen([sys.executable, "-c", SERVE, MODEL, str(port), KEY], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert server.stdout.readline() == b"ready\n"
+    yield f"http://127.0.0.1:{port}"
+    server.kill()
+    server.wait()
+
+
+@pytest.mark.parametrize("kind", ["anthropic", "openai"])
+def test_an_independent_server_answers_the_same_by_both_protocols(make_daemon, llama_cpp, kind):
+    d = make_daemon(f'provider "up" {{ kind = "{kind}" url = "{llama_cpp}/v1" key_env = "FAKE_KEY" }}\n',
+                    {"FAKE_KEY": KEY}, model=False)
+    more = {"temperature": 0, "max_tokens": 24, "messages": [
+        {"role": "system", "content": "You answer in one sentence."}] + ASK}
+    status, _, r = d.request("POST", "/v1/chat/completions", {"model": "up/any", **more})
+    assert status == 200, r
+    assert "Paris" in r["choices"][0]["message"]["content"]
+    assert r["usage"]["prompt_tokens"] > 20 and 0 < r["usage"]["completion_tokens"] <= 24
+    chunks = list(d.stream({"model": "up/any", **more, "max_tokens": 3}))
+    assert joined(chunks, "content") and not error_of(chunks)
+    assert [c["choices"][0]["finish_reason"] for c in chunks
+            if isinstance(c, dict) and c["choices"] and c["choices"][0]["finish_reason"]] == ["length"]
+
+
+@pytest.mark.parametrize("kind", ["anthropic", "openai"])
+def test_an_independent_server_refuses_a_wrong_key_and_a_long_prompt(make_daemon, llama_cpp, kind):
+    d = make_daemon(f'provider "up" {{ kind = "{kind}" url = "{llama_cpp}/v1" key_env = "FAKE_KEY" }}\n'
+                    f'provider "wrong" {{ kind = "{kind}" url = "{llama_cpp}/v1" key_env = "WRONG_KEY" }}\n',
+                    {"FAKE_KEY": KEY, "WRONG_KEY": "sk-wrong"}, model=False)
+    status, _, r = ask(d, "wrong/any")
+    assert (status, r["error"]["code"]) == (502, "upstream_auth"), r
+    long = [{"role": "user", "content": "word " * 5000}]
+    status, _, r = d.request("POST", "/v1/chat/completions", {"model": "up/any", "messages": long})
+    assert (status, r["error"]["code"]) == (400, "context_length_exceeded"), r
 
 
 # -- Ollama

@@ -420,6 +420,36 @@ static void a_pool_counts_its_calls_and_comes_back_to_zero(void **state)
 	free(whole);
 }
 
+static void one_late_answer_to_a_poll_is_no_death_but_several_are(void **state)
+{
+	struct config_provider c;
+	struct world w;
+	struct buf json;
+	char *urls[2];
+
+	(void)state;
+	world_init(&w);
+	c = world_section(&w);
+	urls[0] = w.url;
+	urls[1] = xstrdup("http://127.0.0.1:1/v1"); /* nobody is there */
+	c.urls = (struct names){urls, 2};
+	w.routes[0] =
+		(struct route_to){"/metrics", 200, "", "vllm:", true}; /* never ends */
+	begin(&w, &c, "openai");
+	w.provider->ops->warm(w.provider);
+	world_until(&w, world_count(&w, "GET /metrics\n") == 2);
+	json = details(&w);
+	assert_non_null(strstr(json.data, "\"healthy\":true,\"in_flight\":0},{"));
+	assert_non_null(strstr(json.data, "\"healthy\":false,\"in_flight\":0}]"));
+	buf_free(&json);
+	world_until(&w, world_count(&w, "GET /metrics\n") == 4);
+	json = details(&w);
+	assert_non_null(strstr(json.data, "\"healthy\":false,\"in_flight\":0},{"));
+	buf_free(&json);
+	world_fini(&w);
+	free(urls[1]);
+}
+
 static void a_dead_replica_is_met_once(void **state)
 {
 	char *whole = xasprintf("%s%s", answer, rest), *urls[2];
@@ -502,6 +532,7 @@ int main(void)
 		WITH_FOLDER(warming_a_pool_asks_each_for_its_metrics),
 		WITH_FOLDER(a_close_in_the_middle_of_all_questions_is_clean),
 		WITH_FOLDER(a_pool_counts_its_calls_and_comes_back_to_zero),
+		WITH_FOLDER(one_late_answer_to_a_poll_is_no_death_but_several_are),
 		WITH_FOLDER(a_dead_replica_is_met_once),
 	};
 

@@ -249,11 +249,18 @@ static void models_are_listed_and_shown(void **state)
 	cJSON_Delete(show);
 }
 
+static void damaged_streams_end_once_as_well(void **state)
+{
+	UNUSED(state);
+	scripts_mangle(&ollama_protocol, scripts, ARRAY_LEN(scripts));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(streams_become_events),
 		cmocka_unit_test(durations_are_read),
+		cmocka_unit_test(damaged_streams_end_once_as_well),
 		cmocka_unit_test(requests_become_bodies),
 		cmocka_unit_test(models_are_listed_and_shown),
 	};

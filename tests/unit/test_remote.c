@@ -391,12 +391,19 @@ static void contexts_are_found_under_any_name(void **state)
 	cJSON_Delete(tree);
 }
 
+static void damaged_streams_end_once_as_well(void **state)
+{
+	UNUSED(state);
+	scripts_mangle(&openai_protocol, streams, ARRAY_LEN(streams));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(streams_become_events),
 		cmocka_unit_test(each_failure_has_its_code),
 		cmocka_unit_test(texts_from_outside_are_one_short_line),
+		cmocka_unit_test(damaged_streams_end_once_as_well),
 		cmocka_unit_test(requests_become_bodies),
 		cmocka_unit_test(presets_differ_in_their_habits),
 		cmocka_unit_test(contexts_are_found_under_any_name),
