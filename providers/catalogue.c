@@ -13,6 +13,9 @@ struct catalogue {
 	struct remote *r;
 	struct remote_models *models; /* owned */
 	struct remote_get *get;       /* while one runs, else NULL */
+	/* A listing that lacks what a question for each model tells (Ollama). */
+	struct remote_model *list; /* owned; NULL: there is none */
+	int n, shown;
 	uv_timer_t start;
 	bool at_start; /* may be asked before anybody uses it */
 	int failures;  /* in a row */
@@ -38,6 +41,45 @@ static uint64_t rest_ms(int failures)
 	return ms < CATALOGUE_REST_MAX_MS ? ms : CATALOGUE_REST_MAX_MS;
 }
 
+static void show_next(struct catalogue *c);
+
+static void take(struct catalogue *c)
+{
+	log_debug("%s has %d models", remote_who(c->r), c->n);
+	remote_models_set(c->models, c->list, c->n);
+	c->list = NULL;
+}
+
+static void on_shown(void *arg, const cJSON *tree, const struct err *why)
+{
+	struct catalogue *c = arg;
+
+	c->get = NULL;
+	if (tree)
+		remote_protocol(c->r)->show(tree, &c->list[c->shown]);
+	c->shown++;
+	if (why &&
+	    why->code != ERR_MODEL) /* what is known so far is better than nothing */
+		take(c);
+	else
+		show_next(c);
+}
+
+static void show_next(struct catalogue *c)
+{
+	const struct remote_protocol *p = remote_protocol(c->r);
+	struct buf body = {0};
+
+	if (!p->show_path || c->shown >= c->n || c->shown >= CATALOGUE_SHOWN) {
+		take(c);
+		return;
+	}
+	buf_adds(&body, "{\"model\":");
+	buf_add_json(&body, c->list[c->shown].id, strlen(c->list[c->shown].id));
+	buf_addc(&body, '}');
+	c->get = remote_post(c->r, p->show_path, &body, CATALOGUE_MAX_BYTES, on_shown, c);
+}
+
 static void on_answer(void *arg, const cJSON *tree, const struct err *why)
 {
 	struct catalogue *c = arg;
@@ -54,8 +96,10 @@ static void on_answer(void *arg, const cJSON *tree, const struct err *why)
 	if (!e.code) {
 		c->failures = 0;
 		c->rest_until_ms = 0;
-		remote_models_set(c->models, list, n);
-		log_debug("%s has %d models", remote_who(c->r), n);
+		c->list = list;
+		c->n = n;
+		c->shown = 0;
+		show_next(c);
 		return;
 	}
 	c->failures++;
@@ -119,6 +163,7 @@ void catalogue_free(struct catalogue *c)
 {
 	if (c->get)
 		remote_get_cancel(c->get);
+	remote_models_list_free(c->list, c->list ? c->n : 0);
 	remote_models_free(c->models);
 	uv_close((uv_handle_t *)&c->start, on_closed);
 }

@@ -16,6 +16,8 @@ enum {
 	CATALOGUE_REST_MAX_MS = 600000,
 	CATALOGUE_MIN_MS = 60000, /* between two questions after a wrong model */
 	CATALOGUE_MAX_BYTES = 16 << 20,
+	CATALOGUE_SHOWN =
+		200, /* models that are asked for one by one, where it takes that */
 };
 
 struct catalogue;

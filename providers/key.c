@@ -106,10 +106,11 @@ static int key_set(struct key *k, char *value, struct err *e)
 	return rc;
 }
 
+/* "$NAME", "file 'path'", "command": what a command says may itself be a secret. */
 static void set_source(struct key *k, const char *kind, const char *name)
 {
 	free(k->source);
-	k->source = xasprintf("%s%s%s", kind, name, kind[0] == '$' ? "" : "'");
+	k->source = xasprintf("%s%s%s", kind, name, kind[0] == 'f' ? "'" : "");
 }
 
 static int from_env(struct key *k, const char *value, struct err *e)
@@ -194,7 +195,7 @@ static void on_command(void *arg, char *output, const struct err *why)
 
 static int from_command(struct key *k, struct key_wait *w, struct err *e)
 {
-	set_source(k, "command '", k->command);
+	set_source(k, "command", "");
 	if (!k->run && clock_mono_ms() < k->rest_until_ms) {
 		if (k->now.len && !k->command_failed.code)
 			return 0; /* the same one would come */
@@ -364,7 +365,7 @@ struct key *key_new(uv_loop_t *loop, const struct key_from *from, struct err *e)
 	k->command = dup_or_null(from->command);
 	k->who = xstrdup(from->who);
 	if (k->command)
-		set_source(k, "command '", k->command);
+		set_source(k, "command", "");
 	if (k->file)
 		set_source(k, "file '", k->file);
 	if (k->env)

@@ -50,7 +50,7 @@ void key_refused(struct key *k, unsigned generation);
 
 unsigned key_generation(const struct key *k); /* another one with each other key */
 bool key_is_there(struct key *k); /* as far as it can be told without the command */
-const char *key_source(const struct key *k); /* "$X_KEY", "file '…'"; NULL: needs none */
+const char *key_source(const struct key *k); /* "$X_KEY", "file '…'", "command"; NULL: needs none */
 
 /* Appends prefix and key, or nothing when there is none.  The caller wipes `out`
  * (key_wipe).  -1 ERR_FORBIDDEN: the url is not of an origin it belongs to. */

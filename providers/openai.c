@@ -235,6 +235,26 @@ static int context_of(const cJSON *m)
 	return ctx;
 }
 
+/* What another hob says of its models; its prices are for a million tokens. */
+static void read_hob(const cJSON *row, struct remote_model *m)
+{
+	const cJSON *hob = NULL;
+	double usd;
+	bool yes;
+
+	if (json_object(row, "hob", &hob, NULL) <= 0)
+		return;
+	answer_count(hob, "ctx", &m->ctx);
+	if (json_double(hob, "price_input", 0, 1e6, &usd, NULL) > 0)
+		m->prices.input = usd / 1e6;
+	if (json_double(hob, "price_output", 0, 1e6, &usd, NULL) > 0)
+		m->prices.output = usd / 1e6;
+	if (json_bool(hob, "images", &yes, NULL) > 0)
+		m->images = yes ? YES : NO;
+	if (json_bool(hob, "tools", &yes, NULL) > 0)
+		m->tools = yes ? YES : NO;
+}
+
 int openai_read_models(const cJSON *tree, struct remote_model **list, int *n)
 {
 	const cJSON *data = NULL, *m;
@@ -256,7 +276,8 @@ int openai_read_models(const cJSON *tree, struct remote_model **list, int *n)
 			continue;
 		(*list)[*n] = REMOTE_MODEL_UNKNOWN;
 		(*list)[*n].id = xstrdup(id);
-		(*list)[(*n)++].ctx = context_of(m);
+		(*list)[*n].ctx = context_of(m);
+		read_hob(m, &(*list)[(*n)++]);
 	}
 	return 0;
 }

@@ -376,7 +376,7 @@ static void x_warm(void *x)
 	struct openrouter *o = x;
 
 	catalogue_warm(o->catalogue);
-	ask_quota(o, OPENROUTER_QUOTA_MS);
+	ask_quota(o, OPENROUTER_QUOTA_AGAIN_MS); /* it makes the connection, too */
 }
 
 static const struct remote_models *x_models(void *x)

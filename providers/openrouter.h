@@ -1,8 +1,8 @@
 /* OpenRouter beyond the protocol of OpenAI: its members and headers of a request, the quota of the
  * key, the bill of an answer that broke off, its catalogue.
  *
- * Loop thread.  Nothing is sent while nobody uses it: the quota is asked for at warm() and around
- * calls when it is older than OPENROUTER_QUOTA_MS, a bill after its call ended without a price.
+ * Loop thread.  Nothing is sent while nobody uses it: the quota is asked for at warm(), and after
+ * calls when it is older than OPENROUTER_QUOTA_MS; a bill after its call ended without a price.
  * Bills come by provider->listener->late_cost; those that never come are dropped without a word,
  * and so are those that wait when it closes. */
 #ifndef HOB_OPENROUTER_H

@@ -69,20 +69,15 @@ static void remote_status(struct provider *p, struct provider_status *out)
 static void remote_warm(struct provider *p)
 {
 	struct remote *r = remote_of(p);
-	struct upstream *up;
-	struct link *l;
-	int at;
 
 	if (r->closing || !r->warms || !key_is_there(r->key))
 		return;
+	replicas_warm(r->replicas);
 	if (r->extras && r->extras->warm)
 		r->extras->warm(r->extras_arg);
-	at = r->replicas ? replicas_any(r->replicas) : 0;
-	up = TAILQ_EMPTY(&r->asked) ? link_open(r, at, r->protocol->models_path, &l, NULL) : NULL;
-	if (up) {
-		upstream_warm(up);
-		link_done(l);
-	}
+	if (r->replicas || !TAILQ_EMPTY(&r->asked))
+		return; /* what they ask makes the connections */
+	link_warm(r);
 }
 
 static const struct remote_models *remote_models_of(struct provider *p)
@@ -206,20 +201,6 @@ static char *base_of(const char *url, const char *without)
 	return xstrndup(url, n);
 }
 
-/* The URL judged by the eyes of those who will use it; *host is the caller's. */
-static int check_url(struct fetch *f, const struct config_provider *c, char **host,
-		     struct err *e)
-{
-	const struct upstream_options o = {.ca_file = c->ca_file};
-	struct upstream *probe = upstream_new(f, c->urls.list[0], &o, e);
-
-	if (!probe)
-		return err_wrap(e, "provider '%s'", c->name);
-	*host = xstrdup(upstream_host(probe));
-	upstream_free(probe);
-	return 0;
-}
-
 static bool all_on_loopback(const struct names *urls)
 {
 	for (int i = 0; i < urls->n; i++)
@@ -284,9 +265,10 @@ struct provider *provider_remote_new(uv_loop_t *loop, struct fetch *f,
 	struct remote *r;
 	enum provider_kind kind = kind_of(c, preset);
 
-	if (check_url(f, c, &host, e) == 0)
+	if (link_host(f, c, &host, e) == 0)
 		key = key_new(loop, &from, e);
 	if (!key) {
+		err_wrap(e, "%s", who);
 		free(host);
 		free(who);
 		return NULL;

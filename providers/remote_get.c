@@ -11,8 +11,8 @@ struct remote_get {
 	struct fetch_sink sink;
 	TAILQ_ENTRY(remote_get) in_list;
 	struct remote *r;
-	struct link *link;
-	struct upstream *own; /* of a question that is asked once, or NULL */
+	struct upstream *up; /* owned */
+	unsigned generation; /* of the key in it */
 	struct fetch_call *call;
 	struct key_wait wait;
 	char *path;
@@ -37,9 +37,7 @@ static void get_end(struct remote_get *g)
 	key_unwait(&g->wait);
 	if (g->call)
 		fetch_cancel(g->call);
-	if (g->link)
-		link_done(g->link);
-	upstream_free(g->own);
+	upstream_free(g->up);
 	buf_free(&g->question);
 	buf_free(&g->body);
 	free(g->path);
@@ -55,8 +53,8 @@ static void get_tell(struct remote_get *g, const cJSON *tree, const struct err *
 	if (why) {
 		e = *why;
 		key_redact(g->r->key, e.text);
-		if (e.code == ERR_KEY && g->link)
-			key_refused(g->r->key, g->link->generation);
+		if (e.code == ERR_KEY && g->up)
+			key_refused(g->r->key, g->generation);
 	}
 	get_end(g);
 	cb(g->arg, tree, why ? &e : NULL);
@@ -121,20 +119,12 @@ static int get_call(struct remote_get *g, struct err *e)
 {
 	static const struct fetch_deadlines deadlines = {.connect = REMOTE_GET_CONNECT_MS,
 							 .total = REMOTE_GET_TOTAL_MS};
-	int at = replicas_any(g->r->replicas);
-	struct upstream *up;
 
-	if (strstr(g->path, "?id=")) { /* no two are the same: nothing to keep */
-		char *url = xasprintf("%s%s", link_base(g->r, at), g->path);
-
-		up = g->own = link_upstream(g->r, url, e);
-		free(url);
-	} else {
-		up = link_open(g->r, at, g->path, &g->link, e);
-	}
-	if (!up)
+	g->generation = key_generation(g->r->key);
+	g->up = link_once(g->r, g->path, e);
+	if (!g->up)
 		return -1;
-	g->call = fetch_start(up, g->question.len ? &g->question : NULL, &deadlines,
+	g->call = fetch_start(g->up, g->question.len ? &g->question : NULL, &deadlines,
 			      &g->sink);
 	return 0;
 }

@@ -17,21 +17,16 @@ enum {
 TAILQ_HEAD(job_list, job);
 TAILQ_HEAD(get_list, remote_get);
 
-/* The paths of one base URL that were asked for, with one generation of the key in their headers.
- * An older generation lives until its last call has ended. */
+/* Upstreams for prompts, with one generation of the key in their headers.  An older generation lives
+ * until its last call has ended. */
 struct link {
 	TAILQ_ENTRY(link) link;
 	struct remote *remote;
 	int at;              /* of which replica; 0 */
-	char *base;          /* owned */
 	unsigned generation; /* of the key */
 	int calls;
 	bool retired;
-	int npaths;
-	struct {
-		char *path; /* owned */
-		struct upstream *up;
-	} paths[8];
+	struct upstream *chat, *raw; /* owned; NULL until they are used */
 };
 TAILQ_HEAD(link_list, link);
 
@@ -51,6 +46,8 @@ struct remote {
 	struct fetch_deadlines deadlines;
 	struct key *key;
 	struct replicas *replicas; /* owned; NULL: one server */
+	struct upstream *warmer;   /* owned or NULL; its request makes a connection ready */
+	unsigned warmer_generation; /* of the key */
 	struct link_list links;    /* one that is not retired for each server in use */
 	struct job_list running, failing; /* failing: wait for `later` */
 	struct get_list asked;
@@ -63,13 +60,19 @@ struct remote {
 };
 
 /* remote_link.c: the only place where upstreams are made. */
-/* An upstream for the path with the key as it is now; *out counts the call until link_done().  NULL:
+/* The first URL and the authorities judged by the eyes of those who will use them; *host is the
+ * caller's. */
+int link_host(struct fetch *f, const struct config_provider *c, char **host, struct err *e);
+/* A connection to the one server, unless there is one. */
+void link_warm(struct remote *r);
+/* The upstream for prompts with the key as it is now; *out counts the call until link_done().  NULL:
  * e. */
-struct upstream *link_open(struct remote *r, int at, const char *path, struct link **out,
+struct upstream *link_open(struct remote *r, int at, bool is_chat, struct link **out,
 			   struct err *e);
+/* One for a small question, to any replica; the caller's.  Connections are shared all the same. */
+struct upstream *link_once(struct remote *r, const char *path, struct err *e);
 /* One of the caller's own for a URL of the provider's origins. */
 struct upstream *link_upstream(struct remote *r, const char *url, struct err *e);
-const char *link_base(const struct remote *r, int at);
 void link_done(struct link *l);
 void links_free(struct remote *r);
 void links_stats(const struct remote *r, struct provider_status *out);

@@ -15,10 +15,9 @@ struct job {
 	struct link *link;       /* while there is a call */
 	struct fetch_call *call; /* NULL: not started */
 	struct key_wait wait;
-	struct buf body; /* until the call starts */
-	const char *path;
-	bool paused, finished, over; /* over: the extras were told */
-	char *request_id, *model;    /* for the extras; NULL when there are none */
+	struct buf body;                      /* until the call starts */
+	bool is_chat, paused, finished, over; /* over: the extras were told */
+	char *request_id, *model; /* for the extras; NULL when there are none */
 	char generation_id[128];
 	struct replica_keys keys; /* whose conversation it is; unused with one server */
 	struct replica_call replica;
@@ -94,7 +93,8 @@ static void job_fail(struct job *j, const struct err *e)
 
 	j->why = e->code;
 	/* Before the sink: its next try is to meet another one. */
-	replicas_ended(j->r->replicas, &j->replica, e->code, j->status);
+	replicas_ended(j->r->replicas, &j->replica, j->r->closing ? ERR_NONE : e->code,
+		       j->status);
 	key_redact(j->r->key, ev.failed.text);
 	if (e->code == ERR_KEY && j->link)
 		key_refused(j->r->key, j->link->generation);
@@ -200,7 +200,7 @@ static int job_call(struct job *j, struct err *e)
 	struct upstream *up;
 
 	replicas_began(r->replicas, j->keys, &j->replica);
-	up = link_open(r, j->replica.at, j->path, &j->link, e);
+	up = link_open(r, j->replica.at, j->is_chat, &j->link, e);
 	if (!up)
 		return -1;
 	r->calls++;
@@ -262,7 +262,7 @@ static int job_start(struct job *j, const char *model, const struct request *q,
 
 	if (check(r, q, e) < 0 || add_body(j, model, q, e) < 0)
 		return -1;
-	j->path = q->is_chat ? r->protocol->chat_path : r->protocol->raw_path;
+	j->is_chat = q->is_chat;
 	if (r->extras) {
 		j->request_id = xstrdup(q->id);
 		j->model = xstrdup(model);

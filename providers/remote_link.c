@@ -10,11 +10,8 @@
 static void link_free(struct link *l)
 {
 	TAILQ_REMOVE(&l->remote->links, l, link);
-	for (int i = 0; i < l->npaths; i++) {
-		upstream_free(l->paths[i].up);
-		free(l->paths[i].path);
-	}
-	free(l->base);
+	upstream_free(l->chat);
+	upstream_free(l->raw);
 	free(l);
 }
 
@@ -30,11 +27,8 @@ void links_free(struct remote *r)
 
 	while ((l = TAILQ_FIRST(&r->links)))
 		link_free(l);
-}
-
-const char *link_base(const struct remote *r, int at)
-{
-	return r->replicas ? replicas_url(r->replicas, at) : r->url;
+	upstream_free(r->warmer);
+	r->warmer = NULL;
 }
 
 /* The link to that server for the key as it is now. */
@@ -55,7 +49,6 @@ static struct link *link_now(struct remote *r, int at)
 	l = xcalloc(1, sizeof *l);
 	l->remote = r;
 	l->at = at;
-	l->base = xstrdup(link_base(r, at));
 	l->generation = key_generation(r->key);
 	TAILQ_INSERT_HEAD(&r->links, l, link);
 	return l;
@@ -117,55 +110,86 @@ struct upstream *link_upstream(struct remote *r, const char *url, struct err *e)
 	return up;
 }
 
-struct upstream *link_open(struct remote *r, int at, const char *path, struct link **out,
+static struct upstream *make_path(struct remote *r, int at, const char *path,
+				  struct err *e)
+{
+	const char *base = r->replicas ? replicas_url(r->replicas, at) : r->url;
+	char *url = xasprintf("%s%s", base, path);
+	struct upstream *up = link_upstream(r, url, e);
+
+	free(url);
+	if (!up)
+		err_wrap(e, "%s", r->who);
+	return up;
+}
+
+struct upstream *link_open(struct remote *r, int at, bool is_chat, struct link **out,
 			   struct err *e)
 {
 	struct link *l = link_now(r, at);
-	char *url;
-	int i;
+	struct upstream **up = is_chat ? &l->chat : &l->raw;
 
-	for (i = 0; i < l->npaths; i++)
-		if (!strcmp(l->paths[i].path, path))
-			break;
-	if (i == l->npaths) {
-		if (i == (int)ARRAY_LEN(l->paths)) { /* rare ones share the last place */
-			i--;
-			if (l->calls == 0) {
-				upstream_free(l->paths[i].up);
-				free(l->paths[i].path);
-				l->npaths--;
-			} else {
-				err_set(e, ERR_BUSY, "%s: too many different calls",
-					r->who);
-				return NULL;
-			}
-		}
-		url = xasprintf("%s%s", l->base, path);
-		l->paths[i].up = link_upstream(r, url, e);
-		free(url);
-		if (!l->paths[i].up) {
-			err_wrap(e, "%s", r->who);
-			return NULL;
-		}
-		l->paths[i].path = xstrdup(path);
-		l->npaths++;
-	}
+	if (!*up)
+		*up = make_path(r, at,
+				is_chat ? r->protocol->chat_path : r->protocol->raw_path,
+				e);
+	if (!*up)
+		return NULL;
 	l->calls++;
 	*out = l;
-	return l->paths[i].up;
+	return *up;
+}
+
+struct upstream *link_once(struct remote *r, const char *path, struct err *e)
+{
+	return make_path(r, replicas_any(r->replicas), path, e);
+}
+
+void link_warm(struct remote *r)
+{
+	if (r->warmer && r->warmer_generation != key_generation(r->key)) {
+		upstream_free(r->warmer);
+		r->warmer = NULL;
+	}
+	if (!r->warmer)
+		r->warmer = link_once(r, r->protocol->models_path, NULL);
+	r->warmer_generation = key_generation(r->key);
+	if (r->warmer)
+		upstream_warm(r->warmer);
+}
+
+int link_host(struct fetch *f, const struct config_provider *c, char **host, struct err *e)
+{
+	const struct upstream_options o = {.ca_file = c->ca_file};
+	struct upstream *probe = upstream_new(f, c->urls.list[0], &o, e);
+
+	if (!probe)
+		return -1;
+	*host = xstrdup(upstream_host(probe));
+	upstream_free(probe);
+	return 0;
+}
+
+static void add_stats(const struct upstream *u, struct provider_status *out)
+{
+	const struct upstream_stats *s = u ? upstream_stats(u) : NULL;
+
+	if (!s)
+		return;
+	out->new_connections += s->new_connections;
+	out->reused += s->reused;
+	if (s->http_version)
+		out->http_version = s->http_version;
 }
 
 void links_stats(const struct remote *r, struct provider_status *out)
 {
 	const struct link *l;
 
+	add_stats(r->warmer, out);
 	TAILQ_FOREACH(l, &r->links, link)
-	for (int i = 0; i < l->npaths; i++) {
-		const struct upstream_stats *s = upstream_stats(l->paths[i].up);
-
-		out->new_connections += s->new_connections;
-		out->reused += s->reused;
-		if (s->http_version)
-			out->http_version = s->http_version;
+	{
+		add_stats(l->chat, out);
+		add_stats(l->raw, out);
 	}
 }

@@ -20,6 +20,7 @@ struct replica {
 	unsigned generation;     /* of the key in its headers */
 	struct fetch_call *call; /* the poll that runs, or NULL */
 	uint64_t asked_ms;
+	int slow; /* polls in a row that took too long */
 	struct buf body;
 	bool was_up; /* as far as the log knows */
 };
@@ -79,6 +80,17 @@ static bool is_ill(int status)
 	return status == 0 || status == 500 || status == 502 || status == 503;
 }
 
+/* llama-server answers between two batches, which may take seconds.  So a late answer is no death
+ * while calls of ours run there, whose own deadlines tell, nor before it has come several times. */
+static bool is_only_slow(struct replica *r, const struct err *e)
+{
+	if (!e || e->code != ERR_TIMEOUT) {
+		r->slow = 0;
+		return false;
+	}
+	return ++r->slow < REPLICAS_SLOW_POLLS || r->state.own > 0;
+}
+
 static void on_end(struct fetch_sink *sink, const struct err *e)
 {
 	struct replica *r = CONTAINER_OF(sink, struct replica, sink);
@@ -87,7 +99,9 @@ static void on_end(struct fetch_sink *sink, const struct err *e)
 	bool known = false;
 
 	r->call = NULL;
-	if (e || is_ill(status)) {
+	if (is_only_slow(r, e)) {
+		; /* what was known ages */
+	} else if (e || is_ill(status)) {
 		failed(r);
 	} else {
 		known = status == 200 && replica_metrics_parse(buf_str(&r->body), &m);
@@ -241,6 +255,12 @@ void replicas_ended(struct replicas *s, struct replica_call *c, enum err_code co
 		failed(r);
 	else if (status && code != ERR_TIMEOUT)
 		worked(r);
+}
+
+void replicas_warm(struct replicas *s)
+{
+	if (s)
+		keep_polling(s);
 }
 
 int replicas_any(struct replicas *s)

@@ -16,6 +16,7 @@ enum {
 	REPLICAS_LINGER_MS = 10000,
 	REPLICAS_CONNECT_MS = 1000, /* of a poll */
 	REPLICAS_TOTAL_MS = 1500,   /* less than REPLICA_POLL_MS: polls never overlap */
+	REPLICAS_SLOW_POLLS = 3,    /* in a row: then it is taken for dead */
 	REPLICAS_MAX_BYTES = 1 << 20,
 	REPLICAS_MAX = 64,
 };
@@ -47,6 +48,8 @@ void replicas_began(struct replicas *s, struct replica_keys keys, struct replica
  * none.  Once counts; NULL is fine. */
 void replicas_ended(struct replicas *s, struct replica_call *c, enum err_code code,
 		    int status);
+/* A call is likely soon: polls begin, and with them a connection to each is made. */
+void replicas_warm(struct replicas *s);
 /* For a small question that may go to any; nothing is counted. */
 int replicas_any(struct replicas *s);
 const char *replicas_url(const struct replicas *s, int at);

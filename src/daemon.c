@@ -7,6 +7,7 @@
 #include "daemon.h"
 
 #include <signal.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -505,6 +506,8 @@ int daemon_run(struct config *c, const struct config_source *source, struct err 
 	struct daemon *d = xcalloc(1, sizeof *d);
 	int rc;
 
+	/* keys of providers are in our memory: no core dump, no debugger of the same user */
+	prctl(PR_SET_DUMPABLE, 0);
 	d->config = c;
 	d->source = source;
 	ASSERT(uv_loop_init(&d->loop) == 0);

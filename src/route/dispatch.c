@@ -150,7 +150,7 @@ static int resolve_remote(struct dispatch_job *j, const char *slash, struct err 
 		return err_set(e, ERR_MODEL,
 			       "model '%.100s': a model's name is missing after '/'",
 			       j->r->model);
-	if (j->r->is_private)
+	if (j->r->is_private && !j->provider->is_local)
 		return err_set(e, ERR_FORBIDDEN,
 			       "model '%.100s' is remote, and the request is private: it "
 			       "must not "

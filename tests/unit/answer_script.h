@@ -148,6 +148,40 @@ static void scripts_run(const struct remote_protocol *p, const struct script *sc
 		}
 }
 
+/* Damaged answers: nothing is said of what they become, but that each ends once, and that the
+ * sanitizers are content. */
+static void scripts_mangle(const struct remote_protocol *p, const struct script *scripts,
+			   size_t n)
+{
+	static const char pieces[] = "{}[]\",:\\\n\r d0-e\xff\xf0\x9f";
+	uint32_t seed = 12345;
+
+	for (size_t i = 0; i < 4000; i++) {
+		struct script s = scripts[i % n];
+		char *bytes = xstrdup(s.bytes), text[512];
+		size_t len = strlen(bytes);
+		struct buf said = {0};
+
+		for (int k = 0; k < 3 && len > 0; k++) {
+			size_t at = (seed = seed * 1664525 + 1013904223) % len;
+			size_t more = (seed >> 8) % 9;
+
+			if (seed & 0x1000000)
+				bytes[at] = pieces[(seed >> 16) % (sizeof pieces - 1)];
+			else if (at + more < len)
+				memmove(bytes + at, bytes + at + more,
+					len - at - more + 1);
+			len = strlen(bytes);
+		}
+		s.bytes = bytes;
+		script_run(p, &s, 1 + (seed >> 4) % 40, &said, text);
+		assert_true(strstr(said.data, "finished ") ||
+			    strstr(said.data, "failed "));
+		buf_free(&said);
+		free(bytes);
+	}
+}
+
 /* ---- bodies ---- */
 
 /* Both as trees: the order of members is nobody's business. */

@@ -366,10 +366,17 @@ static void models_are_listed(void **state)
 	cJSON_Delete(tree);
 }
 
+static void damaged_streams_end_once_as_well(void **state)
+{
+	UNUSED(state);
+	scripts_mangle(&anthropic_protocol, scripts, ARRAY_LEN(scripts));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(streams_become_events),
+		cmocka_unit_test(damaged_streams_end_once_as_well),
 		cmocka_unit_test(requests_become_bodies),
 		cmocka_unit_test(models_are_listed),
 	};
