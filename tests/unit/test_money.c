@@ -739,7 +739,7 @@ static void a_call_begins_when_its_reservation_is_in_the_file(void **state)
 	money_when_safe(reserve(&w, NULL, 1, NULL), on_safe, &b);
 	assert_int_equal(a.safe, 0); /* in a later turn */
 	while (a.safe + a.refused < 1 || b.safe + b.refused < 1)
-		uv_run(&loop, UV_RUN_ONCE);
+		assert_int_not_equal(uv_run(&loop, UV_RUN_ONCE), 0);
 	assert_int_equal(a.safe, 1);
 	assert_int_equal(b.safe, 1);
 	assert_int_equal(gone.safe + gone.refused, 0);
@@ -793,7 +793,7 @@ static void a_reservation_that_cannot_be_written_is_refused(void **state)
 	a.release = reserve(&w, NULL, 1, NULL);
 	money_when_safe(a.release, on_safe, &a);
 	while (a.safe + a.refused < 1)
-		uv_run(&loop, UV_RUN_ONCE);
+		assert_int_not_equal(uv_run(&loop, UV_RUN_ONCE), 0);
 	assert_int_equal(a.refused, 1);
 	assert_int_equal(a.e.code, ERR_PAYMENT);
 	assert_non_null(strstr(a.e.text, "cannot be written"));
