@@ -178,8 +178,6 @@ struct money_hold *money_reserve(struct money *m, const struct money_ask *a,
 
 	ASSERT(!m->closing);
 	tzset(); /* travellers */
-	if (m->corrupt)
-		money_look_aside(m);
 	money_decide(m, a, &d);
 	if (d.verdict == MONEY_HARD) {
 		if (m->file == FILE_FAILING)
@@ -381,11 +379,14 @@ struct money *money_new(const struct money_parts *p)
 
 void money_set_config(struct money *m, const struct config *c)
 {
+	char name[256];
+
 	m->config = c;
-	if (m->corrupt && money_any_cap(m))
+	if (money_any_cap(m) && m->corrupt &&
+	    money_store_was_corrupt(m->path, name, sizeof name))
 		log_error("money: a cap is set and the accounts were damaged: remote "
 			  "models are refused until '%s' is removed",
-			  m->corrupt_name);
+			  name);
 }
 
 void money_close(struct money *m, void (*done)(void *arg), void *arg)

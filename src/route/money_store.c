@@ -347,7 +347,7 @@ bool money_store_was_corrupt(const char *path, char *name, size_t bytes)
 
 	while (d && !found && (f = readdir(d))) {
 		found = !strncmp(f->d_name, start, strlen(start));
-		if (found)
+		if (found && name)
 			snprintf(name, bytes, "%s%s", folder, f->d_name);
 	}
 	if (d)

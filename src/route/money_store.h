@@ -64,7 +64,7 @@ enum money_opened money_store_open(struct money_store *s, struct money_ops *all,
  * we ran; it was set aside as PATH.damaged-TIME (what we hold in memory is whole) and closed. */
 int money_store_write(struct money_store *s, const struct money_ops *ops, struct err *e);
 void money_store_close(struct money_store *s);
-/* Is there a PATH.corrupt-* whose amounts nobody knows? */
+/* Is there a PATH.corrupt-* whose amounts nobody knows?  name may be NULL. */
 bool money_store_was_corrupt(const char *path, char *name, size_t bytes);
 
 #endif
