@@ -13,7 +13,7 @@
 
 static char *name_of(const char *s)
 {
-	return xstrndup(s ? s : "", strnlen(s ? s : "", MONEY_NAME_BYTES - 1));
+	return xstrndup(s ? s : "", MONEY_NAME_BYTES - 1);
 }
 
 /* ---- estimates */

@@ -323,7 +323,7 @@ enum money_opened money_store_open(struct money_store *s, struct money_ops *all,
 	bool newer;
 	int rc = open_and_read(s, all, &newer);
 
-	if (is_damage(rc) && set_aside(s->path, "corrupt"))
+	if (is_damage(rc) && set_aside(s->path, s->whole ? "damaged" : "corrupt"))
 		rc = open_and_read(s, all, &newer);
 	if (rc == SQLITE_OK && !newer)
 		return MONEY_OPENED;

@@ -46,6 +46,7 @@ void money_ops_free(struct money_ops *o); /* leaves none */
 
 struct money_store {
 	const char *path; /* borrowed */
+	bool whole;       /* memory has all that the file may have */
 	sqlite3 *db;      /* owned; NULL: not open */
 	sqlite3_stmt *st[MONEY_VERBS];
 };
@@ -57,7 +58,8 @@ enum money_opened {
 };
 
 /* Makes or opens the file and reads all of it into `all` (PUT_* only).  What is damaged is set aside
- * as PATH.corrupt-TIME, a log line says so, and an empty one is opened. */
+ * as PATH.corrupt-TIME (PATH.damaged-TIME where memory is whole), a log line says so, and an empty
+ * one is opened. */
 enum money_opened money_store_open(struct money_store *s, struct money_ops *all,
 				   struct err *e);
 /* In one transaction, on disk when it returns 0.  -1 and ERR_CORRUPT: the file was damaged while

@@ -176,6 +176,7 @@ static void write_work(uv_work_t *req)
 	m->opened = MONEY_OPENED;
 	m->fresh = false;
 	m->rc = 0;
+	m->store.whole = m->read;
 	if (!m->store.db) {
 		m->opened = money_store_open(&m->store, &m->all, &m->error);
 		m->fresh = m->opened == MONEY_OPENED && !m->read;

@@ -549,7 +549,7 @@ static void old_conversations_fold_into_their_days(void **state)
 	world_init(&w);
 	world_open(&w, NULL);
 	for (int i = 0; i < 5; i++) {
-		char name[8];
+		char name[16];
 		struct money_ask a = ask_of("openrouter", "v/m", name, 0.5);
 
 		snprintf(name, sizeof name, "c%d", i);
