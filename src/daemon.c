@@ -293,11 +293,19 @@ static void close_store(void *arg)
 		store_close(d->store, on_store_closed, d);
 }
 
+/* After the providers: they may say what a call cost until they are closed. */
+static void close_money(void *arg)
+{
+	struct daemon *d = arg;
+
+	money_close(d->money, close_store, d);
+}
+
 static void close_fetch(void *arg)
 {
 	struct daemon *d = arg;
 
-	fetch_close(d->fetch, close_store, d);
+	fetch_close(d->fetch, close_money, d);
 }
 
 static void close_remotes(void *arg)
@@ -336,18 +344,11 @@ static void close_engine(void *arg)
 	p->ops->close(p, close_ledger, d);
 }
 
-static void close_money(void *arg)
-{
-	struct daemon *d = arg;
-
-	money_close(d->money, close_engine, d);
-}
-
 static void close_cache(void *arg)
 {
 	struct daemon *d = arg;
 
-	cache_close(d->cache, close_money, d);
+	cache_close(d->cache, close_engine, d);
 }
 
 static void close_dispatch(void *arg)

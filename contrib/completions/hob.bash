@@ -26,7 +26,7 @@ _hob() {
 	fi
 	command=${words[1]}
 	if ((cword == 1)); then
-		_hob_words "$(printf '%s\n' chat run ls ps load unload pin unpin why cache pull history serve stop engine --help --version)"
+		_hob_words "$(printf '%s\n' chat run ls ps load unload pin unpin why usage cache pull history serve stop engine --help --version)"
 		return
 	fi
 	case $prev in
@@ -50,6 +50,10 @@ _hob() {
 	--dir | --pack-dir | --kv-dir)
 		COMPREPLY=($(compgen -d -- "$cur"))
 		return ;;
+	--by | -b)
+		[[ $command == usage ]] && _hob_words $'model\nday\nprovider\nconversation\nmodel,day'
+		return ;;
+	--days | -d) return ;;
 	--kernels | -k)
 		_hob_words $'auto\nscalar\navx2\navx512'
 		return ;;
@@ -63,6 +67,7 @@ _hob() {
 		chat) options="--continue --conversation --model --system --temperature --max-tokens --no-start" ;;
 		ls | history) options="--json --no-start" ;;
 		ps | why | pin | unpin) options="--json" ;;
+		usage) options="--days --by --json --no-start" ;;
 		load) options="--json --no-start --keep-alive" ;;
 		unload) options="--json --park" ;;
 		cache) options="--json --budget --parked --keep-alive" ;;

@@ -22,6 +22,10 @@ complete -c hob -n __fish_use_subcommand -a why -d 'Explain loads, evictions and
 complete -c hob -n '__fish_seen_subcommand_from load unload pin unpin why' -a '(__hob_names ls)'
 complete -c hob -n '__fish_seen_subcommand_from load' -s k -l keep-alive -x -d 'Stay so long once idle'
 complete -c hob -n '__fish_seen_subcommand_from unload' -s p -l park -d 'Keep the host copy'
+complete -c hob -n __fish_use_subcommand -a usage -d 'What remote models cost'
+complete -c hob -n '__fish_seen_subcommand_from usage' -s d -l days -x -d 'Of the last N days'
+complete -c hob -n '__fish_seen_subcommand_from usage' -s b -l by -x -a 'model day provider conversation model,day' -d 'Sum by'
+complete -c hob -n '__fish_seen_subcommand_from usage' -l no-start -d 'Fail when the daemon is not running'
 complete -c hob -n __fish_use_subcommand -a cache -d 'Replay recorded requests'
 complete -c hob -n '__fish_seen_subcommand_from cache; and not __fish_seen_subcommand_from simulate' -a simulate
 complete -c hob -n '__fish_seen_subcommand_from simulate' -F
@@ -47,7 +51,7 @@ complete -c hob -n '__fish_seen_subcommand_from run' -l stats -d 'Print tokens/s
 complete -c hob -n '__fish_seen_subcommand_from chat' -s c -l continue -d 'Go on with the last conversation'
 complete -c hob -n '__fish_seen_subcommand_from chat' -l conversation -x -a '(__hob_names history)' -d 'Go on with'
 complete -c hob -n '__fish_seen_subcommand_from history' -a '(__hob_names history)'
-complete -c hob -n '__fish_seen_subcommand_from run ls ps load unload pin unpin why cache history pull' -l json -d 'Print JSON'
+complete -c hob -n '__fish_seen_subcommand_from run ls ps load unload pin unpin why usage cache history pull' -l json -d 'Print JSON'
 
 complete -c hob -n '__fish_seen_subcommand_from pull' -s l -l list -d 'Print the catalogue'
 complete -c hob -n '__fish_seen_subcommand_from pull' -l from -r -F -d 'Install this local file'

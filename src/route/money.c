@@ -13,7 +13,7 @@
 
 static char *name_of(const char *s)
 {
-	return xstrndup(s ? s : "", strnlen(s ? s : "", MONEY_NAME_BYTES - 1));
+	return xstrndup(s ? s : "", MONEY_NAME_BYTES - 1);
 }
 
 /* ---- estimates */
@@ -77,7 +77,7 @@ static void estimate_keep(struct money *m, const struct entry_key *k, const char
 {
 	struct estimate *e;
 
-	if (!*request || (!s->estimated && !s->unpriced))
+	if (!*request)
 		return;
 	e = estimate_new(m, k, request, at_ms);
 	e->cost = s->cost;
@@ -101,7 +101,7 @@ static int64_t tokens(int n)
 }
 
 static struct sums sums_of(const struct money_hold *h, const struct usage *u,
-			   const struct prices *p, bool finished)
+			   const struct prices *p, bool finished, bool *sure)
 {
 	struct sums s = {.requests = 1,
 			 .tokens_in = tokens(u->prompt_tokens),
@@ -110,13 +110,10 @@ static struct sums sums_of(const struct money_hold *h, const struct usage *u,
 	bool said = u->cost_usd >= 0 && isfinite(u->cost_usd);
 	double cost = money_cost(p, u);
 
-	if (cost >= 0) {
-		s.cost = amount_of(cost);
-		s.estimated = said || finished ? 0 : s.cost;
-	} else {
-		s.cost = s.estimated = h->most;
-		s.unpriced = h->unpriced;
-	}
+	*sure = said || (cost >= 0 && finished);
+	s.cost = cost >= 0 ? amount_of(cost) : h->most;
+	s.estimated = *sure ? 0 : s.cost;
+	s.unpriced = cost < 0 && h->unpriced;
 	return s;
 }
 
@@ -181,8 +178,6 @@ struct money_hold *money_reserve(struct money *m, const struct money_ask *a,
 
 	ASSERT(!m->closing);
 	tzset(); /* travellers */
-	if (m->corrupt)
-		money_look_aside(m);
 	money_decide(m, a, &d);
 	if (d.verdict == MONEY_HARD) {
 		if (m->file == FILE_FAILING)
@@ -205,11 +200,13 @@ void money_settle(struct money_hold *h, const struct usage *u, const struct pric
 {
 	struct money *m = h->money;
 	struct entry_key k = key_of(h);
+	bool sure;
 	struct sums s =
-		sums_of(h, u ? u : &USAGE_UNKNOWN, p, !strcmp(status, "finished"));
+		sums_of(h, u ? u : &USAGE_UNKNOWN, p, !strcmp(status, "finished"), &sure);
 
 	count(m, &k, &s);
-	estimate_keep(m, &k, h->request, h->at_ms, &s);
+	if (!sure)
+		estimate_keep(m, &k, h->request, h->at_ms, &s);
 	hold_free(h);
 	money_changed(m);
 }
@@ -382,11 +379,14 @@ struct money *money_new(const struct money_parts *p)
 
 void money_set_config(struct money *m, const struct config *c)
 {
+	char name[256];
+
 	m->config = c;
-	if (m->corrupt && money_any_cap(m))
+	if (money_any_cap(m) && m->corrupt &&
+	    money_store_was_corrupt(m->path, name, sizeof name))
 		log_error("money: a cap is set and the accounts were damaged: remote "
 			  "models are refused until '%s' is removed",
-			  m->corrupt_name);
+			  name);
 }
 
 void money_close(struct money *m, void (*done)(void *arg), void *arg)

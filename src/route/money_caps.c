@@ -254,8 +254,11 @@ static void weigh(const struct money *m, const struct cap *caps, int n, int64_t 
 		d->retry_after_ms = longest > UINT32_MAX ? UINT32_MAX : (uint32_t)longest;
 }
 
+/* The user may have removed the damaged file at any time; looked for only while there was one. */
 bool money_file_broken(const struct money *m, char *why, size_t bytes)
 {
+	char name[256];
+
 	if (m->file == FILE_NEWER)
 		snprintf(why, bytes,
 			 "what is spent cannot be kept: %.220s; use that hob or remove "
@@ -264,11 +267,11 @@ bool money_file_broken(const struct money *m, char *why, size_t bytes)
 	else if (m->file == FILE_FAILING)
 		snprintf(why, bytes, "what is spent cannot be written: %.260s",
 			 m->file_error.text);
-	else if (m->corrupt)
+	else if (m->corrupt && money_store_was_corrupt(m->path, name, sizeof name))
 		snprintf(why, bytes,
 			 "the accounts were damaged and what was spent is not known: "
 			 "remove '%.200s' to count from what is left",
-			 m->corrupt_name);
+			 name);
 	else
 		return false;
 	return true;

@@ -57,8 +57,7 @@ struct money {
 	int64_t next_id;
 	int tidied_day; /* folding was last done on that day */
 	unsigned file;  /* enum file_state */
-	bool corrupt;   /* a damaged file lies beside ours: amounts are missing */
-	char corrupt_name[256];
+	bool corrupt; /* a damaged file lay beside ours: amounts are missing until it is gone */
 	struct err file_error;    /* of FILE_FAILING and FILE_NEWER */
 	struct money_ops pending; /* for the next batch, before what the books say */
 	uint64_t batches;         /* number of the last one begun; from 1 */
@@ -129,7 +128,6 @@ void money_write_now(struct money *m); /* somebody waits */
 void money_tell_safe(struct money *m); /* calls those back who need not wait any more */
 void money_end(struct money *m);       /* writes what is left, and ends */
 void money_put_estimate(struct money *m, const struct estimate *e);
-void money_look_aside(struct money *m); /* has the user removed the damaged file? */
 
 /* ---- money.c, for money_write.c */
 

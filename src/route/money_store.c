@@ -323,7 +323,7 @@ enum money_opened money_store_open(struct money_store *s, struct money_ops *all,
 	bool newer;
 	int rc = open_and_read(s, all, &newer);
 
-	if (is_damage(rc) && set_aside(s->path, "corrupt"))
+	if (is_damage(rc) && set_aside(s->path, s->whole ? "damaged" : "corrupt"))
 		rc = open_and_read(s, all, &newer);
 	if (rc == SQLITE_OK && !newer)
 		return MONEY_OPENED;
@@ -347,7 +347,7 @@ bool money_store_was_corrupt(const char *path, char *name, size_t bytes)
 
 	while (d && !found && (f = readdir(d))) {
 		found = !strncmp(f->d_name, start, strlen(start));
-		if (found)
+		if (found && name)
 			snprintf(name, bytes, "%s%s", folder, f->d_name);
 	}
 	if (d)

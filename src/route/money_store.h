@@ -46,6 +46,7 @@ void money_ops_free(struct money_ops *o); /* leaves none */
 
 struct money_store {
 	const char *path; /* borrowed */
+	bool whole;       /* memory has all that the file may have */
 	sqlite3 *db;      /* owned; NULL: not open */
 	sqlite3_stmt *st[MONEY_VERBS];
 };
@@ -57,14 +58,15 @@ enum money_opened {
 };
 
 /* Makes or opens the file and reads all of it into `all` (PUT_* only).  What is damaged is set aside
- * as PATH.corrupt-TIME, a log line says so, and an empty one is opened. */
+ * as PATH.corrupt-TIME (PATH.damaged-TIME where memory is whole), a log line says so, and an empty
+ * one is opened. */
 enum money_opened money_store_open(struct money_store *s, struct money_ops *all,
 				   struct err *e);
 /* In one transaction, on disk when it returns 0.  -1 and ERR_CORRUPT: the file was damaged while
  * we ran; it was set aside as PATH.damaged-TIME (what we hold in memory is whole) and closed. */
 int money_store_write(struct money_store *s, const struct money_ops *ops, struct err *e);
 void money_store_close(struct money_store *s);
-/* Is there a PATH.corrupt-* whose amounts nobody knows? */
+/* Is there a PATH.corrupt-* whose amounts nobody knows?  name may be NULL. */
 bool money_store_was_corrupt(const char *path, char *name, size_t bytes);
 
 #endif

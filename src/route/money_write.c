@@ -13,7 +13,7 @@
 
 enum {
 	FLUSH_MS = 1000,
-	RETRY_MS = 30000,    /* after a failure, when nobody waits */
+	RETRY_MS = 10000,    /* after a failure, when nobody waits */
 	ASK_AGAIN_MS = 1000, /* after a failure, when somebody does */
 	PENDING_MAX = 20000, /* changes that a broken disk may gather */
 };
@@ -157,13 +157,14 @@ static void put_back(struct money *m)
 		m->anew = true;
 }
 
+/* A file that failed is tried again even when there is nothing new to say. */
 static bool has_changes(const struct money *m)
 {
 	const struct books *b = &m->books;
 	const struct money_hold *h = TAILQ_LAST(&m->holds, money_holds);
 
-	return m->anew || m->pending.n || b->dirty || b->gone || b->dirty_tallies ||
-	       b->gone_tallies || (h && !h->given);
+	return m->anew || m->file == FILE_FAILING || m->pending.n || b->dirty ||
+	       b->gone || b->dirty_tallies || b->gone_tallies || (h && !h->given);
 }
 
 /* ---- writing; the work is the pool's */
@@ -175,6 +176,7 @@ static void write_work(uv_work_t *req)
 	m->opened = MONEY_OPENED;
 	m->fresh = false;
 	m->rc = 0;
+	m->store.whole = m->read;
 	if (!m->store.db) {
 		m->opened = money_store_open(&m->store, &m->all, &m->error);
 		m->fresh = m->opened == MONEY_OPENED && !m->read;
@@ -205,8 +207,7 @@ static bool batch_done(struct money *m)
 	put_back(m);
 	if (m->fresh) {
 		m->read = true;
-		m->corrupt |= money_store_was_corrupt(m->path, m->corrupt_name,
-						      sizeof m->corrupt_name);
+		m->corrupt = money_store_was_corrupt(m->path, NULL, 0);
 		money_take(m, &m->all);
 		money_ops_free(&m->all);
 		return true;
@@ -361,13 +362,6 @@ void money_when_safe(struct money_hold *h, void (*cb)(void *arg, const struct er
 
 /* ---- beginning and end */
 
-void money_look_aside(struct money *m)
-{
-	if (m->path)
-		m->corrupt = money_store_was_corrupt(m->path, m->corrupt_name,
-						     sizeof m->corrupt_name);
-}
-
 void money_open(struct money *m)
 {
 	if (m->loop) {
@@ -393,7 +387,7 @@ void money_open(struct money *m)
 		money_take(m, &m->all);
 		money_ops_free(&m->all);
 	}
-	money_look_aside(m);
+	m->corrupt = money_store_was_corrupt(m->path, NULL, 0);
 	money_tidy(m);
 	if (has_changes(m))
 		money_changed(m);
