@@ -149,7 +149,7 @@ void replica_failed(struct replica_state *r, uint64_t now_ms)
 	int shift = r->failures < 4 ? r->failures : 4;
 	uint64_t away = (uint64_t)REPLICA_AWAY_MS << shift;
 
-	if (!replica_is_up(r, now_ms))
+	if (now_ms < r->away_until_ms)
 		return;
 	r->failures++;
 	r->away_until_ms =
@@ -162,9 +162,9 @@ void replica_worked(struct replica_state *r)
 	r->away_until_ms = 0;
 }
 
-bool replica_is_up(const struct replica_state *r, uint64_t now_ms)
+bool replica_is_up(const struct replica_state *r)
 {
-	return now_ms >= r->away_until_ms;
+	return r->failures == 0;
 }
 
 int replica_load(const struct replica_state *r, uint64_t now_ms)
@@ -179,14 +179,17 @@ int replica_load(const struct replica_state *r, uint64_t now_ms)
 
 /* ---- all of them */
 
-static int first_back(const struct replica_state *list, int n)
+/* None is up: the one whose time away ended first, else each in its turn, so that a second try
+ * meets another one. */
+static int last_resort(const struct replica_state *list, int n, unsigned turn,
+		       uint64_t now_ms)
 {
 	int best = 0;
 
 	for (int i = 1; i < n; i++)
 		if (list[i].away_until_ms < list[best].away_until_ms)
 			best = i;
-	return best;
+	return list[best].away_until_ms <= now_ms ? best : (int)(turn % (unsigned)n);
 }
 
 int replica_choose(const struct replica_state *list, int n, int home, unsigned turn,
@@ -199,14 +202,14 @@ int replica_choose(const struct replica_state *list, int n, int home, unsigned t
 		int i = (int)((turn + (unsigned)k) % (unsigned)n);
 		int load = replica_load(&list[i], now_ms);
 
-		if (replica_is_up(&list[i], now_ms) && (best < 0 || load < least)) {
+		if (replica_is_up(&list[i]) && (best < 0 || load < least)) {
 			best = i;
 			least = load;
 		}
 	}
 	if (best < 0)
-		return first_back(list, n);
-	if (home >= 0 && replica_is_up(&list[home], now_ms) &&
+		return last_resort(list, n, turn, now_ms);
+	if (home >= 0 && replica_is_up(&list[home]) &&
 	    replica_load(&list[home], now_ms) <= least + REPLICA_STAY)
 		return home;
 	return best;

@@ -14,7 +14,8 @@ enum {
 	REPLICA_STAY = 4,
 	REPLICA_POLL_MS = 2000,
 	REPLICA_METRICS_MAX_AGE_MS = 6000, /* three polls */
-	REPLICA_AWAY_MS = 5000,      /* out of the choice after a failure; doubles ... */
+	REPLICA_AWAY_MS =
+		5000, /* after a failure nobody but a poll tries it; doubles ... */
 	REPLICA_AWAY_MAX_MS = 60000, /* ... up to this */
 	REPLICA_SESSIONS = 1024,     /* conversations whose server is remembered */
 };
@@ -38,7 +39,7 @@ struct replica_state {
 		after; /* of those: begun since the last answered poll was asked for, but
 				* before the last one was; and after that */
 	int failures;  /* in a row */
-	uint64_t away_until_ms; /* 0 = up */
+	uint64_t away_until_ms; /* failures until then are one */
 };
 
 /* A call's share of its server's state. */
@@ -57,10 +58,11 @@ void replica_poll_answered(struct replica_state *r, const struct replica_metrics
 void replica_failed(struct replica_state *r, uint64_t now_ms);
 void replica_worked(struct replica_state *r);
 
-bool replica_is_up(const struct replica_state *r, uint64_t now_ms);
+/* It has not failed since it worked last. */
+bool replica_is_up(const struct replica_state *r);
 int replica_load(const struct replica_state *r, uint64_t now_ms);
 /* The index, 0 <= it < n; n >= 1.  home: where the conversation was, or -1.  turn: differs from call
- * to call; ties go round by it.  When all are away: the one that comes back first. */
+ * to call; ties go round by it.  When none is up: the one whose time away ended first, else each in turn. */
 int replica_choose(const struct replica_state *list, int n, int home, unsigned turn,
 		   uint64_t now_ms);
 

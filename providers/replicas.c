@@ -39,7 +39,7 @@ struct replicas {
 
 static void tell(struct replica *r)
 {
-	bool up = replica_is_up(&r->state, clock_mono_ms());
+	bool up = replica_is_up(&r->state);
 
 	if (up == r->was_up)
 		return;
@@ -293,7 +293,7 @@ void replicas_json(const struct replicas *s, struct buf *out)
 		buf_add_json(out, r->url, strlen(r->url));
 		buf_addf(out, ",\"load\":%d,\"healthy\":%s,\"in_flight\":%d",
 			 replica_load(&r->state, now),
-			 replica_is_up(&r->state, now) ? "true" : "false", r->state.own);
+			 replica_is_up(&r->state) ? "true" : "false", r->state.own);
 		if (known)
 			buf_addf(out, ",\"running\":%d,\"waiting\":%d",
 				 r->state.metrics.running, r->state.metrics.waiting);

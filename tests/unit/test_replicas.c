@@ -164,7 +164,25 @@ static void a_conversation_stays_until_its_replica_is_much_busier(void **state)
 	assert_int_equal(replica_choose(r, 2, 0, 0, NOW), 1);
 }
 
-static void a_failed_one_is_away_for_longer_each_time(void **state)
+static void a_failed_one_is_not_chosen_until_it_has_worked(void **state)
+{
+	struct replica_state r[2] = {0};
+
+	(void)state;
+	polled(&r[1], 50, 50, 0.99); /* however busy the other one is */
+	replica_failed(&r[0], NOW);
+	for (uint64_t later = 0; later < 200000; later += 5000) {
+		assert_false(replica_is_up(&r[0]));
+		assert_int_equal(replica_choose(r, 2, 0, 0, NOW + later), 1);
+	}
+	polled(&r[0], 0, 0, 0);
+	assert_int_equal(replica_choose(r, 2, 1, 0, NOW), 0);
+	replica_failed(&r[0], NOW);
+	replica_worked(&r[0]);
+	assert_true(replica_is_up(&r[0]));
+}
+
+static void its_time_away_grows_and_what_fails_meanwhile_is_one_failure(void **state)
 {
 	static const uint64_t away[] = {5000, 10000, 20000, 40000, 60000, 60000};
 	struct replica_state r = {0};
@@ -174,18 +192,15 @@ static void a_failed_one_is_away_for_longer_each_time(void **state)
 	for (size_t i = 0; i < ARRAY_LEN(away); i++) {
 		replica_failed(&r, now);
 		replica_failed(&r, now + 1); /* another call that died with it */
-		assert_false(replica_is_up(&r, now + away[i] - 1));
+		assert_int_equal(r.away_until_ms, now + away[i]);
 		now += away[i];
-		assert_true(replica_is_up(&r, now));
 	}
+	polled(&r, 0, 0, 0); /* it answers: forgiven */
 	replica_failed(&r, now);
-	polled(&r, 0, 0, 0); /* it answers: back at once, and forgiven */
-	assert_true(replica_is_up(&r, now));
-	replica_failed(&r, now);
-	assert_true(replica_is_up(&r, now + 5000));
+	assert_int_equal(r.away_until_ms, now + 5000);
 }
 
-static void when_all_are_away_the_next_to_come_back_is_tried(void **state)
+static void when_none_is_up_the_one_whose_time_ended_first_is_tried(void **state)
 {
 	struct replica_state r[3] = {0};
 
@@ -193,8 +208,12 @@ static void when_all_are_away_the_next_to_come_back_is_tried(void **state)
 	replica_failed(&r[0], NOW + 2);
 	replica_failed(&r[1], NOW);
 	replica_failed(&r[2], NOW + 1);
-	for (unsigned turn = 0; turn < 3; turn++)
-		assert_int_equal(replica_choose(r, 3, 0, turn, NOW + 10), 1);
+	for (unsigned turn = 0; turn < 6; turn++) { /* all too fresh: each in turn */
+		assert_int_equal(replica_choose(r, 3, 0, turn, NOW + 10), turn % 3);
+		assert_int_equal(replica_choose(r, 3, 0, turn, NOW + 5001), 1);
+	}
+	replica_failed(&r[1], NOW + 6000); /* it was dead still: the next one's turn */
+	assert_int_equal(replica_choose(r, 3, 0, 0, NOW + 6001), 2);
 }
 
 static void conversations_are_remembered_within_a_bound(void **state)
@@ -255,9 +274,9 @@ static void begin_call(struct world *w, int c)
 	i = replica_choose(w->r, REPLICAS, home, dice(w, 1000), w->now);
 	assert_in_range(i, 0, REPLICAS - 1);
 	for (int k = 0; k < REPLICAS; k++)
-		any |= replica_is_up(&w->r[k], w->now);
+		any |= replica_is_up(&w->r[k]);
 	if (any)
-		assert_true(replica_is_up(&w->r[i], w->now));
+		assert_true(replica_is_up(&w->r[i]));
 	w->calls[c].at = i;
 	w->calls[c].began = w->polls[i];
 	w->calls[c].ticket = replica_call_began(&w->r[i]);
@@ -330,8 +349,10 @@ int main(void)
 		cmocka_unit_test(load_counts_what_waits_twice_and_our_own_unseen_calls),
 		cmocka_unit_test(the_least_loaded_is_chosen_and_ties_go_round),
 		cmocka_unit_test(a_conversation_stays_until_its_replica_is_much_busier),
-		cmocka_unit_test(a_failed_one_is_away_for_longer_each_time),
-		cmocka_unit_test(when_all_are_away_the_next_to_come_back_is_tried),
+		cmocka_unit_test(a_failed_one_is_not_chosen_until_it_has_worked),
+		cmocka_unit_test(
+			its_time_away_grows_and_what_fails_meanwhile_is_one_failure),
+		cmocka_unit_test(when_none_is_up_the_one_whose_time_ended_first_is_tried),
 		cmocka_unit_test(conversations_are_remembered_within_a_bound),
 		cmocka_unit_test(
 			in_a_long_life_no_dead_one_is_chosen_and_counts_come_back_to_zero),
