@@ -129,16 +129,28 @@ static bool is_no(enum tristate declared, enum tristate told)
 	return (declared != UNSAID ? declared : told) == NO;
 }
 
-static void remote_needs(const struct draft *d, struct candidate *c,
-			 const struct remote_model *rm, const struct model_facts *facts)
+static const struct remote_model *remote_of(const struct candidate *c)
+{
+	const struct provider_ops *ops = c->provider->ops;
+
+	return ops->models ? remote_models_find(ops->models(c->provider), c->upstream)
+			   : NULL;
+}
+
+/* The last check: what a guess drops may be taken back, and must have passed all others. */
+static void remote_needs(const struct draft *d, struct candidate *c)
 {
 	static const struct model_facts unsaid = {
 		.images = UNSAID, .tools = UNSAID, .structured = UNSAID};
 	static const struct remote_model unknown = {
 		.images = UNSAID, .tools = UNSAID, .structured = UNSAID};
 
-	if (d->simple)
+	const struct model_facts *facts = facts_of(d, c->model);
+	const struct remote_model *rm;
+
+	if (d->simple || !c->use)
 		return;
+	rm = remote_of(c);
 	facts = facts ? facts : &unsaid;
 	rm = rm ? rm : &unknown;
 	if (d->f.nimages && is_no(facts->images, rm->images))
@@ -147,14 +159,6 @@ static void remote_needs(const struct draft *d, struct candidate *c,
 		cannot(c, "tools");
 	else if (d->f.structured && is_no(facts->structured, rm->structured))
 		cannot(c, "structured output");
-}
-
-static const struct remote_model *remote_of(const struct candidate *c)
-{
-	const struct provider_ops *ops = c->provider->ops;
-
-	return ops->models ? remote_models_find(ops->models(c->provider), c->upstream)
-			   : NULL;
 }
 
 static void learn_remote(struct draft *d, struct candidate *c)
@@ -173,7 +177,6 @@ static void learn_remote(struct draft *d, struct candidate *c)
 		c->ttft_ms = health_ttft_ms(d->w->health, c->provider->name, c->upstream,
 					    d->w->now_ms) +
 			     PLAN_REMOTE_MS_TOKEN * d->f.prompt_tokens;
-	remote_needs(d, c, rm, m ? &m->facts : NULL);
 }
 
 /* Privacy is the first question: what is said later may come from the provider. */
@@ -265,6 +268,7 @@ void fit_remote(struct draft *d, struct candidate *c)
 		learn_remote(d, c);
 	check_breaker(d, c);
 	check_money(d, c);
+	remote_needs(d, c);
 }
 
 /* ---- guesses */

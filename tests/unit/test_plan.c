@@ -478,6 +478,25 @@ static void what_a_model_cannot_do_is_asked_of_the_facts(void **state)
 	world_free(x);
 }
 
+static void the_last_one_left_must_have_passed_all_other_checks(void **state)
+{
+	struct world *x = world_new();
+
+	(void)state;
+	add_route(x, "away", PICK_ORDER, NAMES("a/v/cheap", "b/plain"));
+	x->message.raw_json = "{\"content\":[{\"type\":\"image_url\"}]}";
+	x->a.models.list[0].images = NO;
+	x->money.verdict = MONEY_HARD;
+	assert_string_equal(order(x, "away"), "");
+	assert_int_equal(x->p.error.code, ERR_PAYMENT);
+	x->money.verdict = MONEY_OK;
+	open_breaker(x, "a", "v/cheap");
+	open_breaker(x, "b", "plain");
+	assert_string_equal(order(x, "away"), "");
+	assert_int_equal(x->p.error.code, ERR_UNAVAILABLE);
+	world_free(x);
+}
+
 static void a_missing_key_says_what_to_set(void **state)
 {
 	struct world *x = world_new();
@@ -975,6 +994,7 @@ int main(void)
 		cmocka_unit_test(private_requests_stay_here),
 		cmocka_unit_test(prompts_too_long_for_a_context_go_elsewhere),
 		cmocka_unit_test(what_a_model_cannot_do_is_asked_of_the_facts),
+		cmocka_unit_test(the_last_one_left_must_have_passed_all_other_checks),
 		cmocka_unit_test(a_missing_key_says_what_to_set),
 		cmocka_unit_test(an_open_breaker_fails_at_once),
 		cmocka_unit_test(money_drops_or_reorders),
