@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from conftest import HOB
+from conftest import HOB, MODEL_NAME
 
 CONFIG = """
 provider "near" { url = "http://127.0.0.1:9/v1" local = true }
@@ -156,3 +156,50 @@ def test_malformed_rules_are_errors_of_the_file(tmp_path, rule, says):
     conf.write_text('route "r" {\n candidates = {"x"}\n rule "wrong" { %s use = {"x"} }\n}\n' % rule)
     r = subprocess.run([HOB, "serve", "--test", "--config", str(conf)], capture_output=True, text=True)
     assert r.returncode != 0 and says in r.stderr and 'rule "wrong"' in r.stderr, r.stderr
+
+
+def test_what_failed_opens_the_breaker_and_is_explained(make_daemon):
+    d = make_daemon('provider "dead" { url = "http://127.0.0.1:9/v1" local = true }', model=False)
+    body = {"model": "dead/m", "messages": [{"role": "user", "content": "x"}]}
+    status = [d.request("POST", "/v1/chat/completions", body)[0] for _ in range(8)]
+    assert status[0] == 502 and status[-1] == 503, status
+    status, headers, tree = d.request("POST", "/v1/chat/completions", body)
+    assert status == 503 and "failed lately" in tree["error"]["message"] and int(headers["retry-after-ms"]) > 0
+    dead = next(p for p in d.request("GET", "/v1/hob/providers")[2]["providers"] if p["name"] == "dead")
+    assert dead["state"] == "open"
+    assert dead["breakers"][0]["model"] == "m" and dead["breakers"][0]["state"] == "open"
+    assert dead["breakers"][0]["retry_in_s"] > 0 and dead["breakers"][0]["failures"] >= 5
+    assert "dead/m: open" in d.run("providers").stdout
+    assert "failed lately" in explain(d, "dead/m")["reason"]
+    rows = d.request("GET", "/v1/hob/routes/decisions?limit=3&model=dead%2Fm")[2]["decisions"]
+    assert len(rows) == 3 and rows[0]["outcome"] == "failed" and rows[0]["code"] == "unavailable"
+    assert [r["id"] for r in rows] == [r["id"] for r in d.request("GET", "/v1/hob/routes/decisions")[2]["decisions"]][:3]
+    assert "failed lately" in d.run("why", "dead/m").stdout
+
+
+def test_answers_and_loads_are_explained_together(make_daemon):
+    d = make_daemon('provider "dead" { url = "http://127.0.0.1:9/v1" local = true }\n'
+                    'route "smart" { candidates = {"dead/m", "%s"} }\n' % MODEL_NAME)
+    status, _, tree = d.request("POST", "/v1/chat/completions", {
+        "model": "smart", "max_tokens": 2, "temperature": 0, "messages": [{"role": "user", "content": "Hi"}]})
+    assert status == 200, tree
+    told = json.loads(d.run("why", "--json", MODEL_NAME).stdout)
+    assert {"load", "ready"} <= {x["kind"] for x in told["decisions"]}
+    answer = told["answers"][0]
+    assert answer["asked"] == answer["route"] == "smart" and answer["model"] == MODEL_NAME
+    assert answer["provider"] == "local" and answer["outcome"] == "finished" and answer["cost_usd"] == 0
+    assert answer["attempts"][0]["model"] == "dead/m"
+    assert answer["attempts"][0]["code"] in ("upstream_unreachable", "upstream")
+    assert answer["ttft_ms"] > 0 and answer["total_ms"] >= answer["ttft_ms"]
+    lines = d.run("why").stdout.splitlines()
+    assert any(" answer " in line and "tried dead/m" in line for line in lines)
+    assert any(" load " in line for line in lines)
+
+
+def test_prefill_speed_is_learnt_and_used(make_daemon):
+    d = make_daemon()
+    before = explain(d, MODEL_NAME, "word " * 300)["candidates"][0]["predicted_ttft_ms"]
+    status, _, tree = d.chat("word " * 300, max_tokens=2)
+    assert status == 200, tree
+    after = explain(d, MODEL_NAME, "other " * 300)["candidates"][0]["predicted_ttft_ms"]
+    assert before > 0 and after > 0 and after != before
