@@ -12,6 +12,14 @@ enum { DECISIONS_DEFAULT = 20 };
 
 /* ---- explain */
 
+/* "new" and "last" are no conversation yet, or one that only the store knows. */
+static const char *conversation_of(const struct request *r)
+{
+	const char *c = r->conversation;
+
+	return c && strcmp(c, "new") && strcmp(c, "last") ? c : NULL;
+}
+
 void route_api_explain(const struct call *call)
 {
 	struct plan *p = xmalloc(sizeof *p);
@@ -29,7 +37,7 @@ void route_api_explain(const struct call *call)
 	}
 	dispatch_world(call->api->dispatch, &w);
 	features_of(r, r->messages, r->nmessages, &f);
-	plan_make(p, &w, r, r->conversation, r->messages, r->nmessages);
+	plan_make(p, &w, r, conversation_of(r), r->messages, r->nmessages);
 	plan_json(p, &f, &out);
 	api_reply_json(call->conn, &out);
 	buf_free(&out);

@@ -320,8 +320,7 @@ static void to_front(struct plan *p, int i)
 }
 
 /* True: the conversation had a choice, and it can still be kept. */
-static bool keep_choice(struct draft *d, const char *conversation,
-			const struct message *messages, int n)
+static bool keep_choice(struct draft *d, const struct message *messages, int n)
 {
 	struct plan *p = d->out;
 	const char *kept;
@@ -330,7 +329,7 @@ static bool keep_choice(struct draft *d, const char *conversation,
 	if (!p->pin || !d->w->sticky || !p->nused)
 		return false;
 	kept = sticky_get(d->w->sticky, p->route,
-			  sticky_key(d->r, conversation, messages, n), d->w->now_ms);
+			  sticky_key(d->r, d->conversation, messages, n), d->w->now_ms);
 	i = kept ? find_candidate(p, kept) : -1;
 	if (i < 0 || i >= p->nused)
 		return false;
@@ -450,7 +449,11 @@ void plan_make(struct plan *out, const struct plan_world *w, const struct reques
 	const struct config_route *route = NULL;
 	bool by_route = is_route(w, name, &route), kept = false, soft = false;
 	const struct names *others = by_route ? NULL : fallbacks(w, name);
-	struct draft d = {.out = out, .w = w, .r = r, .simple = !by_route && !others};
+	struct draft d = {.out = out,
+			  .w = w,
+			  .r = r,
+			  .conversation = conversation,
+			  .simple = !by_route && !others};
 
 	start(out, w, r);
 	if (d.simple)
@@ -470,7 +473,7 @@ void plan_make(struct plan *out, const struct plan_world *w, const struct reques
 	else if (!d.simple)
 		order_by_patience(&d);
 	if (!d.simple) {
-		kept = keep_choice(&d, conversation, messages, n);
+		kept = keep_choice(&d, messages, n);
 		soft = order_by_budget(out);
 		put_bridge(&d, route);
 	}

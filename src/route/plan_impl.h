@@ -15,6 +15,7 @@ struct draft {
 	struct plan *out;
 	const struct plan_world *w;
 	const struct request *r;
+	const char *conversation; /* its id, or NULL */
 	struct features f;
 	bool simple; /* one candidate: only sizes are known of it */
 	enum route_pick pick;
