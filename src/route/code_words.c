@@ -287,7 +287,6 @@ const struct code_word code_words[] = {
 	{PHP, 4, START | A, "echo $", ";"},
 	{PHP, 6, A, "$_POST[", NULL},
 	{PHP, 6, A, "$_GET[", NULL},
-	{PHP, 2, START, "$", "="},
 
 	{KOTLIN, 4, START | A, "fun ", "("},
 	{KOTLIN, 3, START | A, "val ", " = "},

@@ -12,7 +12,12 @@
 
 #include "base/nearest.h"
 
-enum { MIN_SCORE = 7, PROOF = 8, MAX_COUNT = 2 };
+enum {
+	MIN_SCORE = 7,
+	PROOF = 8,
+	MAX_COUNT = 2,
+	ALSO_BYTES = 256 /* so far behind a word its second part is looked for */
+};
 
 static const char *const names[LANGUAGES] = {
 	[C] = "c",
@@ -129,7 +134,8 @@ struct scores {
 	int points[LANGUAGES], kinds[LANGUAGES];
 	bool anchored[LANGUAGES], proven[LANGUAGES];
 	unsigned char counts[CODE_WORDS_MAX];
-	short first[256], next[CODE_WORDS_MAX]; /* words by their first byte */
+	/* words by their first byte: those that begin a line, and the others */
+	short starts[256], others[256], next[CODE_WORDS_MAX];
 };
 
 static bool is_word_byte(unsigned char c)
@@ -141,13 +147,16 @@ static bool is_word_byte(unsigned char c)
 static void index_words(struct scores *s)
 {
 	memset(s, 0, sizeof *s);
-	memset(s->first, -1, sizeof s->first);
+	memset(s->starts, -1, sizeof s->starts);
+	memset(s->others, -1, sizeof s->others);
 	ASSERT(code_words_count <= CODE_WORDS_MAX);
 	for (int i = code_words_count - 1; i >= 0; i--) {
-		unsigned char c = (unsigned char)code_words[i].text[0];
+		const struct code_word *w = &code_words[i];
+		short *first = w->flags & START ? s->starts : s->others;
+		unsigned char c = (unsigned char)w->text[0];
 
-		s->next[i] = s->first[c];
-		s->first[c] = (short)i;
+		s->next[i] = first[c];
+		first[c] = (short)i;
 	}
 }
 
@@ -169,8 +178,8 @@ static bool stands(const struct code_word *w, struct str line, size_t at, size_t
 	if (behind < line.len && is_word_byte((unsigned char)w->text[n - 1]) &&
 	    is_word_byte((unsigned char)line.ptr[behind]))
 		return false;
-	return !w->also ||
-	       memmem(line.ptr + behind, line.len - behind, w->also, strlen(w->also));
+	n = line.len - behind < ALSO_BYTES ? line.len - behind : ALSO_BYTES;
+	return !w->also || memmem(line.ptr + behind, n, w->also, strlen(w->also));
 }
 
 static void score(struct scores *s, int i)
@@ -186,6 +195,16 @@ static void score(struct scores *s, int i)
 	s->proven[w->language] |= w->weight >= PROOF;
 }
 
+/* All words have two bytes at least: the second one sorts most of them out. */
+static void score_at(struct scores *s, int first, struct str line, size_t at,
+		     size_t indent)
+{
+	for (int i = first; i >= 0; i = s->next[i])
+		if (at + 1 < line.len && code_words[i].text[1] == line.ptr[at + 1] &&
+		    s->counts[i] < MAX_COUNT && stands(&code_words[i], line, at, indent))
+			score(s, i);
+}
+
 static void score_line(struct scores *s, struct str line)
 {
 	size_t indent = 0;
@@ -194,12 +213,11 @@ static void score_line(struct scores *s, struct str line)
 		line.len--;
 	while (indent < line.len && (line.ptr[indent] == ' ' || line.ptr[indent] == '\t'))
 		indent++;
-	for (size_t at = indent; at < line.len; at++)
-		for (int i = s->first[(unsigned char)line.ptr[at]]; i >= 0;
-		     i = s->next[i])
-			if (s->counts[i] < MAX_COUNT &&
-			    stands(&code_words[i], line, at, indent))
-				score(s, i);
+	if (indent == line.len)
+		return;
+	score_at(s, s->starts[(unsigned char)line.ptr[indent]], line, indent, indent);
+	for (size_t at = indent; at + 1 < line.len; at++)
+		score_at(s, s->others[(unsigned char)line.ptr[at]], line, at, indent);
 }
 
 /* A language that grew out of another has the other's words as well. */
