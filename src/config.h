@@ -83,6 +83,8 @@ struct config_provider {
 	struct names order, only, ignore;
 };
 
+struct config_rule_compiled; /* route/rules.c's */
+
 /* A rule of a route: when all conditions that are given hold. */
 struct config_rule {
 	char *name;
@@ -92,6 +94,7 @@ struct config_rule {
 	struct names code;       /* languages of code in the prompt: any of them */
 	struct names words;      /* in the last user message, any case: any of them */
 	char *regex;             /* PCRE2, of the last user message; or NULL */
+	struct config_rule_compiled *compiled; /* of the regex; owned, by rules_check() */
 	char *hours;             /* "22:00-07:00", local time; or NULL */
 	struct names days;       /* "mon" ... "sun": any of them */
 	double budget_below_usd; /* of today's budget is left; < 0 = not asked */

@@ -1,7 +1,7 @@
 /* The sections route {} and budget {} of the configuration.  Loop thread, at start and at each reload.
  *
  * Regular expressions and hours are checked here, so that a wrong one is an error of the file and not
- * of a prompt; whoever matches them compiles them again (src/route/rules.h). */
+ * of a prompt; what was compiled stays with the rule (src/route/rules.h). */
 #include "config_impl.h"
 
 #include "route/rules.h"
@@ -37,8 +37,7 @@ cfg_opt_t config_budget_opts[] = {CFG_FLOAT("daily", 0, CFGF_NONE),
 				  CFG_FLOAT("conversation", 0, CFGF_NONE),
 				  CFG_FLOAT("soft", 0.8, CFGF_NONE), CFG_END()};
 
-static int check_rule(const struct config_rule *r, const struct config_at *at,
-		      struct err *e)
+static int check_rule(struct config_rule *r, const struct config_at *at, struct err *e)
 {
 	struct err why = {0};
 
@@ -157,6 +156,7 @@ int config_read_routes(struct config *c, cfg_t *top, const char *file, struct er
 
 static void rule_free(struct config_rule *r)
 {
+	rules_free(r);
 	free(r->name);
 	free(r->class);
 	free(r->client);

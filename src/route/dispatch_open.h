@@ -12,6 +12,8 @@
 #include "providers/llama_server.h"
 #include "route/dispatch.h"
 #include "route/models.h"
+#include "route/plan.h"
+#include "route/route_log.h"
 
 /* All borrowed, and must outlive the dispatcher; the array of providers is copied. */
 struct dispatch_parts {
@@ -36,6 +38,10 @@ void dispatch_set_config(struct dispatch *d, const struct config *c); /* after S
  * then releases all.  Stop order: dispatch_free, then cache_close, engine's provider
  * close, store_close. */
 void dispatch_free(struct dispatch *d);
+
+/* What plans are made of at this moment; borrowed until the next turn of the loop. */
+void dispatch_world(struct dispatch *d, struct plan_world *out);
+struct route_log *dispatch_log(struct dispatch *d);
 
 enum { DISPATCH_TTFT_BUCKETS = 12 };
 extern const double
