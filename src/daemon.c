@@ -28,6 +28,7 @@
 #include "providers/llama_server.h"
 #include "providers/openai.h"
 #include "route/dispatch_open.h"
+#include "route/money.h"
 
 enum daemon_state { STARTING, SERVING, DRAINING, CLOSING, STATES };
 
@@ -61,6 +62,7 @@ struct daemon {
 	struct api api;
 	struct server *server;
 	struct ledger *ledger;
+	struct money *money;
 	struct trace *trace;      /* NULL: none is recorded */
 	uint64_t available_bytes; /* of the system at our start */
 };
@@ -194,6 +196,18 @@ static struct llama_servers_config llama_config(const struct config *c)
 					     .load_ms = (uint64_t)c->load_timeout_ms};
 }
 
+static void start_money(struct daemon *d)
+{
+	char *state = paths_state_dir(), *path = xasprintf("%s/spend.db", state);
+	struct money_parts parts = {.loop = &d->loop, .path = path};
+
+	paths_make_private(state, NULL); /* without it the accounts say so */
+	d->money = money_new(&parts);
+	money_set_config(d->money, d->config);
+	free(state);
+	free(path);
+}
+
 static void start_trace(struct daemon *d)
 {
 	struct err e = {0};
@@ -247,6 +261,7 @@ static int start_server(struct daemon *d, struct err *e)
 	d->api = (struct api){.dispatch = d->dispatch,
 			      .models = d->models,
 			      .store = d->store,
+			      .money = d->money,
 			      .config = d->config,
 			      .cache = d->cache,
 			      .engine_json = api_engine_json,
@@ -320,11 +335,18 @@ static void close_engine(void *arg)
 	p->ops->close(p, close_ledger, d);
 }
 
+static void close_money(void *arg)
+{
+	struct daemon *d = arg;
+
+	money_close(d->money, close_engine, d);
+}
+
 static void close_cache(void *arg)
 {
 	struct daemon *d = arg;
 
-	cache_close(d->cache, close_engine, d);
+	cache_close(d->cache, close_money, d);
 }
 
 static void close_dispatch(void *arg)
@@ -429,6 +451,7 @@ static void reload(struct daemon *d)
 	cache_set(d->cache, &cache);
 	llama = llama_config(next);
 	llama_servers_set(d->llama, &llama);
+	money_set_config(d->money, next);
 	dispatch_set_config(d->dispatch, next);
 	config_free(old);
 	preload(d);
@@ -487,6 +510,7 @@ int daemon_run(struct config *c, const struct config_source *source, struct err 
 	ASSERT(uv_loop_init(&d->loop) == 0);
 	start_signals(d);
 	start_store(d);
+	start_money(d);
 	start_remotes(d);
 	start_local(d);
 	start_dispatch(d);

@@ -19,6 +19,7 @@ static const struct {
 	{"pin", cmd_pin, "keep a model from being evicted"},
 	{"unpin", cmd_unpin, "let it be evicted again"},
 	{"why", cmd_why, "explain loads, evictions and refusals"},
+	{"usage", cmd_usage, "what remote models cost, and the caps"},
 	{"cache", cmd_cache, "replay recorded requests under other settings"},
 	{"pull", cmd_pull, "download a model"},
 	{"history", cmd_history, "conversations there were"},

@@ -12,6 +12,7 @@
 struct cache;
 struct dispatch;
 struct models;
+struct money;
 struct store;
 
 struct api {
@@ -19,6 +20,7 @@ struct api {
 	struct models *models;     /* borrowed */
 	struct cache *cache;       /* borrowed */
 	struct store *store;       /* borrowed, or NULL: no memory */
+	struct money *money;       /* borrowed; NULL: nothing is counted */
 	const struct config *config;
 
 	/* Each appends to out; NULL is allowed: "null" and nothing. */

@@ -5,6 +5,7 @@
 #include "api/hob.h"
 #include "api/metrics_api.h"
 #include "api/openai.h"
+#include "api/usage_api.h"
 
 static const struct route routes[] = {
 	{"GET", "/healthz", hob_health},
@@ -20,6 +21,7 @@ static const struct route routes[] = {
 	{"POST", "/v1/hob/cache/unload", cache_api_unload},
 	{"POST", "/v1/hob/cache/pin", cache_api_pin},
 	{"POST", "/v1/hob/cache/unpin", cache_api_unpin},
+	{"GET", "/v1/hob/usage", usage_api_get},
 	{"GET", "/v1/hob/conversations", hob_conversations},
 	{"GET", "/v1/hob/conversations/*", hob_conversation},
 	{"DELETE", "/v1/hob/conversations/*", hob_conversation_delete},
@@ -75,15 +77,17 @@ void api_add_error(struct buf *out, const struct err *e)
 
 /* The official clients retry 408, 409, 429 and 5xx twice by themselves, so that each of our own
  * attempts would count thrice: they are told no, unless waiting is what helps.  They follow
- * retry-after-ms before Retry-After, and neither beyond a minute. */
+ * retry-after-ms before Retry-After, and neither beyond a minute.  A cap on money says when its window
+ * ends, for those who show it. */
 static void add_retry(struct buf *head, const struct err *e)
 {
 	bool again = !e->spent && (e->code == ERR_BUSY || e->code == ERR_UNAVAILABLE);
+	bool window = e->code == ERR_PAYMENT && e->retry_after_ms > 0;
 	unsigned ms = e->retry_after_ms ? e->retry_after_ms : 1000;
 
 	if (e->code == ERR_UNAUTHORIZED)
 		buf_adds(head, "WWW-Authenticate: Bearer\r\n");
-	if (again)
+	if (again || window)
 		buf_addf(head, "retry-after-ms: %u\r\nRetry-After: %u\r\n", ms,
 			 ms / 1000 + (ms % 1000 != 0));
 	buf_addf(head, "x-should-retry: %s\r\n", again ? "true" : "false");

@@ -26,6 +26,7 @@ int cmd_load(int argc, char **argv);    /* cache_cmd.c: orders to the cache */
 int cmd_unload(int argc, char **argv);
 int cmd_pin(int argc, char **argv);
 int cmd_unpin(int argc, char **argv);
+int cmd_usage(int argc, char **argv); /* usage_cmd.c: what was spent */
 int cmd_cache(int argc, char **argv); /* simulate_cmd.c: replays a trace */
 int cmd_stop(int argc, char **argv);    /* list.c: ends the daemon */
 int cmd_history(int argc, char **argv); /* list.c: conversations */

@@ -17,6 +17,16 @@
 #include "providers/remote_models.h"
 #include "route/event.h"
 
+enum {
+	MONEY_NAME_BYTES = 256, /* of a provider, model, conversation or request id */
+	MONEY_MAX_ROWS = 50000, /* sums that are kept; see doc/money.md for what folds */
+	MONEY_MAX_CONVERSATIONS = 50000,
+	MONEY_MAX_ESTIMATES = 10000,
+	MONEY_DETAIL_DAYS = 90,           /* of conversations */
+	MONEY_LATE_MS = 24 * 3600 * 1000, /* so long money_late() may come */
+	MONEY_MAX_DAYS = 3660,            /* of money_json() */
+};
+
 struct money;
 struct money_hold; /* one call's reservation: ends in exactly one settle, unknown or release */
 
@@ -40,22 +50,26 @@ enum money_verdict {
 
 struct money_ask {
 	const char *provider, *model;
-	const char *conversation; /* or NULL */
-	double most_usd; /* upper bound; < 0 = price unknown: counts as 0, but a provider
-				   * with a cap and no price is refused: say so */
+	const char *conversation; /* or NULL; names are cut at MONEY_NAME_BYTES */
+	double most_usd; /* upper bound; 0 = costs nothing, no cap applies; < 0 = price
+			  * unknown: counts as 0 without caps, is refused where one applies */
 	double request_budget_usd; /* of the request itself; < 0 = none */
 };
 /* Would it be within the caps?  why: for people, "" when MONEY_OK. */
 enum money_verdict money_ask(const struct money *m, const struct money_ask *a, char *why,
 			     size_t bytes);
-/* NULL and ERR_PAYMENT when a hard cap is reached.  request_id: for money_late(). */
+/* NULL and ERR_PAYMENT when a hard cap is reached; retry_after_ms then says when its window ends,
+ * where waiting helps.  request_id: for money_late(), another one for each attempt; or NULL. */
 struct money_hold *money_reserve(struct money *m, const struct money_ask *a,
 				 const char *request_id, struct err *e);
-/* Calls back when the reservation is on disk; at once (in a later turn) when no cap is set.  The
- * hold may end before: cb is not called then. */
-void money_when_safe(struct money_hold *h, void (*cb)(void *arg), void *arg);
-/* The call ended.  cost_usd < 0: computed from usage and prices; where usage is unknown too the
- * estimate is counted and marked as such, until money_late(). */
+/* Calls back when the reservation is on disk (e NULL), or when it cannot be written (e: ERR_PAYMENT and
+ * why; the call must not start, and the hold is still to be released); in the next turn when no cap
+ * applies to it.  The hold may end before: cb is not called then.  Without a loop: at once. */
+void money_when_safe(struct money_hold *h, void (*cb)(void *arg, const struct err *e),
+		     void *arg);
+/* The call ended.  cost_usd >= 0 is what counts.  Else it is computed from usage and prices, which is
+ * an estimate unless the status is "finished"; where that cannot be either, the reservation is
+ * counted as an estimate.  Estimates are marked as such, until money_late(). */
 void money_settle(struct money_hold *h, const struct usage *u, const struct prices *p,
 		  const char *status /* "finished", "cancelled", "failed" */);
 void money_release(
