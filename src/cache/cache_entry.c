@@ -176,7 +176,7 @@ static uint64_t file_no(struct cache *c, const struct model *m)
 	return ++c->next_file_no;
 }
 
-static enum cache_backend first_backend(const struct cache *c, const struct model *m)
+enum cache_backend entry_first_backend(const struct cache *c, const struct model *m)
 {
 	if (m->settings.backend == BACKEND_LLAMA_SERVER)
 		return CACHE_CHILD;
@@ -197,7 +197,7 @@ static struct entry *entry_new(struct cache *c, const struct model *m, int ctx)
 	e->file_no = file_no(c, m);
 	e->file = identity_of(m);
 	e->ctx = ctx;
-	e->backend = first_backend(c, m);
+	e->backend = entry_first_backend(c, m);
 	e->fixed_backend = m->settings.backend != BACKEND_AUTO;
 	e->keep_alive_ms = CACHE_KEEP_DEFAULT;
 	e->last_used_ms = cache_now(c);
@@ -245,8 +245,8 @@ static int nearness(const struct entry *e, int ctx)
 	return e->ctx == ctx ? near : 0;
 }
 
-static struct entry *find_fitting(const struct cache *c, const struct model *m, int ctx,
-				  const struct entry *current)
+struct entry *entry_fitting(const struct cache *c, const struct model *m, int ctx,
+			    const struct entry *current)
 {
 	struct entry *best = NULL;
 	int best_near = 0;
@@ -361,7 +361,7 @@ struct entry *entry_for(struct cache *c, const struct cache_want *w)
 
 	if (!n)
 		return NULL;
-	e = find_fitting(c, m, ctx, n->entry);
+	e = entry_fitting(c, m, ctx, n->entry);
 	if (!e)
 		e = entry_new(c, m, ctx);
 	if (!e)

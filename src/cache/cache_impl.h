@@ -5,6 +5,7 @@
  * cache_entry.c  instances, names, leases: the tables
  * cache_room.c   room: plans, who leaves, where to
  * cache_decide.c the turn: all decisions in one order
+ * cache_forecast.c what a request would meet, without making it
  * cache_view.c   what can be seen: rows, totals, decisions, listeners */
 #ifndef HOB_CACHE_IMPL_H
 #define HOB_CACHE_IMPL_H
@@ -167,6 +168,10 @@ struct entry *entry_by_id(const struct cache *c, uint64_t id);
 struct entry *entry_of_name(const struct cache *c, const char *name);
 /* The instance for this want, found or made; its names are kept.  NULL: the table is full. */
 struct entry *entry_for(struct cache *c, const struct cache_want *w);
+/* The one that would be used for this context, or NULL: nothing is made or kept. */
+struct entry *entry_fitting(const struct cache *c, const struct model *m, int ctx,
+			    const struct entry *current);
+enum cache_backend entry_first_backend(const struct cache *c, const struct model *m);
 struct name *name_get(struct cache *c, const char *name); /* NULL: too many */
 void entries_forget(struct cache *c); /* those of which nothing is left and no name */
 void entry_free(struct entry *e);
