@@ -43,7 +43,8 @@ static void job_fail(struct job *j, const struct err *e)
 /* Errors that a death of the process would explain. */
 static bool is_lost(const struct err *e)
 {
-	return e->code == ERR_UPSTREAM || e->code == ERR_UNAVAILABLE;
+	return e->code == ERR_TRANSPORT || e->code == ERR_UPSTREAM ||
+	       e->code == ERR_UNAVAILABLE;
 }
 
 static void on_verdict(uv_timer_t *t)

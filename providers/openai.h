@@ -1,24 +1,29 @@
-/* Remote models behind OpenAI's chat completions: OpenRouter, OpenAI, vLLM, llama-server.
+/* OpenAI's chat completions, and what calls itself compatible: OpenRouter, vLLM, llama-server, ...
  *
- * Asks upstream for a stream always.  Emits STARTED with the model that upstream names at its
- * first chunk (reason and conversation NULL, history counts -1: the dispatcher knows those), then
- * TEXT, REASONING and TOOL_CALL, then one terminal event.  A stream that ends without a finish
- * reason or [DONE] is ERR_UPSTREAM, never success.
- * The key comes from the environment or from a file that is ours and closed to others; it is
- * looked up again for each call until it is there, and never logged, nor part of an error. */
+ * Asks upstream for a stream always.  A stream that ends without a finish reason or [DONE] is
+ * ERR_UPSTREAM, never success. */
 #ifndef HOB_PROVIDER_OPENAI_H
 #define HOB_PROVIDER_OPENAI_H
 
 #include <uv.h>
-#include "config.h"
 #include "net/fetch.h"
-#include "providers/provider.h"
+#include "providers/remote.h"
 
-/* c is copied; loop and f must outlive the provider, which ends by its ops->close (there is no
- * free function).  NULL: the URL is no http or https URL.  A missing key is no error here: each
- * job then fails with ERR_UNAUTHORIZED, saying what to set. */
-struct provider *provider_openai_new(uv_loop_t *loop, struct fetch *f,
-				     const struct config_provider *c, struct err *e);
+extern const struct remote_protocol openai_protocol;
+extern const struct provider_preset openai_llama_server; /* of ours */
+
+/* For protocols that are OpenAI's with more to it. */
+int openai_event(struct answer *a, struct str type, const cJSON *tree, struct err *e);
+int openai_whole(struct answer *a, const cJSON *tree, struct err *e);
+int openai_read_models(const cJSON *tree, struct remote_model **list, int *n);
+/* The body of /chat/completions, or of /completions when the request is a raw prompt.  Sampling
+ * fields only when given; extra_json's members are added, but not those that are ours. -1 ERR_INVALID
+ * when a JSON text in the request does not parse. */
+int openai_body(struct buf *out, const struct remote_ask *ask, struct err *e);
+/* "stop", "tool_calls", ... false: none of the known ones ("error" included). */
+bool openai_finish(const char *name, enum finish_reason *out);
+/* Fills what the object says and leaves the rest. */
+void openai_usage(const cJSON *usage, struct usage *u);
 
 /* A llama-server of ours behind a Unix socket; all copied.  The model's name in start() is
  * passed on as it is.  Its prefill is told as EVENT_PROGRESS. */

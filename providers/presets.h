@@ -17,6 +17,8 @@ struct provider_preset {
 	bool stops_billing_on_cancel; /* closing a stream stops compute and bill */
 	bool sends_session_id; /* takes our conversation's id: its cache follows it */
 	bool stream_options;   /* understands stream_options.include_usage */
+	bool obfuscates;       /* pads its chunks unless it is told not to */
+	bool progress;         /* can tell how far it is with the prompt: asked to */
 };
 
 const struct provider_preset *

@@ -25,6 +25,13 @@ struct remote_model {
 	int64_t expires_unix_s; /* the provider ends it then; 0 = does not */
 };
 
+#define REMOTE_MODEL_UNKNOWN                                                             \
+	((struct remote_model){.images = UNSAID,                                         \
+			       .tools = UNSAID,                                          \
+			       .structured = UNSAID,                                     \
+			       .reasoning = UNSAID,                                      \
+			       .prices = {-1, -1, -1, -1, -1, -1}})
+
 struct remote_models;
 
 /* provider: its name, also the file's; dir NULL: nothing is kept on disk (tests). */

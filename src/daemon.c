@@ -7,6 +7,7 @@
 #include "daemon.h"
 
 #include <signal.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -26,7 +27,7 @@
 #include "net/sd.h"
 #include "providers/engine.h"
 #include "providers/llama_server.h"
-#include "providers/openai.h"
+#include "providers/remote.h"
 #include "route/dispatch_open.h"
 #include "route/money.h"
 
@@ -179,7 +180,7 @@ static void start_remotes(struct daemon *d)
 	for (int i = 0; i < c->nproviders; i++) {
 		struct err e = {0};
 		struct provider *p =
-			provider_openai_new(&d->loop, d->fetch, &c->providers[i], &e);
+			provider_remote_new(&d->loop, d->fetch, &c->providers[i], &e);
 
 		if (p)
 			d->remotes[d->nremotes++] = p;
@@ -505,6 +506,8 @@ int daemon_run(struct config *c, const struct config_source *source, struct err 
 	struct daemon *d = xcalloc(1, sizeof *d);
 	int rc;
 
+	/* keys of providers are in our memory: no core dump, no debugger of the same user */
+	prctl(PR_SET_DUMPABLE, 0);
 	d->config = c;
 	d->source = source;
 	ASSERT(uv_loop_init(&d->loop) == 0);
