@@ -91,7 +91,8 @@ static void add_sampling(struct buf *out, const struct provider_preset *d,
 	buf_addc(out, ']');
 }
 
-static int add_extra(struct buf *out, const char *extra, struct err *e)
+static int add_extra(struct buf *out, const char *extra, bool (*takes)(const char *key),
+		     struct err *e)
 {
 	cJSON *tree;
 
@@ -101,7 +102,9 @@ static int add_extra(struct buf *out, const char *extra, struct err *e)
 	if (!tree)
 		return -1;
 	for (const cJSON *m = cJSON_IsObject(tree) ? tree->child : NULL; m; m = m->next) {
-		char *text = is_ours(m->string) ? NULL : cJSON_PrintUnformatted(m);
+		char *text = is_ours(m->string) || (takes && takes(m->string))
+				     ? NULL
+				     : cJSON_PrintUnformatted(m);
 
 		if (!text)
 			continue;
@@ -147,11 +150,12 @@ int openai_body(struct buf *out, const struct remote_ask *ask, struct err *e)
 	add_streaming(out, ask->preset);
 	add_prompt(out, r);
 	add_sampling(out, ask->preset, &r->sampling);
-	if (ask->preset->sends_session_id && r->conversation &&
-	    strcmp(r->conversation, "new") && strlen(r->conversation) <= SESSION_ID_MAX)
+	if (ask->preset->sends_session_id && !(ask->takes && ask->takes("session_id")) &&
+	    r->conversation && strcmp(r->conversation, "new") &&
+	    strlen(r->conversation) <= SESSION_ID_MAX)
 		add_text(out, "session_id", r->conversation);
 	buf_add(out, ask->more.ptr, ask->more.len);
-	if (add_extra(out, r->extra_json, e) < 0)
+	if (add_extra(out, r->extra_json, ask->takes, e) < 0)
 		return err_wrap(e, "extra fields of the request");
 	buf_addc(out, '}');
 	return 0;

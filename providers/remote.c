@@ -6,8 +6,10 @@
 
 #include "base/clock.h"
 #include "providers/anthropic.h"
+#include "providers/catalogue.h"
 #include "providers/ollama.h"
 #include "providers/openai.h"
+#include "providers/openrouter.h"
 #include "providers/remote_impl.h"
 
 /* Of a server that no preset describes. */
@@ -39,6 +41,11 @@ const struct remote_protocol *remote_protocol(const struct remote *r)
 int remote_in_flight(const struct remote *r)
 {
 	return r->in_flight;
+}
+
+const struct replicas *remote_replicas(const struct remote *r)
+{
+	return r->replicas;
 }
 
 static struct remote *remote_of(struct provider *p)
@@ -127,6 +134,7 @@ static void remote_close(struct provider *p, void (*done)(void *arg), void *arg)
 		r->extras->close(r->extras_arg);
 	remote_asked_close(r);
 	links_free(r);
+	replicas_close(r->replicas);
 	key_close(r->key, on_key_closed, r);
 }
 
@@ -134,12 +142,17 @@ static void remote_close(struct provider *p, void (*done)(void *arg), void *arg)
 
 static const struct remote_protocol *const protocols[PROVIDER_KINDS] = {
 	[PROVIDER_OPENAI] = &openai_protocol,
-	[PROVIDER_OPENROUTER] = &openai_protocol,
+	[PROVIDER_OPENROUTER] = &openrouter_protocol,
 	[PROVIDER_ANTHROPIC] = &anthropic_protocol,
 	[PROVIDER_OLLAMA] = &ollama_protocol,
 };
 
-static const struct remote_extras *const extras[PROVIDER_KINDS] = {NULL};
+static const struct remote_extras *const extras[PROVIDER_KINDS] = {
+	[PROVIDER_OPENAI] = &catalogue_extras,
+	[PROVIDER_OPENROUTER] = &openrouter_extras,
+	[PROVIDER_ANTHROPIC] = &catalogue_extras,
+	[PROVIDER_OLLAMA] = &catalogue_extras,
+};
 
 static enum provider_kind kind_of(const struct config_provider *c,
 				  const struct provider_preset *preset)
@@ -213,6 +226,20 @@ static void take_deadlines(struct remote *r, const struct config_provider *c)
 	r->deadlines.total = c->total_timeout_ms;
 }
 
+static struct replicas *open_replicas(struct remote *r, const struct names *urls)
+{
+	char **bases = xcalloc((size_t)urls->n, sizeof *bases);
+	struct replicas *s;
+
+	for (int i = 0; i < urls->n; i++)
+		bases[i] = base_of(urls->list[i], r->protocol->base_without);
+	s = replicas_new(r, bases, urls->n);
+	for (int i = 0; i < urls->n; i++)
+		free(bases[i]);
+	free(bases);
+	return s;
+}
+
 static void open_extras(struct remote *r, enum provider_kind kind,
 			const struct config_provider *c)
 {
@@ -254,6 +281,8 @@ struct provider *provider_remote_new(uv_loop_t *loop, struct fetch *f,
 	r->base.is_local = c->local;
 	r->preset = preset ? preset : &unknown_server;
 	r->url = base_of(c->urls.list[0], protocols[kind]->base_without);
+	if (c->urls.n > 1)
+		r->replicas = open_replicas(r, &c->urls);
 	r->who = who;
 	r->key = key;
 	take_deadlines(r, c);

@@ -27,6 +27,8 @@ struct remote_ask {
 	int max_output; /* tokens, of the model; 0: unknown */
 	struct str
 		more; /* members of the provider's own, ",\"provider\":{…}"; may be empty */
+	bool (*takes)(
+		const char *key); /* members of extra_json that are in `more`; or NULL */
 };
 
 struct remote_protocol {
@@ -55,6 +57,7 @@ struct remote_ended {
 		generation_id; /* X-Generation-Id of the response, "" when there was none */
 	bool got_answer;       /* a response with status 200 had begun */
 	bool finished;         /* by EVENT_FINISHED; else failed or cancelled */
+	enum err_code failed;      /* of its EVENT_FAILED; ERR_NONE: it did not fail */
 	const struct usage *usage; /* what is known of it */
 };
 
@@ -68,6 +71,8 @@ struct remote_extras {
 	void (*headers)(void *x, struct buf *lines);
 	void (*members)(void *x, const struct request *r,
 			struct buf *out); /* of the body */
+	bool (*takes)(
+		const char *key); /* members of a client that members() has cared for */
 	int (*max_output)(void *x, const char *model);
 	void (*ended)(void *x, const struct remote_ended *e);
 	/* As in struct provider_ops. */
@@ -89,6 +94,8 @@ uv_loop_t *remote_loop(struct remote *r);
 const char *remote_who(const struct remote *r); /* "provider 'x'" */
 const struct remote_protocol *remote_protocol(const struct remote *r);
 int remote_in_flight(const struct remote *r);
+struct replicas;
+const struct replicas *remote_replicas(const struct remote *r); /* NULL: one server */
 
 /* A small question to the provider: GET of a path under the base URL, with its key.  cb comes once,
  * in a later turn, unless it is cancelled: tree is the answer and borrowed, or NULL and e says why.

@@ -13,6 +13,7 @@ struct remote_get {
 	TAILQ_ENTRY(remote_get) in_list;
 	struct remote *r;
 	struct link *link;
+	struct upstream *own; /* of a question that is asked once, or NULL */
 	struct fetch_call *call;
 	struct key_wait wait;
 	char *path;
@@ -39,6 +40,7 @@ static void get_end(struct remote_get *g)
 		fetch_cancel(g->call);
 	if (g->link)
 		link_done(g->link);
+	upstream_free(g->own);
 	buf_free(&g->question);
 	buf_free(&g->body);
 	free(g->path);
@@ -120,8 +122,17 @@ static int get_call(struct remote_get *g, struct err *e)
 {
 	static const struct fetch_deadlines deadlines = {.connect = REMOTE_GET_CONNECT_MS,
 							 .total = REMOTE_GET_TOTAL_MS};
-	struct upstream *up = link_open(g->r, g->path, &g->link, e);
+	int at = replicas_any(g->r->replicas);
+	struct upstream *up;
 
+	if (strstr(g->path, "?id=")) { /* no two are the same: nothing to keep */
+		char *url = xasprintf("%s%s", link_base(g->r, at), g->path);
+
+		up = g->own = link_upstream(g->r, url, e);
+		free(url);
+	} else {
+		up = link_open(g->r, at, g->path, &g->link, e);
+	}
 	if (!up)
 		return -1;
 	g->r->used_ms = clock_mono_ms();

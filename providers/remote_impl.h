@@ -5,6 +5,7 @@
 #include <sys/queue.h>
 #include "providers/key.h"
 #include "providers/remote.h"
+#include "providers/replicas.h"
 
 enum {
 	REMOTE_DRAIN_MS = 1000,
@@ -21,6 +22,7 @@ TAILQ_HEAD(get_list, remote_get);
 struct link {
 	TAILQ_ENTRY(link) link;
 	struct remote *remote;
+	int at;              /* of which replica; 0 */
 	char *base;          /* owned */
 	unsigned generation; /* of the key */
 	int calls;
@@ -46,7 +48,8 @@ struct remote {
 		*who; /* owned; socket_path of a server of ours, else NULL */
 	struct fetch_deadlines deadlines;
 	struct key *key;
-	struct link_list links; /* the first is the one in use, when it is not retired */
+	struct replicas *replicas; /* owned; NULL: one server */
+	struct link_list links;    /* one that is not retired for each server in use */
 	struct job_list running, failing; /* failing: wait for `later` */
 	struct get_list asked;
 	uv_timer_t later;
@@ -60,8 +63,11 @@ struct remote {
 /* remote_link.c: the only place where upstreams are made. */
 /* An upstream for the path with the key as it is now; *out counts the call until link_done().  NULL:
  * e. */
-struct upstream *link_open(struct remote *r, const char *path, struct link **out,
+struct upstream *link_open(struct remote *r, int at, const char *path, struct link **out,
 			   struct err *e);
+/* One of the caller's own for a URL of the provider's origins. */
+struct upstream *link_upstream(struct remote *r, const char *url, struct err *e);
+const char *link_base(const struct remote *r, int at);
 void link_done(struct link *l);
 void links_free(struct remote *r);
 

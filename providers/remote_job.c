@@ -21,6 +21,9 @@ struct job {
 	bool paused, finished, over; /* over: the extras were told */
 	char *request_id, *model;    /* for the extras; NULL when there are none */
 	char generation_id[128];
+	struct replica_keys keys; /* whose conversation it is; unused with one server */
+	struct replica_call replica;
+	enum err_code why; /* of EVENT_FAILED */
 	int status;
 	struct err failed;        /* on the failing list when its code is set */
 	bool dead;                /* to be freed when busy is 0 again */
@@ -38,6 +41,7 @@ static void tell_extras(struct job *j)
 				   .generation_id = j->generation_id,
 				   .got_answer = j->status == 200,
 				   .finished = j->finished,
+				   .failed = j->why,
 				   .usage = &j->answer.usage};
 
 	if (j->over || !j->request_id || !x || !x->ended)
@@ -56,6 +60,7 @@ static void job_free(struct job *j)
 		fetch_cancel(j->call);
 	if (j->link)
 		link_done(j->link);
+	replicas_ended(r->replicas, &j->replica, ERR_NONE, j->status);
 	tell_extras(j);
 	answer_fini(&j->answer);
 	buf_free(&j->body);
@@ -88,6 +93,9 @@ static void job_fail(struct job *j, const struct err *e)
 {
 	struct event ev = {.type = EVENT_FAILED, .failed = *e};
 
+	j->why = e->code;
+	/* Before the sink: its next try is to meet another one. */
+	replicas_ended(j->r->replicas, &j->replica, e->code, j->status);
 	key_redact(j->r->key, ev.failed.text);
 	if (e->code == ERR_KEY && j->link)
 		key_refused(j->r->key, j->link->generation);
@@ -101,6 +109,7 @@ static void job_finish(struct job *j)
 {
 	struct event ev;
 
+	replicas_ended(j->r->replicas, &j->replica, ERR_NONE, j->status);
 	j->busy++;
 	answer_finished(&j->answer, &ev);
 	if (j->r->base.is_local && ev.finished.usage.cost_usd < 0)
@@ -189,8 +198,10 @@ static void on_end(struct fetch_sink *sink, const struct err *why)
 static int job_call(struct job *j, struct err *e)
 {
 	struct remote *r = j->r;
-	struct upstream *up = link_open(r, j->path, &j->link, e);
+	struct upstream *up;
 
+	replicas_began(r->replicas, j->keys, &j->replica);
+	up = link_open(r, j->replica.at, j->path, &j->link, e);
 	if (!up)
 		return -1;
 	r->calls++;
@@ -238,6 +249,7 @@ static int add_body(struct job *j, const char *model, const struct request *q,
 		x->members(r->extras_arg, q, &more);
 	if (x && x->max_output)
 		ask.max_output = x->max_output(r->extras_arg, model);
+	ask.takes = x ? x->takes : NULL;
 	ask.more = buf_str(&more);
 	rc = r->protocol->body(&j->body, &ask, e);
 	buf_free(&more);
@@ -257,6 +269,8 @@ static int job_start(struct job *j, const char *model, const struct request *q,
 		j->request_id = xstrdup(q->id);
 		j->model = xstrdup(model);
 	}
+	if (r->replicas)
+		j->keys = replica_keys_of(q);
 	rc = key_want(r->key, &j->wait, e);
 	if (rc == 0)
 		rc = job_call(j, e);

@@ -32,11 +32,19 @@ void links_free(struct remote *r)
 		link_free(l);
 }
 
-/* The link for the key as it is now. */
-static struct link *link_now(struct remote *r)
+const char *link_base(const struct remote *r, int at)
 {
-	struct link *l = TAILQ_FIRST(&r->links);
+	return r->replicas ? replicas_url(r->replicas, at) : r->url;
+}
 
+/* The link to that server for the key as it is now. */
+static struct link *link_now(struct remote *r, int at)
+{
+	struct link *l;
+
+	TAILQ_FOREACH(l, &r->links, link)
+	if (!l->retired && l->at == at)
+		break;
 	if (l && l->generation == key_generation(r->key))
 		return l;
 	if (l) {
@@ -46,7 +54,8 @@ static struct link *link_now(struct remote *r)
 	}
 	l = xcalloc(1, sizeof *l);
 	l->remote = r;
-	l->base = xstrdup(r->url);
+	l->at = at;
+	l->base = xstrdup(link_base(r, at));
 	l->generation = key_generation(r->key);
 	TAILQ_INSERT_HEAD(&r->links, l, link);
 	return l;
@@ -76,7 +85,7 @@ static void warn_plain(struct remote *r, const char *url, bool has_key)
 	}
 }
 
-static struct upstream *make(struct remote *r, const char *url, struct err *e)
+struct upstream *link_upstream(struct remote *r, const char *url, struct err *e)
 {
 	const char *headers[16] = {
 		"Content-Type: application/json",
@@ -104,10 +113,10 @@ static struct upstream *make(struct remote *r, const char *url, struct err *e)
 	return up;
 }
 
-struct upstream *link_open(struct remote *r, const char *path, struct link **out,
+struct upstream *link_open(struct remote *r, int at, const char *path, struct link **out,
 			   struct err *e)
 {
-	struct link *l = link_now(r);
+	struct link *l = link_now(r, at);
 	char *url;
 	int i;
 
@@ -128,7 +137,7 @@ struct upstream *link_open(struct remote *r, const char *path, struct link **out
 			}
 		}
 		url = xasprintf("%s%s", l->base, path);
-		l->paths[i].up = make(r, url, e);
+		l->paths[i].up = link_upstream(r, url, e);
 		free(url);
 		if (!l->paths[i].up) {
 			err_wrap(e, "%s", r->who);

