@@ -15,21 +15,21 @@
 #define OUT (SM_TO(JOB_END) | SM_TO(JOB_DONE))
 
 static const struct sm_state job_states[JOB_STATES] = {
-	[JOB_START] = {"start", SM_TO(JOB_HISTORY) | SM_TO(JOB_PLAN) | SM_TO(JOB_DONE)},
-	[JOB_HISTORY] = {"history", SM_TO(JOB_PLAN) | SM_TO(JOB_DONE)},
-	[JOB_PLAN] = {"plan", SM_TO(JOB_PLAN) | SM_TO(JOB_HISTORY) | SM_TO(JOB_WAIT) |
-				      SM_TO(JOB_LEASE) | SM_TO(JOB_MONEY) |
-				      SM_TO(JOB_BEGIN) | SM_TO(JOB_RUN) | OUT},
+	[JOB_START] = {"start", SM_TO(JOB_HISTORY) | SM_TO(JOB_PLAN) | OUT},
+	[JOB_HISTORY] = {"history", SM_TO(JOB_PLAN) | OUT},
+	[JOB_PLAN] = {"plan", SM_TO(JOB_HISTORY) | SM_TO(JOB_WAIT) | SM_TO(JOB_LEASE) |
+				      SM_TO(JOB_MONEY) | SM_TO(JOB_BEGIN) |
+				      SM_TO(JOB_RUN) | OUT},
 	[JOB_WAIT] = {"wait", SM_TO(JOB_PLAN) | OUT},
 	[JOB_LEASE] = {"lease", SM_TO(JOB_COUNT) | SM_TO(JOB_BEGIN) | SM_TO(JOB_RUN) |
-					SM_TO(JOB_PLAN) | SM_TO(JOB_WAIT) | OUT},
-	[JOB_MONEY] = {"money", SM_TO(JOB_BEGIN) | SM_TO(JOB_RUN) | SM_TO(JOB_PLAN) |
 					SM_TO(JOB_WAIT) | OUT},
-	/* to plan or wait: the engine died meanwhile */
-	[JOB_COUNT] = {"count", SM_TO(JOB_BEGIN) | SM_TO(JOB_RUN) | SM_TO(JOB_PLAN) |
-					SM_TO(JOB_WAIT) | OUT},
-	[JOB_BEGIN] = {"begin", SM_TO(JOB_RUN) | SM_TO(JOB_PLAN) | SM_TO(JOB_WAIT) | OUT},
-	[JOB_RUN] = {"run", SM_TO(JOB_PLAN) | SM_TO(JOB_WAIT) | OUT},
+	[JOB_MONEY] = {"money",
+		       SM_TO(JOB_BEGIN) | SM_TO(JOB_RUN) | SM_TO(JOB_WAIT) | OUT},
+	/* to wait: the engine died meanwhile */
+	[JOB_COUNT] = {"count",
+		       SM_TO(JOB_BEGIN) | SM_TO(JOB_RUN) | SM_TO(JOB_WAIT) | OUT},
+	[JOB_BEGIN] = {"begin", SM_TO(JOB_RUN) | SM_TO(JOB_WAIT) | OUT},
+	[JOB_RUN] = {"run", SM_TO(JOB_WAIT) | OUT},
 	[JOB_END] = {"end", SM_TO(JOB_DONE)},
 	[JOB_DONE] = {"done", 0},
 };

@@ -4,17 +4,19 @@
  *   state     waits for                       whose answer it is        then
  *   START     dispatch_start() to return      the job's timer           HISTORY, PLAN
  *   HISTORY   the conversation's path         memory/store              PLAN
- *   PLAN      nothing: a candidate is chosen  (no wait)                 LEASE, MONEY, BEGIN, RUN, WAIT
- *   WAIT      a delay before the same again   the job's timer           PLAN
- *   LEASE     a local model                   cache                     COUNT, BEGIN, RUN; PLAN, WAIT
- *   MONEY     a reservation on disk           route/money               BEGIN, RUN
- *   COUNT     tokens of the messages          providers/engine          BEGIN, RUN
- *   BEGIN     the turn to be opened, once     memory/store              RUN; PLAN, WAIT
- *   RUN       the answer                      the candidate's provider  PLAN, WAIT; END
+ *   PLAN      nothing: a candidate is chosen  (no wait)                 LEASE, MONEY, BEGIN, RUN; HISTORY; WAIT
+ *   WAIT      a delay, or a turn of the loop  the job's timer           PLAN
+ *   LEASE     a local model                   cache                     COUNT, BEGIN, RUN; WAIT
+ *   MONEY     a reservation on disk           route/money               BEGIN, RUN; WAIT
+ *   COUNT     tokens of the messages          providers/engine          BEGIN, RUN; WAIT
+ *   BEGIN     the turn to be opened, once     memory/store              RUN; WAIT
+ *   RUN       the answer                      the candidate's provider  END; WAIT
  *   END       the commit of the turn          memory/store              DONE
  *   DONE      told or cancelled: the memory goes with the last answer that somebody owes
  *
- * Each state but PLAN, END and DONE may go to END or DONE: failed, superseded or cancelled.
+ * WAIT is where failures lead to that are not final.  Each state before END may also go to END or
+ * DONE: failed, superseded or cancelled.  A plain name's plan (plan_is_plain()) does not depend on the
+ * history and comes before it.
  *
  * Commit boundary: EVENT_STARTED goes out right before the first text, reasoning or tool call, or
  * before EVENT_FINISHED when there is none, so that it names what really answered.  Until then a

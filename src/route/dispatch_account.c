@@ -88,7 +88,7 @@ bool account_must_wait(const struct dispatch_job *j)
 	const struct config *c = j->d->parts.config;
 	const struct config_provider *p;
 
-	if (!j->account.hold)
+	if (!j->account.hold || j->account.most_usd == 0)
 		return false;
 	if (c->budget.daily > 0 || c->budget.monthly > 0 || c->budget.conversation > 0)
 		return true;

@@ -81,6 +81,7 @@ static void on_money(void *arg, const struct err *e)
 		job_prepare(j);
 }
 
+/* Without a delay too: a provider that is telling us of its failure may not be entered again. */
 static void wait_for(struct dispatch_job *j, uint64_t delay_ms)
 {
 	job_move(j, JOB_WAIT);
@@ -287,10 +288,6 @@ static void again(struct dispatch_job *j, const struct err *e, uint64_t delay_ms
 	s->retried_by_code[e->code]++;
 	log_info("request %s: %s: %s; once more after %llu ms", j->r->id,
 		 job_candidate(j)->model, e->text, (unsigned long long)delay_ms);
-	if (!delay_ms) {
-		job_try(j);
-		return;
-	}
 	wait_for(j, delay_ms);
 }
 
@@ -305,7 +302,7 @@ static void fall_back(struct dispatch_job *j, const struct err *e)
 		 e->text, j->c[next].model);
 	j->at = next;
 	j->tries = 0;
-	job_try(j);
+	wait_for(j, 0);
 }
 
 void job_failed(struct dispatch_job *j, const struct err *e)

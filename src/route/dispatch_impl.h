@@ -31,7 +31,7 @@ enum {
 	PARTIAL_MS = 2000,
 	PARTIAL_BYTES = 4096,
 	MAX_ANSWER_BYTES = 32 << 20,
-	REMOTE_CTX = 32768, /* tokens, when it is not known; most are larger */
+	REMOTE_CTX = 32768,        /* tokens, when it is not known; most are larger */
 	DISPATCH_MAX_BRIDGES = 16, /* models loaded behind answers at once */
 };
 

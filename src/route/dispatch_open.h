@@ -41,7 +41,7 @@ struct dispatch *dispatch_new(const struct dispatch_parts *p);
 void dispatch_set_config(struct dispatch *d, const struct config *c);
 /* Cancels what still runs, without events (ends of turns are sent to the store first),
  * then releases all.  Stop order: dispatch_free, then cache_close, engine's provider
- * close, the remote providers', money_close, store_close. */
+ * close, store_close; money_close and the remote providers' close anywhere behind the first. */
 void dispatch_free(struct dispatch *d);
 
 /* What a plan asks of the moment; valid until the loop goes on. */

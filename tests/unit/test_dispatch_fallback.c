@@ -327,6 +327,23 @@ static void a_model_that_fails_again_and_again_is_left_alone(void **state)
 	world_fini(&w);
 }
 
+/* What a busy server asks for may be shorter than what its breaker leaves it. */
+static void a_retry_that_finds_the_breaker_open_waits_for_it(void **state)
+{
+	struct world w;
+	struct answer a;
+
+	(void)state;
+	world_init(&w, routes, 0);
+	script(&w.far, "busy@50,ok");
+	ask(&w, &a, prompt("far/x", "hello"));
+	assert_answered_by(&a, "far/x");
+	assert_int_equal(w.far.starts, 2);
+	assert_int_equal(dispatch_stats(w.dispatch)->retried, 1);
+	assert_nothing_held(&w);
+	world_fini(&w);
+}
+
 /* ---- cancel and pause between tries */
 
 static void cancel_is_legal_in_each_state_of_a_request_that_falls_back(void **state)
@@ -478,6 +495,29 @@ static void history_is_fitted_to_the_candidate_that_gets_it(void **state)
 			assert_true(a.dropped > 0);
 		}
 	}
+	world_fini(&w);
+}
+
+static void a_conversation_keeps_what_answered_it(void **state)
+{
+	struct world w;
+	struct answer a;
+
+	(void)state;
+	world_init(
+		&w,
+		"route \"a\" { candidates = {\"far/x\", \"away/y\"} pick = \"auto\" }\n"
+		"model \"far/x\" { strength = 9 }\n"
+		"model \"away/y\" { strength = 1 }\n",
+		0);
+	script(&w.far, "timeout,ok");
+	ask(&w, &a, prompt("a", "hello"));
+	assert_answered_by(&a, "away/y");
+	ask(&w, &a,
+	    prompt("a", "hello")); /* the same first message: the same conversation */
+	assert_answered_by(&a, "away/y");
+	ask(&w, &a, prompt("a", "another"));
+	assert_answered_by(&a, "far/x");
 	world_fini(&w);
 }
 
@@ -672,12 +712,14 @@ int main(void)
 		cmocka_unit_test(an_empty_answer_is_an_answer),
 		cmocka_unit_test(a_private_prompt_falls_back_only_to_what_stays),
 		cmocka_unit_test(a_model_that_fails_again_and_again_is_left_alone),
+		cmocka_unit_test(a_retry_that_finds_the_breaker_open_waits_for_it),
 		cmocka_unit_test(
 			cancel_is_legal_in_each_state_of_a_request_that_falls_back),
 		cmocka_unit_test(a_client_that_leaves_in_an_event_frees_all),
 		cmocka_unit_test(a_reload_while_a_request_waits_changes_nothing_for_it),
 		cmocka_unit_test(a_turn_that_falls_back_is_one_turn),
 		cmocka_unit_test(history_is_fitted_to_the_candidate_that_gets_it),
+		cmocka_unit_test(a_conversation_keeps_what_answered_it),
 		cmocka_unit_test(a_call_is_reserved_before_and_settled_after),
 		cmocka_unit_test(
 			a_refused_call_costs_nothing_and_a_torn_one_its_estimate),
