@@ -71,7 +71,7 @@ void fit_local(struct draft *d, struct candidate *c, const struct model *m)
 	predict_local(d, c, &f);
 	if (!m->path) {
 		candidate_drop(c, ERR_MODEL, "has no file");
-	} else if (f.too_big) {
+	} else if (f.too_big && !d->simple) { /* alone: the cache says it, with numbers */
 		candidate_drop(c, ERR_MEMORY, "is larger than the memory budget");
 		c->by_guess = true;
 	} else {
