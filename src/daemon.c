@@ -498,6 +498,7 @@ static void start_dispatch(struct daemon *d)
 				       .engine = d->engine,
 				       .llama = d->llama,
 				       .store = d->store,
+				       .money = d->money,
 				       .providers = d->remotes,
 				       .nproviders = d->nremotes};
 

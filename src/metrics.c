@@ -43,6 +43,16 @@ static void requests(struct buf *out, const struct dispatch_stats *s)
 	labelled(out, name, "kind", "completion", (double)s->tokens_out);
 }
 
+static void tries(struct buf *out, const char *name, const char *help,
+		  const uint64_t by_code[ERR_NR])
+{
+	head(out, name, "counter", help);
+	for (int i = 1; i < ERR_NR; i++)
+		if (by_code[i])
+			labelled(out, name, "code", err_info((enum err_code)i)->name,
+				 (double)by_code[i]);
+}
+
 static void first_token(struct buf *out, const struct dispatch_stats *s)
 {
 	const char *name = "hob_time_to_first_token_seconds";
@@ -122,9 +132,12 @@ void metrics_text(const struct metrics_view *v, struct buf *out)
 	first_token(out, v->dispatch);
 	one(out, "hob_running", "gauge", "Prompts that run or wait.",
 	    v->dispatch->running);
-	one(out, "hob_retries_total", "counter",
-	    "Prompts tried again before their first token.",
-	    (double)v->dispatch->retried);
+	tries(out, "hob_retries_total",
+	      "Tries of the same model again before a first token, by what had failed.",
+	      v->dispatch->retried_by_code);
+	tries(out, "hob_fallbacks_total",
+	      "Moves to the next model before a first token, by what had failed.",
+	      v->dispatch->fallbacks_by_code);
 	cache(out, v->cache);
 	one(out, "hob_engine_restarts_total", "counter",
 	    "Unexpected deaths of the engine.", v->engine_restarts);

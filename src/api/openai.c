@@ -3,11 +3,12 @@
  * Loop thread.  An answer is owner of its dispatch job and holder of the client's exchange; it goes
  * when the reply is complete or the client has left, whichever is first.
  *
- *      waiting ─▶ (200 ms or first text) head sent ─▶ text … ─▶ finished | failed
+ *      waiting ─▶ (2 s or first text) head sent ─▶ text … ─▶ finished | failed
  *
- * The head of a stream waits for the first text, at most 200 ms: a failure before that gets its
- * real HTTP status, and a client never waits in silence for longer.  From then until the first
- * text comment lines keep the client from giving up. */
+ * The head of a stream waits for the first text, at most 2 s: a failure before that gets its
+ * real HTTP status, and the head names what really answers, also after a fallback.  A client that
+ * shows progress gets its head after 200 ms.  From then until the first text comment lines keep
+ * the client from giving up. */
 #include "api/openai.h"
 
 #include <sys/random.h>
@@ -16,8 +17,10 @@
 #include "route/models.h"
 
 enum {
-	HEAD_AFTER_MS = 200,
+	HEAD_AFTER_MS = 2000,
+	HEAD_PROGRESS_MS = 200,
 	COMMENT_EVERY_MS = 5000,
+	CLIENT_NAME_BYTES = 64,
 	FIELDS_BYTES = 256, /* of x-hob-…: most are shorter, so one allocation */
 	WHOLE_BYTES = 1000, /* of a whole reply without its text, alike */
 };
@@ -163,6 +166,7 @@ static void finish(struct answer *a, const struct event *ev)
 		http_chunk_end(a->conn);
 		http_stream_end(a->conn);
 	} else {
+		openai_finished(&a->enc, ev);
 		openai_add_fields(&a->enc, &fields);
 		buf_reserve(&out, WHOLE_BYTES + a->enc.text.len);
 		openai_add_whole(&a->enc, ev, &out);
@@ -213,6 +217,47 @@ static void on_event(struct event_sink *sink, const struct event *ev)
 
 /* -- requests -- */
 
+/* Who asks, for rules: what it says, else the product of its User-Agent ("zed/0.1 (…)" is zed). */
+static int read_client(const struct http_request *h, struct request *r, struct err *e)
+{
+	struct str name = http_header(h, "x-hob-client");
+	struct str agent = http_header(h, "user-agent");
+	size_t n = 0;
+
+	if (name.len > CLIENT_NAME_BYTES)
+		return err_set(e, ERR_INVALID, "x-hob-client has at most %d bytes",
+			       CLIENT_NAME_BYTES);
+	if (name.len) {
+		r->client_name = str_dup(name);
+		return 0;
+	}
+	while (n < agent.len && n < CLIENT_NAME_BYTES && agent.ptr[n] > ' ' &&
+	       agent.ptr[n] != '/' && agent.ptr[n] != 0x7F)
+		n++;
+	if (n)
+		r->client_name = xstrndup(agent.ptr, n);
+	return 0;
+}
+
+static int read_budget(const struct http_request *h, struct request *r, struct err *e)
+{
+	struct str budget = http_header(h, "x-hob-budget");
+	char text[32], *end;
+	double usd;
+
+	if (!budget.ptr)
+		return 0;
+	snprintf(text, sizeof text, "%.*s", budget.len < 32 ? (int)budget.len : 31,
+		 budget.ptr);
+	usd = strtod(text, &end);
+	if (!budget.len || budget.len >= sizeof text || *end || end == text ||
+	    !(usd >= 0 && usd <= 1e6))
+		return err_set(e, ERR_INVALID,
+			       "x-hob-budget must be an amount in USD, such as 0.05");
+	r->budget_usd = usd;
+	return 0;
+}
+
 static int read_fields(const struct http_request *h, struct request *r, struct err *e)
 {
 	static const struct {
@@ -230,6 +275,8 @@ static int read_fields(const struct http_request *h, struct request *r, struct e
 	size_t i = 0;
 
 	if (conversation.ptr && openai_set_conversation(r, conversation, e) != 0)
+		return -1;
+	if (read_client(h, r, e) < 0 || read_budget(h, r, e) < 0)
 		return -1;
 	if (is_private.ptr && !str_eq(is_private, "0") && !str_eq(is_private, "1"))
 		return err_set(e, ERR_INVALID, "x-hob-private must be 0 or 1");
@@ -283,7 +330,9 @@ static void start(const struct call *call, struct request *r,
 	uv_timer_init(conn_loop(a->conn), &a->timer);
 	a->timer.data = a;
 	if (a->is_stream)
-		uv_timer_start(&a->timer, on_timer, HEAD_AFTER_MS, COMMENT_EVERY_MS);
+		uv_timer_start(&a->timer, on_timer,
+			       a->wants_progress ? HEAD_PROGRESS_MS : HEAD_AFTER_MS,
+			       COMMENT_EVERY_MS);
 	exchange_begin(a->conn, &a->exchange);
 	a->job = dispatch_start(call->api->dispatch, r, &a->sink);
 }

@@ -52,8 +52,11 @@ struct openai_encoder {
 	char id[REQUEST_ID_BYTES + 16];
 	int64_t created_s;
 	/* From EVENT_STARTED; owned.  model is what the client asked for until then. */
-	char *model, *provider, *reason, *conversation;
-	int kept, dropped; /* -1 = no memory used */
+	char *model, *provider, *reason, *conversation, *route, *upstream_model;
+	struct buf attempts; /* that failed before, as JSON objects with commas */
+	int nattempts;
+	double most_usd, cost_usd; /* 0 = local, < 0 = unknown */
+	int kept, dropped;         /* -1 = no memory used */
 
 	bool role_sent;
 	struct buf prefix; /* what all chunks begin with */
@@ -67,8 +70,10 @@ void openai_encoder_init(struct openai_encoder *enc, const struct request *r,
 			 const struct openai_params *p);
 void openai_encoder_fini(struct openai_encoder *enc);
 void openai_started(struct openai_encoder *enc, const struct event *ev);
-/* Whole lines for the reply's head: x-hob-model, … as far as they are known. */
+/* Whole lines for the reply's head: x-hob-model, … as far as they are known.  x-hob-cost: what it
+ * cost once that is known (openai_finished()), else the upper bound, "<=0.0042". */
 void openai_add_fields(const struct openai_encoder *enc, struct buf *head);
+void openai_finished(struct openai_encoder *enc, const struct event *ev);
 
 /* Streams: each appends whole SSE events. */
 void openai_add_delta(struct openai_encoder *enc, const struct event *ev,

@@ -6,6 +6,9 @@
 
 #include "base/clock.h"
 #include "base/json.h"
+#include "route/route_log.h"
+
+enum { REASON_FIELD_BYTES = 400 };
 
 void openai_encoder_init(struct openai_encoder *enc, const struct request *r,
 			 const struct openai_params *p)
@@ -18,6 +21,7 @@ void openai_encoder_init(struct openai_encoder *enc, const struct request *r,
 	enc->created_s = clock_unix_ms() / 1000;
 	enc->model = xstrdup(r->model);
 	enc->kept = enc->dropped = -1;
+	enc->most_usd = enc->cost_usd = -1;
 }
 
 void openai_encoder_fini(struct openai_encoder *enc)
@@ -26,6 +30,9 @@ void openai_encoder_fini(struct openai_encoder *enc)
 	free(enc->provider);
 	free(enc->reason);
 	free(enc->conversation);
+	free(enc->route);
+	free(enc->upstream_model);
+	buf_free(&enc->attempts);
 	buf_free(&enc->prefix);
 	buf_free(&enc->text);
 	buf_free(&enc->reasoning);
@@ -45,6 +52,29 @@ static void replace(char **to, const char *s)
 	*to = copy;
 }
 
+static void add_string(struct buf *out, const char *s)
+{
+	if (s)
+		buf_add_json(out, s, strlen(s));
+	else
+		buf_adds(out, "null");
+}
+
+static void keep_attempts(struct openai_encoder *enc, const struct event *ev)
+{
+	enc->nattempts = ev->started.nattempts;
+	for (int i = 0; i < enc->nattempts; i++) {
+		const struct route_attempt *a = &ev->started.attempts[i];
+
+		buf_adds(&enc->attempts, i ? ",{\"model\":" : "{\"model\":");
+		add_string(&enc->attempts, a->model);
+		buf_adds(&enc->attempts, ",\"error\":");
+		add_string(&enc->attempts, a->error.text);
+		buf_addf(&enc->attempts, ",\"code\":\"%s\"}",
+			 err_info(a->error.code)->name);
+	}
+}
+
 void openai_started(struct openai_encoder *enc, const struct event *ev)
 {
 	if (ev->started.model)
@@ -52,8 +82,56 @@ void openai_started(struct openai_encoder *enc, const struct event *ev)
 	replace(&enc->provider, ev->started.provider);
 	replace(&enc->reason, ev->started.reason);
 	replace(&enc->conversation, ev->started.conversation);
+	replace(&enc->route, ev->started.route);
+	replace(&enc->upstream_model, ev->started.upstream_model);
+	enc->most_usd = ev->started.most_usd;
 	enc->kept = ev->started.kept_messages;
 	enc->dropped = ev->started.dropped_messages;
+	if (ev->started.nattempts)
+		keep_attempts(enc, ev);
+}
+
+void openai_finished(struct openai_encoder *enc, const struct event *ev)
+{
+	enc->cost_usd = ev->finished.usage.cost_usd;
+}
+
+/* Decimal and without an exponent: "0.000125", "0".  Down to what a token of the cheapest costs. */
+static void write_usd(double usd, char *out, size_t bytes)
+{
+	size_t n;
+
+	snprintf(out, bytes, "%.10f", usd);
+	n = strlen(out);
+	while (n > 1 && out[n - 1] == '0')
+		n--;
+	out[out[n - 1] == '.' ? n - 1 : n] = '\0';
+}
+
+static void add_cost(const struct openai_encoder *enc, struct buf *head)
+{
+	double usd = enc->cost_usd >= 0 ? enc->cost_usd : enc->most_usd;
+	char text[48];
+
+	if (usd < 0 || usd > 1e9) {
+		buf_adds(head, "x-hob-cost: unknown\r\n");
+		return;
+	}
+	write_usd(usd, text, sizeof text);
+	buf_addf(head, "x-hob-cost: %s%s\r\n",
+		 enc->cost_usd < 0 && usd > 0 ? "<=" : "", text);
+}
+
+/* Names and errors may hold anything; a field's value is ASCII and short. */
+static void add_reason(const struct openai_encoder *enc, struct buf *head)
+{
+	char ascii[REASON_FIELD_BYTES + 1];
+	size_t n = strnlen(enc->reason, REASON_FIELD_BYTES);
+
+	for (size_t i = 0; i < n; i++)
+		ascii[i] = enc->reason[i] & 0x80 ? '?' : enc->reason[i];
+	ascii[n] = '\0';
+	http_add_field(head, "x-hob-reason", ascii);
 }
 
 void openai_add_fields(const struct openai_encoder *enc, struct buf *head)
@@ -63,8 +141,13 @@ void openai_add_fields(const struct openai_encoder *enc, struct buf *head)
 		return;
 	http_add_field(head, "x-hob-model", enc->model);
 	http_add_field(head, "x-hob-provider", enc->provider);
+	if (enc->route)
+		http_add_field(head, "x-hob-route", enc->route);
 	if (enc->reason)
-		http_add_field(head, "x-hob-reason", enc->reason);
+		add_reason(enc, head);
+	add_cost(enc, head);
+	if (enc->nattempts)
+		buf_addf(head, "x-hob-attempts: %d\r\n", enc->nattempts + 1);
 	if (enc->conversation)
 		http_add_field(head, "x-hob-conversation", enc->conversation);
 	if (enc->kept >= 0)
@@ -73,14 +156,6 @@ void openai_add_fields(const struct openai_encoder *enc, struct buf *head)
 }
 
 /* -- parts; without printf, which costs more than all the rest of an event -- */
-
-static void add_string(struct buf *out, const char *s)
-{
-	if (s)
-		buf_add_json(out, s, strlen(s));
-	else
-		buf_adds(out, "null");
-}
 
 static int known(int n)
 {
@@ -137,7 +212,13 @@ static void add_hob(const struct openai_encoder *enc, struct buf *out,
 		add_number(out, ",\"completion_tokens\":", u->completion_tokens);
 		add_number(out, ",\"cost_usd\":", u->cost_usd);
 	}
-	buf_adds(out, ",\"conversation\":");
+	buf_adds(out, ",\"route\":");
+	add_string(out, enc->route);
+	buf_adds(out, ",\"upstream_model\":");
+	add_string(out, enc->upstream_model);
+	buf_adds(out, ",\"attempts\":[");
+	buf_add(out, enc->attempts.data, enc->attempts.len);
+	buf_adds(out, "],\"conversation\":");
 	add_string(out, enc->conversation);
 	add_number(out, ",\"kept\":", enc->kept);
 	add_number(out, ",\"dropped\":", enc->dropped);

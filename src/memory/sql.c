@@ -87,7 +87,8 @@ static const char *const sql_text[SQL_NR] = {
 		"UPDATE turn SET status = ?2, reply_id = ?3, "
 		"partial = CASE ?2 WHEN 'done' THEN NULL ELSE coalesce(?4, partial) END, error = ?5, "
 		"tokens_in = ?6, tokens_cached = ?7, tokens_out = ?8, ttft_ms = ?9, total_ms = ?10, "
-		"cost_nanousd = ?11 WHERE id = ?1",
+		"cost_nanousd = ?11, model = coalesce(?12, model), "
+		"backend = coalesce(?13, backend) WHERE id = ?1",
 	[SQL_TURN_RUNNING] =
 		"SELECT id, coalesce(partial, '') FROM turn WHERE status = 'running' "
 		"ORDER BY id DESC LIMIT 1",

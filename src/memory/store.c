@@ -545,6 +545,8 @@ void store_turn_end(struct store *s, int64_t turn, const struct store_turn_end *
 	j->end.status = j->status = copy_str(j, end->status);
 	j->error = end->error ? copy_str(j, end->error) : NULL;
 	j->end.error = j->error;
+	j->end.model = j->model = end->model ? copy_str(j, end->model) : NULL;
+	j->end.provider = j->provider = end->provider ? copy_str(j, end->provider) : NULL;
 	submit(s, j);
 }
 

@@ -91,6 +91,8 @@ struct store_turn_end {
 	int tokens_in, tokens_cached, tokens_out; /* -1 = unknown */
 	int ttft_ms, total_ms;
 	double cost_usd; /* < 0 = unknown */
+	/* What really answered, where that is not what the turn was begun with; NULL: it is. */
+	const char *model, *provider;
 };
 void store_turn_end(struct store *s, int64_t turn, const struct store_turn_end *end,
 		    store_done_cb *cb, void *arg);

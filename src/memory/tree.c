@@ -368,10 +368,11 @@ static int turn_write(struct sql *q, int64_t turn, const struct store_turn_end *
 		      int64_t reply, struct err *e)
 {
 	sqlite3_stmt *st =
-		sql_bind(q, SQL_TURN_END, "isISsnnnnnI", turn, end->status, reply,
+		sql_bind(q, SQL_TURN_END, "isISsnnnnnIss", turn, end->status, reply,
 			 end->len ? end->text : NULL, end->len, end->error,
 			 end->tokens_in, end->tokens_cached, end->tokens_out,
-			 end->ttft_ms, end->total_ms, nanousd(end->cost_usd));
+			 end->ttft_ms, end->total_ms, nanousd(end->cost_usd), end->model,
+			 end->provider);
 
 	/* 'I' makes 0 NULL, and a turn that cost nothing is not a turn of unknown cost */
 	if (st && end->cost_usd >= 0 && nanousd(end->cost_usd) == 0)

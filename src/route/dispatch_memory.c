@@ -21,16 +21,23 @@ bool memory_wanted(struct dispatch_job *j)
 	return !j->note[0];
 }
 
+static void after_history(struct dispatch_job *j)
+{
+	if (j->c)
+		job_try(j); /* a plain name's plan came first */
+	else
+		job_plan(j);
+}
+
 /* Goes on from where it stands as if no conversation had been named. */
 void memory_off(struct dispatch_job *j, const char *why)
 {
 	snprintf(j->note, sizeof j->note, "not remembered: %.170s", why);
 	log_warn("request %s: %s", j->r->id, j->note);
-	if (j->state == JOB_HISTORY && !j->upstream) {
-		job_lease(j);
-		return;
-	}
-	job_run(j);
+	if (j->state == JOB_HISTORY)
+		after_history(j);
+	else
+		job_run(j);
 }
 
 static void copy_history(struct dispatch_job *j, const struct store_message *path, int n)
@@ -64,14 +71,13 @@ static void join(struct dispatch_job *j)
 
 	j->first_new = skip_known_system(j);
 	fresh = j->r->nmessages - j->first_new;
-	j->nmessages = j->nhistory + fresh;
-	j->messages = xcalloc((size_t)j->nmessages + 1, sizeof *j->messages);
-	memcpy(j->messages, j->history, (size_t)j->nhistory * sizeof *j->messages);
-	memcpy(j->messages + j->nhistory, j->r->messages + j->first_new,
-	       (size_t)fresh * sizeof *j->messages);
+	j->njoined = j->nhistory + fresh;
+	j->joined = xcalloc((size_t)j->njoined + 1, sizeof *j->joined);
+	j->messages = xcalloc((size_t)j->njoined + 1, sizeof *j->messages);
+	memcpy(j->joined, j->history, (size_t)j->nhistory * sizeof *j->joined);
+	memcpy(j->joined + j->nhistory, j->r->messages + j->first_new,
+	       (size_t)fresh * sizeof *j->joined);
 }
-
-static void guess_and_begin(struct dispatch_job *j, int ctx);
 
 static void on_path(void *arg, const struct err *e, const char *conversation,
 		    const struct store_message *path, int n)
@@ -84,22 +90,25 @@ static void on_path(void *arg, const struct err *e, const char *conversation,
 	}
 	uv_timer_stop(&j->timer);
 	if (e->code == ERR_NOT_FOUND) {
-		struct event ev = {.type = EVENT_FAILED, .failed = *e};
-
-		j->end = ev;
-		job_deliver(j);
+		job_fail(j, e);
 	} else if (e->code != ERR_NONE) {
 		memory_off(j, e->text);
 	} else {
 		j->conversation = xstrdup(conversation);
 		copy_history(j, path, n);
 		join(j);
-		if (j->upstream)
-			guess_and_begin(j, REMOTE_CTX);
-		else
-			job_lease(j);
+		after_history(j);
 	}
 	job_unref(j);
+}
+
+/* What a conversation goes on with: the alias or name that was asked for, not what stood in for
+ * it this time. */
+static const char *session_model(const struct dispatch_job *j)
+{
+	if (!j->c)
+		return j->r->model;
+	return j->route ? j->route : j->c[0].model;
 }
 
 void memory_history(struct dispatch_job *j)
@@ -107,7 +116,7 @@ void memory_history(struct dispatch_job *j)
 	job_move(j, JOB_HISTORY);
 	job_wait(j, STORE_WAIT_MS);
 	j->refs++;
-	store_path(j->store, j->r->conversation, j->model, on_path, j);
+	store_path(j->store, j->r->conversation, session_model(j), on_path, j);
 }
 
 /* ---- the window */
@@ -128,17 +137,17 @@ static int budget(const struct dispatch_job *j, int ctx, int extra)
 
 static void fit(struct dispatch_job *j, const int *tokens, int ctx, int extra)
 {
-	struct window_item *items = xcalloc((size_t)j->nmessages + 1, sizeof *items);
+	struct window_item *items = xcalloc((size_t)j->njoined + 1, sizeof *items);
 	struct window w;
 	int n = 0;
 
-	for (int i = 0; i < j->nmessages; i++)
-		items[i] = (struct window_item){j->messages[i].role, tokens[i]};
-	w = window_fit(items, j->nmessages, budget(j, ctx, extra));
+	for (int i = 0; i < j->njoined; i++)
+		items[i] = (struct window_item){j->joined[i].role, tokens[i]};
+	w = window_fit(items, j->njoined, budget(j, ctx, extra));
 	free(items);
-	for (int i = 0; i < j->nmessages; i++)
+	for (int i = 0; i < j->njoined; i++)
 		if (i < w.nsystem || i >= w.first)
-			j->messages[n++] = j->messages[i];
+			j->messages[n++] = j->joined[i];
 	j->nmessages = n;
 	j->dropped = w.dropped < j->nhistory ? w.dropped : j->nhistory;
 	j->kept = j->nhistory - j->dropped;
@@ -155,20 +164,20 @@ static int guess(const struct message *m)
 
 static void guess_and_begin(struct dispatch_job *j, int ctx)
 {
-	int *tokens = xcalloc((size_t)j->nmessages + 1, sizeof *tokens);
+	int *tokens = xcalloc((size_t)j->njoined + 1, sizeof *tokens);
 
-	for (int i = 0; i < j->nmessages; i++)
-		tokens[i] = guess(&j->messages[i]);
+	for (int i = 0; i < j->njoined; i++)
+		tokens[i] = guess(&j->joined[i]);
 	fit(j, tokens, ctx, 0);
 	free(tokens);
 	memory_begin(j);
 }
 
-static int lease_ctx(const struct dispatch_job *j)
+static int ctx_of(const struct dispatch_job *j)
 {
 	int ctx = j->lease ? cache_lease_info(j->lease)->ctx : 0;
 
-	return ctx > 0 ? ctx : j->d->parts.config->ctx;
+	return ctx > 0 ? ctx : candidate_ctx(j, job_candidate(j));
 }
 
 static void on_count(void *arg, const int *tokens, int n, int extra, const struct err *e)
@@ -180,24 +189,24 @@ static void on_count(void *arg, const int *tokens, int n, int extra, const struc
 	uv_timer_stop(&j->timer);
 	if (e) {
 		log_debug("request %s: tokens are guessed: %s", j->r->id, e->text);
-		guess_and_begin(j, lease_ctx(j));
+		guess_and_begin(j, ctx_of(j));
 		return;
 	}
-	fit(j, tokens, lease_ctx(j), extra);
+	fit(j, tokens, ctx_of(j), extra);
 	memory_begin(j);
 }
 
 void memory_count(struct dispatch_job *j)
 {
 	/* a child is not asked to count: what it would cost, a guess saves */
-	if (!j->d->parts.engine || dispatch_runner(j->d, j->lease) != j->d->parts.local) {
-		guess_and_begin(j, lease_ctx(j));
+	if (job_is_remote(j) || !j->d->parts.engine || j->runner != j->d->parts.local) {
+		guess_and_begin(j, ctx_of(j));
 		return;
 	}
 	job_move(j, JOB_COUNT);
 	job_wait(j, COUNT_WAIT_MS);
-	j->count = engine_count(j->d->parts.engine, cache_lease_id(j->lease), j->messages,
-				j->nmessages, on_count, j);
+	j->count = engine_count(j->d->parts.engine, cache_lease_id(j->lease), j->joined,
+				j->njoined, on_count, j);
 }
 
 /* ---- the turn */
@@ -239,15 +248,19 @@ void memory_begin(struct dispatch_job *j)
 	if (j->count) { /* the count took too long */
 		engine_count_cancel(j->count);
 		j->count = NULL;
-		guess_and_begin(j, lease_ctx(j));
+		guess_and_begin(j, ctx_of(j));
+		return;
+	}
+	if (j->begun) { /* for the candidate before; its end names who answered */
+		job_run(j);
 		return;
 	}
 	job_move(j, JOB_BEGIN);
 	job_wait(j, STORE_WAIT_MS);
 	j->saved_ms = clock_mono_ms();
 	j->refs++;
-	j->begin_due = true;
-	store_turn_begin(j->store, j->conversation, j->model, j->provider->name,
+	j->begun = j->begin_due = true;
+	store_turn_begin(j->store, j->conversation, session_model(j), j->runner->name,
 			 j->r->messages + j->first_new, j->r->nmessages - j->first_new,
 			 on_begin, j);
 }
@@ -273,6 +286,8 @@ bool memory_end(struct dispatch_job *j)
 	bool ok = j->end.type == EVENT_FINISHED && !j->was_cancelled;
 	const struct usage *u = ok ? &j->end.finished.usage : NULL;
 	struct store_turn_end end = {
+		.model = j->committed ? job_candidate(j)->model : NULL,
+		.provider = j->committed ? j->answered_by : NULL,
 		.status = j->was_cancelled ? "cancelled"
 			  : ok             ? "done"
 					   : "error",
@@ -302,6 +317,7 @@ void memory_free(struct dispatch_job *j)
 		free(j->history[i].raw_json);
 	}
 	free(j->history);
+	free(j->joined);
 	free(j->messages);
 	free(j->conversation);
 	buf_free(&j->answer);

@@ -2,6 +2,9 @@
  * thread.  The prompts themselves are in dispatch.c. */
 #include "route/dispatch_impl.h"
 
+#include <sys/random.h>
+#include "base/clock.h"
+
 struct provider *dispatch_runner(const struct dispatch *d, const struct cache_lease *l)
 {
 	return cache_lease_backend(l) == CACHE_CHILD
@@ -18,6 +21,13 @@ struct dispatch *dispatch_new(const struct dispatch_parts *p)
 	for (int i = 0; i < p->nproviders; i++)
 		d->providers[i] = p->providers[i];
 	TAILQ_INIT(&d->jobs);
+	d->health = health_new();
+	d->sticky = sticky_new();
+	d->log = route_log_new();
+	retry_budget_init(&d->budget);
+	d->listener.late_cost = account_late;
+	for (int i = 0; i < p->nproviders; i++)
+		d->providers[i]->listener = &d->listener;
 	if (p->engine) {
 		if (!d->parts.local)
 			d->parts.local = engine_provider(p->engine);
@@ -40,12 +50,70 @@ void dispatch_free(struct dispatch *d)
 		return;
 	while ((j = TAILQ_FIRST(&d->jobs)))
 		dispatch_cancel(j); /* its memory goes later, see job_unref() */
+	bridges_free(d);
+	for (int i = 0; i < d->parts.nproviders; i++)
+		d->providers[i]->listener = NULL;
 	loaders_free(d->loaders);
+	health_free(d->health);
+	sticky_free(d->sticky);
+	route_log_free(d->log);
 	free(d->providers);
 	free(d);
 }
 
+/* Jitter needs no secret, only that two daemons differ. */
+double dispatch_random(struct dispatch *d)
+{
+	uint64_t bits = 0;
+
+	if (d->parts.random)
+		return d->parts.random(d->parts.arg);
+	if (getrandom(&bits, sizeof bits, GRND_NONBLOCK) != (ssize_t)sizeof bits)
+		bits = uv_hrtime() * UINT64_C(0x9E3779B97F4A7C15);
+	return (double)(bits >> 11) * 0x1p-53;
+}
+
 /* ---- views */
+
+static void forecast(void *arg, const struct model *m, enum request_class class,
+		     struct local_forecast *out)
+{
+	const struct dispatch *d = arg;
+	struct cache_forecast f;
+
+	cache_forecast(d->parts.cache, m, class, &f);
+	*out = (struct local_forecast){.known = true,
+				       .resident = f.resident,
+				       .too_big = !f.fits,
+				       .ctx = f.ctx,
+				       .queue_ms = f.wait_ms,
+				       .load_ms = f.load_ms};
+}
+
+void dispatch_world(struct dispatch *d, struct plan_world *out)
+{
+	*out = (struct plan_world){.config = d->parts.config,
+				   .models = d->parts.models,
+				   .providers = d->providers,
+				   .nproviders = d->parts.nproviders,
+				   .now_ms = clock_mono_ms(),
+				   .local_only = d->parts.config->local_only,
+				   .forecast = forecast,
+				   .health = d->health,
+				   .money = d->parts.money,
+				   .sticky = d->sticky,
+				   .arg = d};
+}
+
+struct route_log *dispatch_log(struct dispatch *d)
+{
+	return d->log;
+}
+
+const struct health *dispatch_health(const struct dispatch *d)
+{
+	return d->health;
+}
 
 const struct dispatch_stats *dispatch_stats(const struct dispatch *d)
 {

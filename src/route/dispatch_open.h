@@ -12,6 +12,7 @@
 #include "providers/llama_server.h"
 #include "route/dispatch.h"
 #include "route/models.h"
+#include "route/money.h"
 #include "route/plan.h"
 #include "route/route_log.h"
 
@@ -26,22 +27,27 @@ struct dispatch_parts {
 	struct llama_servers *llama; /* NULL: what the engine refuses is refused */
 	struct provider *local;      /* NULL: engine_provider(engine) */
 	struct store *store;         /* NULL: no memory */
-	struct provider **providers; /* remote ones */
+	struct money *money;         /* NULL: nothing is counted, no cap holds */
+	struct provider **providers; /* remote ones; their listener becomes ours */
 	int nproviders;
+	double (*random)(void *arg); /* 0 <= r < 1, of delays; NULL: the system's */
+	void *arg;
 };
 
 /* When there is an engine: sets the cache's loader and the engine's death callback, so
  * that the caller has nothing to wire. */
 struct dispatch *dispatch_new(const struct dispatch_parts *p);
-void dispatch_set_config(struct dispatch *d, const struct config *c); /* after SIGHUP */
+/* After SIGHUP.  Jobs that run keep their plan; c is borrowed until the next call. */
+void dispatch_set_config(struct dispatch *d, const struct config *c);
 /* Cancels what still runs, without events (ends of turns are sent to the store first),
  * then releases all.  Stop order: dispatch_free, then cache_close, engine's provider
- * close, store_close. */
+ * close, store_close; money_close and the remote providers' close anywhere behind the first. */
 void dispatch_free(struct dispatch *d);
 
-/* What plans are made of at this moment; borrowed until the next turn of the loop. */
+/* What a plan asks of the moment; valid until the loop goes on. */
 void dispatch_world(struct dispatch *d, struct plan_world *out);
 struct route_log *dispatch_log(struct dispatch *d);
+const struct health *dispatch_health(const struct dispatch *d);
 
 enum { DISPATCH_TTFT_BUCKETS = 12 };
 extern const double
@@ -49,7 +55,10 @@ extern const double
 
 struct dispatch_stats {
 	int running; /* jobs that have not ended */
-	uint64_t started, finished, failed, cancelled, retried;
+	uint64_t started, finished, failed, cancelled;
+	uint64_t retried;   /* the same candidate again */
+	uint64_t fallbacks; /* to the next candidate */
+	uint64_t retried_by_code[ERR_NR], fallbacks_by_code[ERR_NR]; /* what had failed */
 	uint64_t failed_by_code[ERR_NR];
 	uint64_t local, remote; /* of those that got as far as a provider */
 	uint64_t tokens_in, tokens_cached, tokens_out; /* as far as providers said */

@@ -24,6 +24,8 @@ const char *
 finish_reason_name(enum finish_reason r); /* OpenAI's: "stop", "length", ... */
 const char *progress_stage_name(enum progress_stage s);
 
+struct route_attempt; /* route_log.h */
+
 struct usage {
 	int prompt_tokens, cached_tokens, completion_tokens; /* -1 = unknown */
 	double prefill_ms, decode_ms;                        /* < 0 = unknown (remote) */
@@ -52,7 +54,10 @@ struct event {
 			int kept_messages,
 				dropped_messages; /* of the history; -1 = no memory used */
 			const char *route; /* alias or route that led here, or NULL */
+			const char *upstream_model; /* as the provider calls it, or NULL */
 			double most_usd; /* upper bound of its cost; 0 = local, < 0 = unknown */
+			const struct route_attempt *attempts; /* that failed before */
+			int nattempts;
 		} started;
 		struct {
 			const char *ptr;

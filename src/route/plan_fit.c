@@ -71,7 +71,7 @@ void fit_local(struct draft *d, struct candidate *c, const struct model *m)
 	predict_local(d, c, &f);
 	if (!m->path) {
 		candidate_drop(c, ERR_MODEL, "has no file");
-	} else if (f.too_big) {
+	} else if (f.too_big && !d->simple) { /* alone: the cache says it, with numbers */
 		candidate_drop(c, ERR_MEMORY, "is larger than the memory budget");
 		c->by_guess = true;
 	} else {
@@ -192,13 +192,16 @@ static bool may_leave(const struct draft *d, struct candidate *c)
 	return c->use;
 }
 
-static void check_key(struct candidate *c)
+/* A sole candidate stays when a file or a command is at fault: the provider says what is wrong. */
+static void check_key(const struct draft *d, struct candidate *c)
 {
 	struct provider_status s = {.has_key = true};
 
 	if (c->provider->ops->status)
 		c->provider->ops->status(c->provider, &s);
 	if (s.has_key)
+		return;
+	if (d->simple && s.key_source && s.key_source[0] != '$')
 		return;
 	if (s.key_source && s.key_source[0] == '$')
 		candidate_drop(c, ERR_UNAUTHORIZED, "no key: set %.80s", s.key_source);
@@ -263,7 +266,7 @@ void fit_remote(struct draft *d, struct candidate *c)
 		candidate_drop(c, ERR_MODEL, "a model's name is missing after '/'");
 		return;
 	}
-	check_key(c);
+	check_key(d, c);
 	if (c->use)
 		learn_remote(d, c);
 	check_breaker(d, c);

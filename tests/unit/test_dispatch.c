@@ -41,7 +41,7 @@ struct answer {
 	struct event_sink sink;
 	struct world *w;
 	struct dispatch_job *job;
-	char text[4000], model[100], reason[300], conversation[64];
+	char text[4000], model[100], upstream[100], reason[300], conversation[64];
 	int events, started, kept, dropped, ends, progress;
 	struct event end;
 	int cancel_at; /* the event after which it cancels itself; 0 = never */
@@ -241,6 +241,9 @@ static void on_event(struct event_sink *s, const struct event *ev)
 		a->dropped = ev->started.dropped_messages;
 		snprintf(a->model, sizeof a->model, "%s", ev->started.model);
 		snprintf(a->reason, sizeof a->reason, "%s", ev->started.reason);
+		if (ev->started.upstream_model)
+			snprintf(a->upstream, sizeof a->upstream, "%s",
+				 ev->started.upstream_model);
 		if (ev->started.conversation)
 			snprintf(a->conversation, sizeof a->conversation, "%s",
 				 ev->started.conversation);
@@ -359,7 +362,8 @@ static void a_prefix_leads_to_the_remote_provider(void **state)
 	ask(&w, &a, prompt("far/vendor/m", "hello"));
 	assert_string_equal(w.remote.model, "vendor/m");
 	assert_string_equal(a.text, "remote");
-	assert_string_equal(a.model, "vendor/real");
+	assert_string_equal(a.model, "far/vendor/m");
+	assert_string_equal(a.upstream, "vendor/real");
 	assert_int_equal(engine_pid(w.engine), 0);
 	assert_int_equal(dispatch_stats(w.dispatch)->remote, 1);
 	world_fini(&w);

@@ -8,6 +8,7 @@
 
 #include "api/openai.h"
 #include "base/json.h"
+#include "route/route_log.h"
 
 #define HI "\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"
 
@@ -454,6 +455,101 @@ static void routes_know_paths_methods_and_parameters(void **state)
 	assert_true(str_eq(param, "a/b"));
 }
 
+/* -- where it ran -- */
+
+static void start_after_a_fallback(struct openai_encoder *enc, double most_usd)
+{
+	static struct route_attempt failed = {.model = "qwen3:8b", .provider = "local"};
+	struct openai_params p = {true, false};
+	struct request *r = request_new();
+	struct event ev = {.type = EVENT_STARTED};
+
+	r->is_chat = true;
+	snprintf(r->id, sizeof r->id, "hob-1");
+	openai_encoder_init(enc, r, &p);
+	request_free(r);
+	err_set(&failed.error, ERR_MEMORY, "needs \"9 GiB\"");
+	ev.started.model = "far/vendor/x";
+	ev.started.provider = "far";
+	ev.started.reason = "qwen3:8b: Speicher für \x01 alles";
+	ev.started.route = "smart";
+	ev.started.upstream_model = "vendor/x-2025";
+	ev.started.most_usd = most_usd;
+	ev.started.attempts = &failed;
+	ev.started.nattempts = 1;
+	ev.started.kept_messages = ev.started.dropped_messages = -1;
+	openai_started(enc, &ev);
+}
+
+static void a_reply_says_where_it_ran_and_what_was_tried_before(void **state)
+{
+	struct openai_encoder enc;
+	struct event end = {.type = EVENT_FINISHED};
+	struct buf head = {0}, body = {0};
+	const cJSON *hob, *attempt;
+	cJSON *tree;
+	struct err e;
+
+	UNUSED(state);
+	start_after_a_fallback(&enc, 0.0042);
+	end.finished.usage = USAGE_UNKNOWN;
+	end.finished.usage.cost_usd = 0.000125;
+	openai_finished(&enc, &end);
+	openai_add_fields(&enc, &head);
+	assert_non_null(strstr(head.data, "x-hob-model: far/vendor/x\r\n"));
+	assert_non_null(strstr(head.data, "x-hob-route: smart\r\n"));
+	assert_non_null(strstr(head.data, "x-hob-attempts: 2\r\n"));
+	assert_non_null(strstr(head.data, "x-hob-cost: 0.000125\r\n"));
+	assert_non_null(
+		strstr(head.data, "x-hob-reason: qwen3:8b: Speicher f??r   alles\r\n"));
+	openai_add_whole(&enc, &end, &body);
+	tree = json_parse(buf_str(&body), &e);
+	assert_non_null(tree);
+	hob = cJSON_GetObjectItem(tree, "hob");
+	assert_string_equal(cJSON_GetObjectItem(hob, "route")->valuestring, "smart");
+	assert_string_equal(cJSON_GetObjectItem(hob, "upstream_model")->valuestring,
+			    "vendor/x-2025");
+	assert_true(cJSON_GetObjectItem(hob, "cost_usd")->valuedouble == 0.000125);
+	attempt = cJSON_GetArrayItem(cJSON_GetObjectItem(hob, "attempts"), 0);
+	assert_string_equal(cJSON_GetObjectItem(attempt, "model")->valuestring,
+			    "qwen3:8b");
+	assert_string_equal(cJSON_GetObjectItem(attempt, "error")->valuestring,
+			    "needs \"9 GiB\"");
+	assert_string_equal(cJSON_GetObjectItem(attempt, "code")->valuestring,
+			    "out_of_memory");
+	cJSON_Delete(tree);
+	buf_free(&head);
+	buf_free(&body);
+	openai_encoder_fini(&enc);
+}
+
+static void a_stream_says_what_it_may_cost_at_most(void **state)
+{
+	static const struct {
+		double most;
+		const char *says;
+	} costs[] = {
+		{0, "x-hob-cost: 0\r\n"},
+		{-1, "x-hob-cost: unknown\r\n"},
+		{0.0042, "x-hob-cost: <=0.0042\r\n"},
+		{12, "x-hob-cost: <=12\r\n"},
+		{0.0000001, "x-hob-cost: <=0.0000001\r\n"},
+	};
+
+	UNUSED(state);
+	for (size_t i = 0; i < ARRAY_LEN(costs); i++) {
+		struct openai_encoder enc;
+		struct buf head = {0};
+
+		start_after_a_fallback(&enc, costs[i].most);
+		openai_add_fields(&enc, &head);
+		if (!strstr(head.data, costs[i].says))
+			fail_msg("%s is not in %s", costs[i].says, head.data);
+		buf_free(&head);
+		openai_encoder_fini(&enc);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -471,6 +567,8 @@ int main(void)
 		cmocka_unit_test(raw_completions_have_their_own_shape),
 		cmocka_unit_test(an_error_object_names_type_and_code),
 		cmocka_unit_test(routes_know_paths_methods_and_parameters),
+		cmocka_unit_test(a_reply_says_where_it_ran_and_what_was_tried_before),
+		cmocka_unit_test(a_stream_says_what_it_may_cost_at_most),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

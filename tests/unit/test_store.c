@@ -450,6 +450,30 @@ static void two_turns_at_once_do_not_pull_the_head_from_each_other(void **state)
 	assert_string_equal(b->texts[2], "x");
 }
 
+static void a_turn_names_what_answered_and_the_conversation_what_was_asked(void **state)
+{
+	struct box *b = *state;
+	struct store_turn_end t = {.status = "done",
+				   .text = "hi",
+				   .len = 2,
+				   .model = "far/x",
+				   .provider = "far",
+				   .cost_usd = -1};
+
+	assert_int_equal(say(b, "new", "hello"), ERR_NONE);
+	store_turn_end(b->store, b->turn, &t, on_done, b);
+	wait_for(b);
+	assert_int_equal(b->err.code, ERR_NONE);
+	assert_int_equal(peek(b, "SELECT count(*) FROM turn WHERE model = 'far/x' "
+				 "AND backend = 'far'"),
+			 1);
+	assert_int_equal(peek(b, "SELECT count(*) FROM session WHERE model = 'far/x'"),
+			 0);
+	assert_int_equal(say(b, "last", "again"), ERR_NONE); /* as begun without it */
+	assert_int_equal(end(b, b->turn, "done", "yes"), ERR_NONE);
+	assert_int_equal(peek(b, "SELECT count(*) FROM turn WHERE model = 'far/x'"), 1);
+}
+
 static void a_turn_ends_once_and_only_in_a_known_way(void **state)
 {
 	struct box *b = *state;
@@ -963,6 +987,7 @@ int main(void)
 		WITH_BOX(a_cancelled_answer_stays_as_far_as_it_was_seen),
 		WITH_BOX(a_failed_turn_steps_back_so_that_a_retry_repeats_nothing),
 		WITH_BOX(two_turns_at_once_do_not_pull_the_head_from_each_other),
+		WITH_BOX(a_turn_names_what_answered_and_the_conversation_what_was_asked),
 		WITH_BOX(a_turn_ends_once_and_only_in_a_known_way),
 		WITH_BOX(what_does_not_exist_is_not_found),
 		WITH_BOX(lists_come_newest_first_and_leave_out_the_unused),
