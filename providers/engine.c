@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/sm.h"
 #include "engine/wire.h"
+#include "net/environment.h"
 
 static const struct sm_state engine_states[ENGINE_STATES] = {
 	[ENGINE_STOPPED] = {"stopped", SM_TO(ENGINE_STARTING)},
@@ -478,6 +479,17 @@ static void own_argv(struct engine *e, char *argv[OWN_ARGS], char text[4][NUMBER
 	ASSERT(n < OWN_ARGS);
 }
 
+/* Not the keys of providers: the worker parses files from anywhere. */
+static char **worker_env(void)
+{
+	static const char *const allowed[] = {
+		"PATH",   "HOME",   "LANG",          "LC_*",           "TMPDIR",
+		"XDG_*",  "HOB_*",  "CUDA_*",        "OMP_*",          "LD_LIBRARY_PATH",
+		"MALLOC_*", "ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS", "LSAN_OPTIONS", "JOURNAL_STREAM"};
+
+	return environment_pick(allowed, ARRAY_LEN(allowed));
+}
+
 static void spawn(struct engine *e)
 {
 	static const struct child_events events = {.data = on_data,
@@ -485,6 +497,7 @@ static void spawn(struct engine *e)
 	char text[4][NUMBER_BYTES];
 	char *own[OWN_ARGS];
 	char *const *argv = own;
+	struct child_options options = {0};
 	struct err err;
 
 	own_argv(e, own, text);
@@ -492,7 +505,10 @@ static void spawn(struct engine *e)
 		argv = (char *const *)(uintptr_t)e->config.argv;
 	e->why[0] = 0;
 	move(e, ENGINE_STARTING);
-	e->child = child_spawn(e->loop, argv, &events, e, &err);
+	options.argv = argv;
+	options.env = worker_env();
+	e->child = child_spawn(e->loop, &options, &events, e, &err);
+	free((void *)(uintptr_t)options.env);
 	if (e->child) {
 		set_timer(e, ENGINE_HELLO_MS);
 		return;

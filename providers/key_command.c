@@ -8,9 +8,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "net/environment.h"
 #include "providers/key.h"
-
-extern char **environ;
 
 struct key_command {
 	uv_process_t process;
@@ -49,35 +48,6 @@ static const char *const passed[] = {
 	"DBUS_SESSION_BUS_ADDRESS",
 	"PASSWORD_STORE_*",
 };
-
-static bool is_passed(const char *line)
-{
-	size_t n = strcspn(line, "=");
-
-	for (size_t i = 0; i < ARRAY_LEN(passed); i++) {
-		size_t len = strlen(passed[i]);
-		bool open = passed[i][len - 1] == '*';
-
-		if (open ? n >= len - 1 && !strncmp(line, passed[i], len - 1)
-			 : n == len && !strncmp(line, passed[i], len))
-			return true;
-	}
-	return false;
-}
-
-static char **filtered_env(void)
-{
-	size_t n = 0, kept = 0;
-	char **env;
-
-	while (environ[n])
-		n++;
-	env = xcalloc(n + 1, sizeof *env);
-	for (size_t i = 0; i < n; i++)
-		if (is_passed(environ[i]))
-			env[kept++] = environ[i];
-	return env;
-}
 
 static void on_handle_closed(uv_handle_t *h)
 {
@@ -200,7 +170,7 @@ static int spawn(struct key_command *c, uv_loop_t *loop, const char *command)
 				      {.flags = UV_IGNORE}};
 	uv_process_options_t o = {.file = argv[0],
 				  .args = argv,
-				  .env = filtered_env(),
+				  .env = environment_pick(passed, ARRAY_LEN(passed)),
 				  .exit_cb = on_exit_cb,
 				  .stdio = io,
 				  .stdio_count = 3,

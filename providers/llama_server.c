@@ -228,7 +228,7 @@ static int spawn(struct llama_server *s, struct err *e)
 		s->kind->env(&env);
 		o.argv = argv.v;
 		o.env = env.v;
-		s->child = child_spawn_with(s->all->loop, &o, &events, s, e);
+		s->child = child_spawn(s->all->loop, &o, &events, s, e);
 	}
 	free(program);
 	argv_free(&argv);

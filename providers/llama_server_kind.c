@@ -7,7 +7,7 @@
  * stays out, so that a key that somebody adds to our environment tomorrow stays out too. */
 #include "providers/llama_server_impl.h"
 
-#include <unistd.h>
+#include "net/environment.h"
 
 void argv_add(struct argv_list *a, const char *word)
 {
@@ -59,26 +59,13 @@ static const char *const allowed[] = {
 	"CUDA_*", "HIP_*", "ROCR_*", "GGML_*", "OMP_*",  "LD_LIBRARY_PATH",
 };
 
-static bool is_allowed(const char *variable)
-{
-	size_t name = strcspn(variable, "=");
-
-	for (size_t i = 0; i < ARRAY_LEN(allowed); i++) {
-		size_t n = strlen(allowed[i]);
-
-		if (allowed[i][n - 1] == '*'
-			    ? !strncmp(variable, allowed[i], n - 1)
-			    : n == name && !strncmp(variable, allowed[i], n))
-			return true;
-	}
-	return false;
-}
-
 static void llama_env(struct argv_list *out)
 {
-	for (char **v = environ; *v; v++)
-		if (is_allowed(*v))
-			argv_add(out, *v);
+	char **ours = environment_pick(allowed, ARRAY_LEN(allowed));
+
+	for (char **v = ours; *v; v++)
+		argv_add(out, *v);
+	free(ours);
 	argv_add(out, "LLAMA_SERVER_ROUTER_PORT=1"); /* no port of ours: it is not used */
 	argv_add(out, "LLAMA_ARG_OFFLINE=1");
 }

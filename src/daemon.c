@@ -27,9 +27,9 @@
 #include "net/sd.h"
 #include "providers/engine.h"
 #include "providers/llama_server.h"
-#include "providers/remote.h"
 #include "route/dispatch_open.h"
 #include "route/money.h"
+#include "route/remotes.h"
 
 enum daemon_state { STARTING, SERVING, DRAINING, CLOSING, STATES };
 
@@ -54,8 +54,7 @@ struct daemon {
 	struct store *store; /* NULL: memory is off or unusable */
 	char *store_error;   /* owned; why it is unusable */
 	struct fetch *fetch;
-	struct provider **remotes; /* owned array */
-	int nremotes;
+	struct remotes *remotes;
 	struct engine *engine;
 	struct llama_servers *llama;
 	struct cache *cache;
@@ -170,24 +169,31 @@ static void start_store(struct daemon *d)
 	}
 }
 
+/* For providers that have left the configuration while prompts hold them. */
+static uint64_t oldest_job_ms(void *arg)
+{
+	const struct daemon *d = arg;
+
+	return d->dispatch ? dispatch_oldest_ms(d->dispatch) : UINT64_MAX;
+}
+
 static void start_remotes(struct daemon *d)
 {
-	const struct config *c = d->config;
-
 	d->fetch = fetch_new(&d->loop, NULL);
 	ASSERT(d->fetch); /* libcurl could not even allocate */
-	d->remotes = xcalloc((size_t)c->nproviders, sizeof *d->remotes);
-	for (int i = 0; i < c->nproviders; i++) {
-		struct err e = {0};
-		struct provider *p =
-			provider_remote_new(&d->loop, d->fetch, &c->providers[i], &e);
+	fetch_set_local_only(d->fetch, d->config->local_only);
+	d->remotes = remotes_new(&d->loop, d->fetch, oldest_job_ms, d);
+	remotes_set(d->remotes, NULL, d->config);
+}
 
-		if (p)
-			d->remotes[d->nremotes++] = p;
-		else
-			log_error("provider '%s' is off: %s", c->providers[i].name,
-				  e.text);
-	}
+/* Their first prompt shall find a connection. */
+static void warm_remotes(struct daemon *d)
+{
+	int n;
+	struct provider **list = remotes_list(d->remotes, &n);
+
+	for (int i = 0; i < n && !d->config->local_only; i++)
+		list[i]->ops->warm(list[i]);
 }
 
 static struct llama_servers_config llama_config(const struct config *c)
@@ -313,13 +319,7 @@ static void close_remotes(void *arg)
 {
 	struct daemon *d = arg;
 
-	if (d->nremotes > 0) {
-		struct provider *p = d->remotes[--d->nremotes];
-
-		p->ops->close(p, close_remotes, d);
-	} else {
-		close_fetch(d);
-	}
+	remotes_close(d->remotes, close_fetch, d);
 }
 
 static void close_llama(void *arg)
@@ -358,6 +358,7 @@ static void close_dispatch(void *arg)
 
 	d->server = NULL;
 	dispatch_free(d->dispatch);
+	d->dispatch = NULL;
 	trace_close(d->trace, close_cache, d);
 }
 
@@ -422,6 +423,18 @@ static void preload(struct daemon *d)
 
 /* ---- reload ---- */
 
+static void reload_remotes(struct daemon *d, const struct config *old)
+{
+	struct provider **list;
+	int n;
+
+	fetch_set_local_only(d->fetch, d->config->local_only);
+	remotes_set(d->remotes, old, d->config);
+	list = remotes_list(d->remotes, &n);
+	dispatch_set_providers(d->dispatch, list, n);
+	warm_remotes(d);
+}
+
 /* Applies what can change while running; says what cannot. */
 static void reload(struct daemon *d)
 {
@@ -445,8 +458,6 @@ static void reload(struct daemon *d)
 		log_warn(
 			"reload: ctx, slots, threads, kernels, packed, kv_ram and kv_disk of "
 			"cache change at the next start");
-	if (next->nproviders != old->nproviders)
-		log_warn("reload: providers change at the next start");
 	d->config = next;
 	d->api.config = next;
 	models_rescan(d->models, next);
@@ -457,6 +468,7 @@ static void reload(struct daemon *d)
 	llama_servers_set(d->llama, &llama);
 	money_set_config(d->money, next);
 	dispatch_set_config(d->dispatch, next);
+	reload_remotes(d, old);
 	config_free(old);
 	preload(d);
 	log_info("reload: done, %d models", models_count(d->models));
@@ -498,10 +510,12 @@ static void start_dispatch(struct daemon *d)
 				       .engine = d->engine,
 				       .llama = d->llama,
 				       .store = d->store,
-				       .money = d->money,
-				       .providers = d->remotes,
-				       .nproviders = d->nremotes};
+				       .money = d->money};
+	int n;
+	struct provider **list = remotes_list(d->remotes, &n);
 
+	parts.providers = list;
+	parts.nproviders = n;
 	d->dispatch = dispatch_new(&parts);
 }
 
@@ -530,12 +544,12 @@ int daemon_run(struct config *c, const struct config_source *source, struct err 
 			 server_port(d->server), models_count(d->models));
 		sd_tell("READY=1");
 		preload(d);
+		warm_remotes(d);
 	}
 	uv_run(&d->loop, UV_RUN_DEFAULT);
 	ASSERT(uv_loop_close(&d->loop) == 0);
 	models_free(d->models);
 	config_free(d->config);
-	free(d->remotes);
 	free(d->store_error);
 	free(d);
 	return rc;

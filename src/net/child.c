@@ -230,7 +230,7 @@ static int make_channels(bool log, int fds[2], int err_fds[2], struct err *e)
 	return err_set(e, ERR_IO, "pipe for a child: %m");
 }
 
-struct child *child_spawn_with(uv_loop_t *loop, const struct child_options *o,
+struct child *child_spawn(uv_loop_t *loop, const struct child_options *o,
 			       const struct child_events *ev, void *arg, struct err *e)
 {
 	int fds[2], err_fds[2], rc;
@@ -264,14 +264,6 @@ struct child *child_spawn_with(uv_loop_t *loop, const struct child_options *o,
 		return NULL;
 	}
 	return c;
-}
-
-struct child *child_spawn(uv_loop_t *loop, char *const *argv,
-			  const struct child_events *ev, void *arg, struct err *e)
-{
-	struct child_options o = {.argv = argv};
-
-	return child_spawn_with(loop, &o, ev, arg, e);
 }
 
 static void on_written(uv_write_t *req, int status)

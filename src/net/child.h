@@ -39,11 +39,8 @@ struct child_options {
 	const char *hob; /* the program for that; NULL: /proc/self/exe */
 };
 
-struct child *child_spawn_with(uv_loop_t *loop, const struct child_options *o,
+struct child *child_spawn(uv_loop_t *loop, const struct child_options *o,
 			       const struct child_events *ev, void *arg, struct err *e);
-/* The same with argv alone: a process of our own kind. */
-struct child *child_spawn(uv_loop_t *loop, char *const *argv,
-			  const struct child_events *ev, void *arg, struct err *e);
 /* Queues the bytes (taken from b, which is left empty).  -1: too much is queued, or the
  * child is ending. */
 int child_write(struct child *c, struct buf *b);

@@ -17,17 +17,13 @@ struct dispatch *dispatch_new(const struct dispatch_parts *p)
 	struct dispatch *d = xcalloc(1, sizeof *d);
 
 	d->parts = *p;
-	d->providers = xcalloc((size_t)p->nproviders + 1, sizeof *d->providers);
-	for (int i = 0; i < p->nproviders; i++)
-		d->providers[i] = p->providers[i];
 	TAILQ_INIT(&d->jobs);
 	d->health = health_new();
 	d->sticky = sticky_new();
 	d->log = route_log_new();
 	retry_budget_init(&d->budget);
 	d->listener.late_cost = account_late;
-	for (int i = 0; i < p->nproviders; i++)
-		d->providers[i]->listener = &d->listener;
+	dispatch_set_providers(d, p->providers, p->nproviders);
 	if (p->engine) {
 		if (!d->parts.local)
 			d->parts.local = engine_provider(p->engine);
@@ -35,6 +31,27 @@ struct dispatch *dispatch_new(const struct dispatch_parts *p)
 	}
 	ASSERT(d->parts.local);
 	return d;
+}
+
+void dispatch_set_providers(struct dispatch *d, struct provider *const *list, int n)
+{
+	struct provider **copy = xcalloc((size_t)n + 1, sizeof *copy);
+
+	for (int i = 0; i < n; i++) {
+		copy[i] = list[i];
+		copy[i]->listener = &d->listener;
+	}
+	free(d->providers);
+	d->providers = copy;
+	d->parts.nproviders = n;
+}
+
+/* The list has them in the order of their starts. */
+uint64_t dispatch_oldest_ms(const struct dispatch *d)
+{
+	const struct dispatch_job *j = TAILQ_FIRST(&d->jobs);
+
+	return j ? j->start_ms : UINT64_MAX;
 }
 
 void dispatch_set_config(struct dispatch *d, const struct config *c)

@@ -39,6 +39,11 @@ struct dispatch_parts {
 struct dispatch *dispatch_new(const struct dispatch_parts *p);
 /* After SIGHUP.  Jobs that run keep their plan; c is borrowed until the next call. */
 void dispatch_set_config(struct dispatch *d, const struct config *c);
+/* After a reload; the array is copied.  Those that are in it no more must live until the jobs that
+ * run now have ended: dispatch_oldest_ms() tells. */
+void dispatch_set_providers(struct dispatch *d, struct provider *const *list, int n);
+/* When the oldest job that runs was started (clock_mono_ms()); UINT64_MAX: none runs. */
+uint64_t dispatch_oldest_ms(const struct dispatch *d);
 /* Cancels what still runs, without events (ends of turns are sent to the store first),
  * then releases all.  Stop order: dispatch_free, then cache_close, engine's provider
  * close, store_close; money_close and the remote providers' close anywhere behind the first. */

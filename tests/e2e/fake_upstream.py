@@ -41,6 +41,8 @@ def usage_chunk():
 
 
 DONE = b"data: [DONE]\n\n"
+# What hob makes of these has chunk sizes of three, four and five hexadecimal digits, and all about 0xfff.
+SIZED = [str(n % 10) * n for n in (1, 70, *range(3700, 4000, 3), 70000)]
 # (status, content type, body, more headers) of modes that never start a stream.
 PLAIN = {
     "400": (400, "application/json", {"error": {"message": "temperature is odd", "code": 400}}, {}),
@@ -309,6 +311,12 @@ class Handler(BaseHTTPRequestHandler):
         """Four megabytes as fast as they are taken."""
         self.stream()
         self.words(["x" * 4096] * 1024)
+        self.put(chunk(finish="stop") + DONE)
+        self.end()
+
+    def mode_sizes(self, request):
+        self.stream()
+        self.words(SIZED)
         self.put(chunk(finish="stop") + DONE)
         self.end()
 

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from conftest import HOB
-from fake_upstream import USAGE, WORDS, FakeUpstream
+from fake_upstream import SIZED, USAGE, WORDS, FakeUpstream
 
 KEY = "sk-test-0123456789abcdef"
 ASK = [{"role": "user", "content": "What is the capital of France?"}]
@@ -103,6 +103,11 @@ def test_odd_but_good_streams_are_understood(daemon, mode):
     assert error_of(chunks) is None
     assert chunks[-1] == "[DONE]"
     assert time.monotonic() - start < 1.5
+
+
+@pytest.mark.parametrize("tcp", [False, True])
+def test_chunks_of_all_sizes_arrive_whole(daemon, tcp):
+    assert text_of(daemon.stream({"model": "fake/sizes", "messages": ASK}, tcp=tcp)) == "".join(SIZED)
 
 
 @pytest.mark.parametrize("mode, text", [("utf8", "Grüße 🔥 日本"), ("utf8-deltas", "a🔥z")])

@@ -98,6 +98,39 @@ static void pipelined_requests_come_out_one_by_one(void **state)
 	http_parser_fini(&p);
 }
 
+static void a_released_parser_holds_nothing_and_reads_the_next_request(void **state)
+{
+	struct http_parser p;
+	struct buf text = {0};
+	struct err e = {0};
+	size_t left;
+
+	UNUSED(state);
+	http_parser_init(&p);
+	for (int headers = 1; headers < HTTP_MAX_HEADERS; headers *= 3) {
+		buf_clear(&text);
+		buf_adds(&text, "POST /x HTTP/1.1\r\nContent-Length: 5000\r\n");
+		for (int i = 1; i < headers; i++)
+			buf_addf(&text, "h%d: v%d\r\n", i, i);
+		buf_addf(&text, "\r\n%05000d", headers);
+		assert_int_equal(feed(&p, text.data, text.len, text.len, &left, &e),
+				 PARSE_DONE);
+		assert_int_equal(left, 0);
+		assert_int_equal(p.req.nheaders, headers);
+		assert_int_equal(p.req.body.len, 5000);
+		if (headers > 1)
+			assert_true(str_eq(http_header(&p.req, "H1"), "v1"));
+		http_parser_release(&p);
+		assert_null(p.head.data);
+		assert_null(p.body.data);
+		assert_null(p.req.headers);
+		assert_null(http_header(&p.req, "content-length").ptr);
+		http_parser_reset(&p);
+	}
+	http_parser_fini(&p);
+	buf_free(&text);
+}
+
 static const struct {
 	const char *text;
 	int status;
@@ -271,6 +304,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_request_is_the_same_whole_and_in_pieces_of_any_size),
 		cmocka_unit_test(pipelined_requests_come_out_one_by_one),
+		cmocka_unit_test(
+			a_released_parser_holds_nothing_and_reads_the_next_request),
 		cmocka_unit_test(malformed_and_ambiguous_requests_are_refused),
 		cmocka_unit_test(a_head_of_16_KiB_passes_and_one_byte_more_is_431),
 		cmocka_unit_test(too_many_header_fields_are_431),
