@@ -248,6 +248,7 @@ static void start_local(struct daemon *d)
 	free(path);
 	llama = llama_config(c);
 	d->models = models_new(d->config);
+	plan_check_config(d->config);
 	d->llama = llama_servers_new(&d->loop, d->fetch, &llama);
 	d->engine = engine_new(&d->loop, &engine);
 	d->cache = cache_new(&cache);
@@ -448,6 +449,7 @@ static void reload(struct daemon *d)
 	d->config = next;
 	d->api.config = next;
 	models_rescan(d->models, next);
+	plan_check_config(next);
 	cache = cache_settings_of(d, next);
 	cache_set(d->cache, &cache);
 	llama = llama_config(next);

@@ -18,7 +18,9 @@ static const struct {
 	{"unload", cmd_unload, "free a model's memory"},
 	{"pin", cmd_pin, "keep a model from being evicted"},
 	{"unpin", cmd_unpin, "let it be evicted again"},
-	{"why", cmd_why, "explain loads, evictions and refusals"},
+	{"why", cmd_why, "explain answers, loads, evictions and refusals"},
+	{"route", cmd_route, "where a prompt would go, without sending it"},
+	{"providers", cmd_providers, "remote providers and how they do"},
 	{"usage", cmd_usage, "what remote models cost, and the caps"},
 	{"cache", cmd_cache, "replay recorded requests under other settings"},
 	{"pull", cmd_pull, "download a model"},
@@ -32,7 +34,7 @@ static int help(FILE *out, int status)
 {
 	fputs("Usage: hob COMMAND [OPTION]...\n\nCommands:\n", out);
 	for (size_t i = 0; i < ARRAY_LEN(commands); i++)
-		fprintf(out, "  %-8s %s\n", commands[i].name, commands[i].summary);
+		fprintf(out, "  %-9s %s\n", commands[i].name, commands[i].summary);
 	fputs("\n'hob COMMAND --help' says more.  Manual: hob(1), hob.conf(5).\n", out);
 	return status;
 }

@@ -26,7 +26,7 @@ _hob() {
 	fi
 	command=${words[1]}
 	if ((cword == 1)); then
-		_hob_words "$(printf '%s\n' chat run ls ps load unload pin unpin why cache pull history serve stop engine --help --version)"
+		_hob_words "$(printf '%s\n' chat run ls ps load unload pin unpin why route providers cache pull history serve stop engine --help --version)"
 		return
 	fi
 	case $prev in
@@ -44,7 +44,14 @@ _hob() {
 			COMPREPLY=($(compgen -f -- "$cur"))
 			return
 		fi ;;
-	--config | --socket | --from)
+	--prompt)
+		return ;;
+	-f)
+		if [[ $command == route ]]; then
+			COMPREPLY=($(compgen -f -- "$cur"))
+			return
+		fi ;;
+	--config | --socket | --from | --file)
 		COMPREPLY=($(compgen -f -- "$cur"))
 		return ;;
 	--dir | --pack-dir | --kv-dir)
@@ -61,7 +68,8 @@ _hob() {
 		case $command in
 		run) options="--model --system --conversation --temperature --max-tokens --seed --raw --json --stats --no-start" ;;
 		chat) options="--continue --conversation --model --system --temperature --max-tokens --no-start" ;;
-		ls | history) options="--json --no-start" ;;
+		ls | history | providers) options="--json --no-start" ;;
+		route) options="--json --no-start --model --prompt --file --image --tools --private" ;;
 		ps | why | pin | unpin) options="--json" ;;
 		load) options="--json --no-start --keep-alive" ;;
 		unload) options="--json --park" ;;
@@ -74,6 +82,7 @@ _hob() {
 		return
 	fi
 	case $command in
+	route) ((cword == 2)) && _hob_words explain ;;
 	cache) if ((cword == 2)); then _hob_words simulate; else COMPREPLY=($(compgen -f -- "$cur")); fi ;;
 	load | unload | pin | unpin | why) _hob_words "$(_hob_names "${words[0]}" ls)" ;;
 	run | chat)

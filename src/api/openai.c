@@ -333,18 +333,27 @@ static void start(const struct call *call, struct request *r,
 	a->job = dispatch_start(call->api->dispatch, r, &a->sink);
 }
 
+struct request *openai_read(const struct call *call, bool is_chat,
+			    struct openai_params *p, struct err *e)
+{
+	struct request *r = openai_decode(call->http->body, is_chat, p, e);
+
+	if (r && read_fields(call->http, r, e) == 0)
+		return r;
+	request_free(r);
+	return NULL;
+}
+
 static void complete(const struct call *call, bool is_chat)
 {
 	struct openai_params p;
 	struct err e = {0};
-	struct request *r = openai_decode(call->http->body, is_chat, &p, &e);
+	struct request *r = openai_read(call, is_chat, &p, &e);
 
-	if (r && read_fields(call->http, r, &e) == 0) {
+	if (r)
 		start(call, r, &p);
-		return;
-	}
-	request_free(r);
-	api_reply_error(call->conn, &e);
+	else
+		api_reply_error(call->conn, &e);
 }
 
 void openai_chat(const struct call *call)

@@ -32,6 +32,9 @@ struct openai_params {
 /* NULL and an error that names the field.  Fields that we do not read go to extra_json. */
 struct request *openai_decode(struct str body, bool is_chat, struct openai_params *p,
 			      struct err *e);
+/* The same of a whole call: body and x-hob-* fields. */
+struct request *openai_read(const struct call *call, bool is_chat,
+			    struct openai_params *p, struct err *e);
 /* An id, "new" or "last", in place of what the request had. */
 int openai_set_conversation(struct request *r, struct str id, struct err *e);
 

@@ -5,6 +5,7 @@
 #include "api/hob.h"
 #include "api/metrics_api.h"
 #include "api/openai.h"
+#include "api/route_api.h"
 #include "api/usage_api.h"
 
 static const struct route routes[] = {
@@ -21,6 +22,9 @@ static const struct route routes[] = {
 	{"POST", "/v1/hob/cache/unload", cache_api_unload},
 	{"POST", "/v1/hob/cache/pin", cache_api_pin},
 	{"POST", "/v1/hob/cache/unpin", cache_api_unpin},
+	{"GET", "/v1/hob/providers", route_api_providers},
+	{"POST", "/v1/hob/route/explain", route_api_explain},
+	{"GET", "/v1/hob/routes/decisions", route_api_decisions},
 	{"GET", "/v1/hob/usage", usage_api_get},
 	{"GET", "/v1/hob/conversations", hob_conversations},
 	{"GET", "/v1/hob/conversations/*", hob_conversation},

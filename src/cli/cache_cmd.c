@@ -1,4 +1,4 @@
-/* The commands that show and steer the cache: ps, why, load, unload, pin, unpin.
+/* The commands that show and steer the cache: ps, load, unload, pin, unpin.
  *
  * Main thread.  None but load starts a daemon: without one nothing is in memory, and there is nothing
  * to explain. */
@@ -19,15 +19,6 @@ static const struct args_spec ps_spec = {
 		"STATE: ready, loading, draining (leaves when its answers have ended), parked (its host\n"
 		"copy is kept, a switch back is quick), failed.  MEMORY is measured where it can be,\n"
 		"PREDICTED is what was reserved for it.  USED: answers under way of those possible.",
-};
-
-static const struct args_spec why_spec = {
-	.command = "why",
-	.usage = "[--json] [MODEL]",
-	.summary =
-		"Explains the last loads, evictions and refusals, of all models or of one.",
-	.options = listing_options,
-	.noptions = 1,
 };
 
 /* ---- ps */
@@ -155,83 +146,6 @@ int cmd_ps(int argc, char **argv)
 	else if (ps)
 		print_ps(ps);
 	cJSON_Delete(ps);
-	return listing_end(&l);
-}
-
-/* ---- why */
-
-static char *cell_ms(const cJSON *d, const char *key)
-{
-	double ms = 0;
-
-	if (json_double(d, key, 0, 1e12, &ms, NULL) != 1)
-		return xstrdup("-");
-	return xasprintf(ms < 10 ? "%.1f ms" : "%.0f ms", ms);
-}
-
-static void print_decisions(const cJSON *tree)
-{
-	static const char *const head[] = {"WHEN",     "WHAT",     "MODEL", "PREDICTED",
-					   "MEASURED", "EXPECTED", "TOOK",  "WHY"};
-	static const bool right[] = {false, false, false, true, true, true, true, false};
-	const cJSON *d, *list = listing_array(tree, "decisions");
-	struct table t = {0};
-
-	if (!cJSON_GetArraySize(list)) {
-		printf("nothing was decided since the daemon started\n");
-		return;
-	}
-	table_head(&t, head, (int)ARRAY_LEN(head));
-	cJSON_ArrayForEach(d, list)
-	{
-		table_add(&t, cell_age((clock_unix_ms() - listing_int(d, "at_ms", 0)) /
-				       1000));
-		table_add(&t, cell_string(d, "kind"));
-		table_add(&t, cell_string(d, "model"));
-		table_add(&t, cell_size(listing_int(d, "predicted_bytes", 0)));
-		table_add(&t, cell_size(listing_int(d, "actual_bytes", 0)));
-		table_add(&t, cell_ms(d, "predicted_ms"));
-		table_add(&t, cell_ms(d, "actual_ms"));
-		table_add(&t, cell_string(d, "text"));
-	}
-	table_print(&t, (int)ARRAY_LEN(head), right);
-}
-
-/* Everything but letters, digits and a few more goes as %XX. */
-static void add_escaped(struct buf *out, const char *s)
-{
-	for (; *s; s++) {
-		unsigned char c = (unsigned char)*s;
-
-		if ((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') ||
-		    (c >= 'A' && c <= 'Z') || strchr("-_.~", c))
-			buf_addc(out, (char)c);
-		else
-			buf_addf(out, "%%%02X", c);
-	}
-}
-
-int cmd_why(int argc, char **argv)
-{
-	struct listing l = {.spec = &why_spec};
-	const char *model = NULL;
-	struct buf path = {0};
-	cJSON *tree;
-
-	if (!listing_args(&l, argc, argv, &model) || !listing_connect(&l, false))
-		return l.status;
-	buf_adds(&path, "/v1/hob/cache/decisions");
-	if (model) {
-		buf_adds(&path, "?model=");
-		add_escaped(&path, model);
-	}
-	tree = listing_get(&l, path.data);
-	buf_free(&path);
-	if (tree && l.json)
-		listing_print(tree);
-	else if (tree)
-		print_decisions(tree);
-	cJSON_Delete(tree);
 	return listing_end(&l);
 }
 

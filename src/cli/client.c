@@ -190,6 +190,8 @@ static void call_init(struct call *c, const struct client *client)
 		c->headers = curl_slist_append(c->headers, h);
 		free(h);
 	}
+	if (r->is_private)
+		c->headers = curl_slist_append(c->headers, "x-hob-private: 1");
 	if (r->progress)
 		c->headers = curl_slist_append(c->headers, "x-hob-progress: 1");
 	curl_easy_setopt(c->easy, CURLOPT_HTTPHEADER, c->headers);

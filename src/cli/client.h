@@ -33,6 +33,7 @@ struct client_request {
 	const char *method, *path; /* "GET", "/v1/models" */
 	struct str body;           /* JSON; empty: none */
 	const char *conversation;  /* header x-hob-conversation, or NULL */
+	bool is_private;      /* header x-hob-private */
 	bool progress;        /* header x-hob-progress: `progress` events in a stream */
 	int total_timeout_ms; /* for all of it; 0: only silence is limited */
 	/* Bytes of a reply with status 200 as they come; return -1 to stop (not an error

@@ -17,17 +17,19 @@ enum cli_exit {
 	CLI_INTERRUPTED = 130, /* Ctrl-C stopped the answer: 128 + SIGINT */
 };
 
-int cmd_run(int argc, char **argv);     /* run.c: one prompt, one answer */
-int cmd_chat(int argc, char **argv);    /* chat.c: a conversation on the terminal */
-int cmd_ls(int argc, char **argv);      /* list.c: models */
-int cmd_ps(int argc, char **argv);      /* cache_cmd.c: what is resident */
-int cmd_why(int argc, char **argv);     /* cache_cmd.c: what was decided */
-int cmd_load(int argc, char **argv);    /* cache_cmd.c: orders to the cache */
+int cmd_run(int argc, char **argv);       /* run.c: one prompt, one answer */
+int cmd_chat(int argc, char **argv);      /* chat.c: a conversation on the terminal */
+int cmd_ls(int argc, char **argv);        /* list.c: models */
+int cmd_ps(int argc, char **argv);        /* cache_cmd.c: what is resident */
+int cmd_why(int argc, char **argv);       /* why_cmd.c: what was decided */
+int cmd_route(int argc, char **argv);     /* route_cmd.c: where a prompt would go */
+int cmd_providers(int argc, char **argv); /* route_cmd.c: remote ones */
+int cmd_load(int argc, char **argv);      /* cache_cmd.c: orders to the cache */
 int cmd_unload(int argc, char **argv);
 int cmd_pin(int argc, char **argv);
 int cmd_unpin(int argc, char **argv);
 int cmd_usage(int argc, char **argv); /* usage_cmd.c: what was spent */
-int cmd_cache(int argc, char **argv); /* simulate_cmd.c: replays a trace */
+int cmd_cache(int argc, char **argv);   /* simulate_cmd.c: replays a trace */
 int cmd_stop(int argc, char **argv);    /* list.c: ends the daemon */
 int cmd_history(int argc, char **argv); /* list.c: conversations */
 

@@ -7,43 +7,16 @@
  * sends code to a code model should not fire on a letter, and a missed snippet costs little.
  *
  * The weights are set by hand against the snippets and the prose of tests/unit/test_features.c. */
+#include "route/code_words.h"
 #include "route/features.h"
 
 #include "base/nearest.h"
 
-enum { MIN_SCORE = 7, PROOF = 8, MAX_COUNT = 2 };
-
-enum language {
-	C,
-	CPP,
-	PYTHON,
-	JAVASCRIPT,
-	TYPESCRIPT,
-	RUST,
-	GO,
-	JAVA,
-	SHELL,
-	SQL,
-	HTML,
-	CSS,
-	CSHARP,
-	RUBY,
-	PHP,
-	KOTLIN,
-	SWIFT,
-	LUA,
-	PERL,
-	HASKELL,
-	JSON,
-	YAML,
-	TOML,
-	XML,
-	MAKE,
-	DOCKER,
-	SCALA,
-	ZIG,
-	R,
-	LANGUAGES
+enum {
+	MIN_SCORE = 7,
+	PROOF = 8,
+	MAX_COUNT = 2,
+	ALSO_BYTES = 256 /* so far behind a word its second part is looked for */
 };
 
 static const char *const names[LANGUAGES] = {
@@ -157,340 +130,12 @@ const char *features_code_nearest(const char *word)
 
 /* ---- typical words */
 
-enum {
-	A = 1,     /* anchor */
-	START = 2, /* of a line, after its indentation */
-	END = 4,   /* of a line */
-	COLON = 8, /* the line ends with ':' */
-	BARE = 16, /* the line does not end with ';' */
-	LINE = START | END,
-};
-
-struct word {
-	enum language language;
-	int weight, flags;
-	const char *text;
-	const char *also; /* stands behind it in the same line; or NULL */
-};
-
-static const struct word words[] = {
-	{C, 4, START | A, "#include <", NULL},
-	{C, 5, START | A, "#include \"", NULL},
-	{C, 4, START | A, "#define ", NULL},
-	{C, 4, START | A, "#ifdef ", NULL},
-	{C, 4, START | A, "#ifndef ", NULL},
-	{C, 5, START | A, "typedef struct", NULL},
-	{C, 4, START | A, "int main(", NULL},
-	{C, 3, START | A, "static int ", "("},
-	{C, 3, START | A, "static void ", "("},
-	{C, 3, START | A, "void ", "("},
-	{C, 3, START | A, "struct ", "{"},
-	{C, 3, START | A, "char *", NULL},
-	{C, 3, A, "const char *", NULL},
-	{C, 2, START, "int ", ";"},
-	{C, 2, START, "for (", ";"},
-	{C, 2, START, "if (", ")"},
-	{C, 3, 0, "malloc(", NULL},
-	{C, 3, 0, "free(", ";"},
-	{C, 2, 0, "printf(", ";"},
-	{C, 3, 0, "sizeof(", NULL},
-	{C, 3, 0, "sizeof *", NULL},
-	{C, 3, 0, "size_t ", NULL},
-	{C, 3, 0, "uint8_t ", NULL},
-	{C, 3, 0, "uint32_t ", NULL},
-	{C, 3, 0, "uint64_t ", NULL},
-	{C, 2, 0, "NULL", NULL},
-	{C, 2, 0, "->", ";"},
-	{C, 2, START, "return ", ";"},
-
-	{CPP, 4, A, "std::", NULL},
-	{CPP, 6, START | A, "#include <iostream>", NULL},
-	{CPP, 6, START | A, "#include <vector>", NULL},
-	{CPP, 6, START | A, "#include <string>", NULL},
-	{CPP, 6, START | A, "#include <memory>", NULL},
-	{CPP, 6, START | A, "using namespace ", ";"},
-	{CPP, 5, START | A, "template <", NULL},
-	{CPP, 5, START | A, "template<", NULL},
-	{CPP, 4, START | A, "namespace ", "{"},
-	{CPP, 3, LINE | A, "public:", NULL},
-	{CPP, 3, LINE | A, "private:", NULL},
-	{CPP, 3, 0, "nullptr", NULL},
-	{CPP, 3, A, "cout <<", NULL},
-	{CPP, 3, 0, "constexpr ", NULL},
-	{CPP, 3, 0, "const auto", NULL},
-	{CPP, 3, 0, "static_cast<", NULL},
-
-	{PYTHON, 4, START | COLON | A, "def ", "("},
-	{PYTHON, 5, START | COLON | A, "async def ", "("},
-	{PYTHON, 3, START | COLON, "class ", NULL},
-	{PYTHON, 4, START | COLON | A, "elif ", NULL},
-	{PYTHON, 4, START | BARE | A, "from ", " import "},
-	{PYTHON, 2, START | BARE, "import ", NULL},
-	{PYTHON, 8, START | A, "if __name__ ==", NULL},
-	{PYTHON, 5, A, "__init__", NULL},
-	{PYTHON, 3, START | COLON, "except ", NULL},
-	{PYTHON, 3, LINE, "try:", NULL},
-	{PYTHON, 2, LINE, "else:", NULL},
-	{PYTHON, 3, START | COLON | A, "for ", " in range("},
-	{PYTHON, 2, START | COLON, "for ", " in "},
-	{PYTHON, 1, START | COLON, "while ", NULL},
-	{PYTHON, 1, START | COLON, "if ", NULL},
-	{PYTHON, 3, START | COLON, "with open(", NULL},
-	{PYTHON, 2, 0, "self.", NULL},
-	{PYTHON, 2, BARE | A, "print(", ")"},
-	{PYTHON, 1, START | BARE, "return ", NULL},
-	{PYTHON, 1, 0, "None", NULL},
-	{PYTHON, 1, 0, "True", NULL},
-	{PYTHON, 2, 0, "len(", NULL},
-	{PYTHON, 2, 0, "lambda ", ":"},
-	{PYTHON, 2, 0, "\"\"\"", NULL},
-	{PYTHON, 3, START | A, "import numpy as np", NULL},
-	{PYTHON, 3, START | A, "import pandas as pd", NULL},
-	{PYTHON, 2, 0, "np.", "("},
-
-	{JAVASCRIPT, 3, START | A, "const ", " = "},
-	{JAVASCRIPT, 2, START, "let ", " = "},
-	{JAVASCRIPT, 2, START, "var ", " = "},
-	{JAVASCRIPT, 3, START | A, "function ", ") {"},
-	{JAVASCRIPT, 4, START | A, "async function ", "("},
-	{JAVASCRIPT, 3, 0, "=> {", NULL},
-	{JAVASCRIPT, 2, 0, ") =>", NULL},
-	{JAVASCRIPT, 5, A, "console.log(", NULL},
-	{JAVASCRIPT, 4, A, "===", ")"},
-	{JAVASCRIPT, 4, A, "!==", NULL},
-	{JAVASCRIPT, 4, A, "document.", "("},
-	{JAVASCRIPT, 3, 0, "= require(", NULL},
-	{JAVASCRIPT, 6, START | A, "module.exports", "="},
-	{JAVASCRIPT, 5, START | A, "export default ", NULL},
-	{JAVASCRIPT, 5, START | A, "export const ", "="},
-	{JAVASCRIPT, 5, START | A, "export function ", "("},
-	{JAVASCRIPT, 5, START | A, "import ", " from '"},
-	{JAVASCRIPT, 5, START | A, "import ", " from \""},
-	{JAVASCRIPT, 2, 0, "await ", "("},
-	{JAVASCRIPT, 4, A, "JSON.stringify(", NULL},
-	{JAVASCRIPT, 4, A, "JSON.parse(", NULL},
-	{JAVASCRIPT, 4, A, "new Promise(", NULL},
-	{JAVASCRIPT, 4, A, "useState(", NULL},
-	{JAVASCRIPT, 2, START, "});", NULL},
-	{JAVASCRIPT, 1, START, "return ", ";"},
-
-	{TYPESCRIPT, 6, START | A, "export interface ", "{"},
-	{TYPESCRIPT, 4, START | A, "interface ", " {"},
-	{TYPESCRIPT, 6, START | A, "export type ", "="},
-	{TYPESCRIPT, 4, START | A, "type ", " = {"},
-	{TYPESCRIPT, 5, START | A, "import type ", NULL},
-	{TYPESCRIPT, 3, 0, ": string", NULL},
-	{TYPESCRIPT, 3, 0, ": number", NULL},
-	{TYPESCRIPT, 3, 0, ": boolean", NULL},
-	{TYPESCRIPT, 3, 0, "): void", NULL},
-	{TYPESCRIPT, 3, 0, ": any", NULL},
-	{TYPESCRIPT, 4, 0, ": Promise<", NULL},
-	{TYPESCRIPT, 3, 0, ": Record<", NULL},
-	{TYPESCRIPT, 3, 0, " as const", NULL},
-
-	{RUST, 4, START | A, "fn ", ") {"},
-	{RUST, 4, START | A, "fn ", "->"},
-	{RUST, 6, START | A, "pub fn ", "("},
-	{RUST, 5, START | A, "pub struct ", NULL},
-	{RUST, 5, START | A, "async fn ", "("},
-	{RUST, 6, START | A, "let mut ", NULL},
-	{RUST, 5, START | A, "impl ", "{"},
-	{RUST, 5, START | A, "impl<", "{"},
-	{RUST, 6, START | A, "use std::", NULL},
-	{RUST, 6, A, "println!(", NULL},
-	{RUST, 6, START | A, "#[derive(", NULL},
-	{RUST, 5, A, "-> Result<", NULL},
-	{RUST, 4, A, ".unwrap()", NULL},
-	{RUST, 4, A, "&mut ", NULL},
-	{RUST, 4, A, "&self", NULL},
-	{RUST, 3, 0, "Vec<", NULL},
-	{RUST, 3, 0, "&str", NULL},
-	{RUST, 2, START, "let ", ";"},
-	{RUST, 2, START, "match ", "{"},
-	{RUST, 2, 0, "Some(", NULL},
-	{RUST, 2, 0, "Ok(", NULL},
-	{RUST, 2, 0, "usize", NULL},
-
-	{GO, 3, START | BARE | A, "package ", NULL},
-	{GO, 4, START | A, "func ", ") {"},
-	{GO, 4, START | A, "func (", ") "},
-	{GO, 4, START | A, "func main() {", NULL},
-	{GO, 3, 0, " := ", NULL},
-	{GO, 4, A, "fmt.", "("},
-	{GO, 6, START | A, "if err != nil", NULL},
-	{GO, 5, LINE | A, "import (", NULL},
-	{GO, 6, START | A, "go func(", NULL},
-	{GO, 3, START, "defer ", "("},
-	{GO, 6, START | A, "type ", " struct {"},
-	{GO, 4, START | A, "type ", " interface {"},
-	{GO, 2, 0, "make(", NULL},
-	{GO, 4, A, "map[string]", NULL},
-	{GO, 3, 0, "[]byte", NULL},
-	{GO, 3, 0, "[]string", NULL},
-	{GO, 1, 0, "nil", NULL},
-
-	{JAVA, 6, START | A, "public class ", NULL},
-	{JAVA, 6, A, "public static void main", NULL},
-	{JAVA, 6, A, "System.out.print", NULL},
-	{JAVA, 6, START | A, "import java", NULL},
-	{JAVA, 5, START | A, "@Override", NULL},
-	{JAVA, 4, START | A, "public void ", "("},
-	{JAVA, 4, START | A, "private final ", ";"},
-	{JAVA, 3, START, "private ", ";"},
-	{JAVA, 2, START, "public ", "("},
-	{JAVA, 4, START | A, "package ", ";"},
-	{JAVA, 4, A, "new ArrayList<", NULL},
-	{JAVA, 4, A, "new HashMap<", NULL},
-	{JAVA, 2, 0, "List<String>", NULL},
-	{JAVA, 2, START, "String ", "="},
-	{JAVA, 2, 0, "throws ", "{"},
-
-	{SHELL, 8, START | A, "#!/bin/sh", NULL},
-	{SHELL, 8, START | A, "#!/bin/bash", NULL},
-	{SHELL, 8, START | A, "#!/usr/bin/env bash", NULL},
-	{SHELL, 5, START | A, "if [ ", "]"},
-	{SHELL, 5, START | A, "if [[ ", "]]"},
-	{SHELL, 4, START | A, "for ", "; do"},
-	{SHELL, 4, START | A, "while ", "; do"},
-	{SHELL, 2, LINE, "fi", NULL},
-	{SHELL, 1, LINE, "done", NULL},
-	{SHELL, 4, LINE | A, "esac", NULL},
-	{SHELL, 3, START | A, "sudo ", NULL},
-	{SHELL, 3, START, "echo \"", "\""},
-	{SHELL, 3, START, "echo $", NULL},
-	{SHELL, 4, 0, "apt-get install ", NULL},
-	{SHELL, 4, 0, "apt install ", NULL},
-	{SHELL, 4, START | A, "set -e", NULL},
-	{SHELL, 4, START | A, "mkdir -p ", NULL},
-	{SHELL, 4, START | A, "curl -", NULL},
-	{SHELL, 4, A, "2>&1", NULL},
-	{SHELL, 4, A, ">/dev/null", NULL},
-	{SHELL, 4, A, "> /dev/null", NULL},
-	{SHELL, 4, A, "| grep ", NULL},
-	{SHELL, 4, A, "| awk ", NULL},
-	{SHELL, 4, A, "| xargs ", NULL},
-	{SHELL, 4, A, "| sort", NULL},
-	{SHELL, 3, 0, "\"$1\"", NULL},
-	{SHELL, 3, 0, "\"$@\"", NULL},
-	{SHELL, 3, START, "rm -", NULL},
-	{SHELL, 3, START, "git clone ", NULL},
-	{SHELL, 3, START, "find . -", NULL},
-	{SHELL, 2, 0, "=$(", NULL},
-
-	{SQL, 3, START | A, "SELECT ", NULL},
-	{SQL, 3, 0, "FROM ", NULL},
-	{SQL, 2, 0, "WHERE ", NULL},
-	{SQL, 5, A, "INSERT INTO ", NULL},
-	{SQL, 3, 0, "VALUES (", NULL},
-	{SQL, 6, START | A, "CREATE TABLE ", NULL},
-	{SQL, 6, START | A, "ALTER TABLE ", NULL},
-	{SQL, 5, START | A, "UPDATE ", " SET "},
-	{SQL, 5, START | A, "DELETE FROM ", NULL},
-	{SQL, 3, 0, "GROUP BY ", NULL},
-	{SQL, 3, 0, "ORDER BY ", NULL},
-	{SQL, 3, 0, "JOIN ", " ON "},
-	{SQL, 3, 0, "PRIMARY KEY", NULL},
-	{SQL, 2, 0, "NOT NULL", NULL},
-	{SQL, 3, 0, "VARCHAR(", NULL},
-	{SQL, 2, 0, "COUNT(", NULL},
-	{SQL, 5, START | A, "select * from ", NULL},
-	{SQL, 3, START | A, "select ", " from "},
-	{SQL, 5, START | A, "create table ", "("},
-	{SQL, 4, START | A, "insert into ", " values"},
-	{SQL, 2, START, "where ", " = "},
-	{SQL, 1, 0, "order by ", NULL},
-	{SQL, 1, 0, "group by ", NULL},
-	{SQL, 3, 0, "primary key", NULL},
-	{SQL, 2, 0, "count(*)", NULL},
-	{SQL, 2, 0, "not null", NULL},
-
-	{HTML, 8, START | A, "<!DOCTYPE html", NULL},
-	{HTML, 8, START | A, "<!doctype html", NULL},
-	{HTML, 5, START | A, "<html", ">"},
-	{HTML, 4, START | A, "<body", ">"},
-	{HTML, 4, START | A, "<head>", NULL},
-	{HTML, 4, START | A, "<div", ">"},
-	{HTML, 3, 0, "</div>", NULL},
-	{HTML, 3, A, "<span", ">"},
-	{HTML, 4, A, "<a href=\"", NULL},
-	{HTML, 4, A, "<img ", "src="},
-	{HTML, 3, A, "<h1", "</h1>"},
-	{HTML, 3, START | A, "<ul", ">"},
-	{HTML, 2, START, "<li>", NULL},
-	{HTML, 2, START, "<p>", NULL},
-	{HTML, 3, START | A, "<table", ">"},
-	{HTML, 3, START | A, "<button", ">"},
-	{HTML, 3, START | A, "<form", ">"},
-	{HTML, 3, START | A, "<script", ">"},
-	{HTML, 2, 0, "class=\"", NULL},
-
-	{CSS, 5, START | A, "@media ", "{"},
-	{CSS, 5, START | A, "display: ", ";"},
-	{CSS, 4, START | A, "font-size: ", ";"},
-	{CSS, 4, START | A, "font-family: ", ";"},
-	{CSS, 4, START | A, "background-color: ", ";"},
-	{CSS, 3, START | A, "margin: ", ";"},
-	{CSS, 3, START | A, "padding: ", ";"},
-	{CSS, 3, START, "color: ", ";"},
-	{CSS, 3, START, "border: ", ";"},
-	{CSS, 3, START, "width: ", ";"},
-
-	{CSHARP, 6, START | A, "using System", ";"},
-	{CSHARP, 6, A, "Console.WriteLine(", NULL},
-	{CSHARP, 6, A, "{ get; set; }", NULL},
-	{CSHARP, 4, A, "async Task", NULL},
-	{CSHARP, 3, START, "namespace ", NULL},
-	{CSHARP, 3, START, "public class ", NULL},
-	{CSHARP, 2, START, "public ", "("},
-
-	{RUBY, 4, START | A, "puts ", NULL},
-	{RUBY, 4, START | A, "require '", NULL},
-	{RUBY, 5, A, " do |", NULL},
-	{RUBY, 6, START | A, "attr_accessor ", NULL},
-	{RUBY, 4, START | A, "elsif ", NULL},
-	{RUBY, 3, LINE, "end", NULL},
-	{RUBY, 2, START | BARE, "def ", NULL},
-	{RUBY, 2, 0, ".each", NULL},
-
-	{PHP, 8, START | A, "<?php", NULL},
-	{PHP, 6, A, "$this->", NULL},
-	{PHP, 4, START | A, "echo $", ";"},
-	{PHP, 6, A, "$_POST[", NULL},
-	{PHP, 6, A, "$_GET[", NULL},
-	{PHP, 2, START, "$", "="},
-
-	{KOTLIN, 4, START | A, "fun ", "("},
-	{KOTLIN, 3, START | A, "val ", " = "},
-	{KOTLIN, 6, START | A, "data class ", "("},
-	{KOTLIN, 6, START | A, "override fun ", "("},
-	{KOTLIN, 6, START | A, "suspend fun ", "("},
-	{KOTLIN, 2, BARE, "println(", NULL},
-	{KOTLIN, 2, START, "var ", " = "},
-
-	{SWIFT, 8, START | A, "import SwiftUI", NULL},
-	{SWIFT, 8, START | A, "import Foundation", NULL},
-	{SWIFT, 5, START | A, "guard let ", NULL},
-	{SWIFT, 4, START | A, "func ", ") -> "},
-	{SWIFT, 3, START, "if let ", NULL},
-	{SWIFT, 2, START | BARE, "let ", " = "},
-	{SWIFT, 4, START | A, "@State ", NULL},
-
-	{LUA, 6, START | A, "local function ", "("},
-	{LUA, 4, START | A, "local ", " = "},
-	{LUA, 3, LINE, "end", NULL},
-	{LUA, 3, END, " then", NULL},
-	{LUA, 2, START, "function ", ")"},
-	{LUA, 4, A, " ~= ", NULL},
-	{LUA, 4, START | A, "for ", " in ipairs("},
-};
-
-enum { NWORDS = ARRAY_LEN(words) };
-
 struct scores {
 	int points[LANGUAGES], kinds[LANGUAGES];
 	bool anchored[LANGUAGES], proven[LANGUAGES];
-	unsigned char counts[NWORDS];
-	short first[256], next[NWORDS]; /* words by their first byte */
+	unsigned char counts[CODE_WORDS_MAX];
+	/* words by their first byte: those that begin a line, and the others */
+	short starts[256], others[256], next[CODE_WORDS_MAX];
 };
 
 static bool is_word_byte(unsigned char c)
@@ -502,17 +147,21 @@ static bool is_word_byte(unsigned char c)
 static void index_words(struct scores *s)
 {
 	memset(s, 0, sizeof *s);
-	memset(s->first, -1, sizeof s->first);
-	for (int i = NWORDS - 1; i >= 0; i--) {
-		unsigned char c = (unsigned char)words[i].text[0];
+	memset(s->starts, -1, sizeof s->starts);
+	memset(s->others, -1, sizeof s->others);
+	ASSERT(code_words_count <= CODE_WORDS_MAX);
+	for (int i = code_words_count - 1; i >= 0; i--) {
+		const struct code_word *w = &code_words[i];
+		short *first = w->flags & START ? s->starts : s->others;
+		unsigned char c = (unsigned char)w->text[0];
 
-		s->next[i] = s->first[c];
-		s->first[c] = (short)i;
+		s->next[i] = first[c];
+		first[c] = (short)i;
 	}
 }
 
 /* line: without its newline and the spaces at its end; at: of the word in it. */
-static bool stands(const struct word *w, struct str line, size_t at, size_t indent)
+static bool stands(const struct code_word *w, struct str line, size_t at, size_t indent)
 {
 	size_t n = strlen(w->text), behind = at + n;
 	char last = line.ptr[line.len - 1];
@@ -529,13 +178,13 @@ static bool stands(const struct word *w, struct str line, size_t at, size_t inde
 	if (behind < line.len && is_word_byte((unsigned char)w->text[n - 1]) &&
 	    is_word_byte((unsigned char)line.ptr[behind]))
 		return false;
-	return !w->also ||
-	       memmem(line.ptr + behind, line.len - behind, w->also, strlen(w->also));
+	n = line.len - behind < ALSO_BYTES ? line.len - behind : ALSO_BYTES;
+	return !w->also || memmem(line.ptr + behind, n, w->also, strlen(w->also));
 }
 
 static void score(struct scores *s, int i)
 {
-	const struct word *w = &words[i];
+	const struct code_word *w = &code_words[i];
 
 	if (s->counts[i] >= MAX_COUNT)
 		return;
@@ -546,6 +195,16 @@ static void score(struct scores *s, int i)
 	s->proven[w->language] |= w->weight >= PROOF;
 }
 
+/* All words have two bytes at least: the second one sorts most of them out. */
+static void score_at(struct scores *s, int first, struct str line, size_t at,
+		     size_t indent)
+{
+	for (int i = first; i >= 0; i = s->next[i])
+		if (at + 1 < line.len && code_words[i].text[1] == line.ptr[at + 1] &&
+		    s->counts[i] < MAX_COUNT && stands(&code_words[i], line, at, indent))
+			score(s, i);
+}
+
 static void score_line(struct scores *s, struct str line)
 {
 	size_t indent = 0;
@@ -554,12 +213,11 @@ static void score_line(struct scores *s, struct str line)
 		line.len--;
 	while (indent < line.len && (line.ptr[indent] == ' ' || line.ptr[indent] == '\t'))
 		indent++;
-	for (size_t at = indent; at < line.len; at++)
-		for (int i = s->first[(unsigned char)line.ptr[at]]; i >= 0;
-		     i = s->next[i])
-			if (s->counts[i] < MAX_COUNT &&
-			    stands(&words[i], line, at, indent))
-				score(s, i);
+	if (indent == line.len)
+		return;
+	score_at(s, s->starts[(unsigned char)line.ptr[indent]], line, indent, indent);
+	for (size_t at = indent; at + 1 < line.len; at++)
+		score_at(s, s->others[(unsigned char)line.ptr[at]], line, at, indent);
 }
 
 /* A language that grew out of another has the other's words as well. */

@@ -11,8 +11,6 @@
 #include "base/nearest.h"
 #include "route/rules.h"
 
-#define NO_SUCH "no such model"
-
 /* ---- candidates */
 
 void candidate_say(struct candidate *c, const char *fmt, ...)
@@ -322,8 +320,7 @@ static void to_front(struct plan *p, int i)
 }
 
 /* True: the conversation had a choice, and it can still be kept. */
-static bool keep_choice(struct draft *d, const char *conversation,
-			const struct message *messages, int n)
+static bool keep_choice(struct draft *d, const struct message *messages, int n)
 {
 	struct plan *p = d->out;
 	const char *kept;
@@ -332,7 +329,7 @@ static bool keep_choice(struct draft *d, const char *conversation,
 	if (!p->pin || !d->w->sticky || !p->nused)
 		return false;
 	kept = sticky_get(d->w->sticky, p->route,
-			  sticky_key(d->r, conversation, messages, n), d->w->now_ms);
+			  sticky_key(d->r, d->conversation, messages, n), d->w->now_ms);
 	i = kept ? find_candidate(p, kept) : -1;
 	if (i < 0 || i >= p->nused)
 		return false;
@@ -341,17 +338,16 @@ static bool keep_choice(struct draft *d, const char *conversation,
 	return true;
 }
 
-/* The text of the first that is close to a cap, or NULL. */
-static const char *order_by_budget(struct plan *p)
+/* True: one is close to a cap. */
+static bool order_by_budget(struct plan *p)
 {
-	const char *model = NULL;
+	bool soft = false;
 
-	for (int i = 0; i < p->nused && !model; i++)
-		if (p->c[i].soft)
-			model = p->c[i].model;
-	if (model)
+	for (int i = 0; i < p->nused; i++)
+		soft |= p->c[i].soft;
+	if (soft)
 		sort(p->c, p->nused, stays_first);
-	return model;
+	return soft;
 }
 
 /* ---- the bridge */
@@ -398,137 +394,6 @@ static void put_bridge(struct draft *d, const struct config_route *route)
 		p->nused++;
 	to_front(p, i);
 	p->load_behind = p->c[1].model;
-}
-
-/* ---- the reason */
-
-static void ascii(char *s)
-{
-	for (; *s; s++)
-		if ((unsigned char)*s >= 0x80)
-			*s = '?';
-		else if ((unsigned char)*s < 0x20 || *s == 0x7F)
-			*s = ' ';
-}
-
-static void add_reason(struct plan *p, const char *fmt, ...) PRINTF(2, 3);
-static void add_reason(struct plan *p, const char *fmt, ...)
-{
-	size_t n = strlen(p->reason);
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(p->reason + n, sizeof p->reason - n, fmt, ap);
-	va_end(ap);
-}
-
-/* Those that the configuration has before the chosen one, and why not they. */
-static bool add_passed_over(struct plan *p, const struct candidate *chosen)
-{
-	int told = 0;
-
-	for (int at = 0; at < chosen->at && told < 2; at++)
-		for (int i = 0; i < p->n; i++) {
-			const struct candidate *c = &p->c[i];
-
-			if (c->at != at || (c->use && !c->impatient))
-				continue;
-			add_reason(p, "%s%.60s %.90s", told++ ? "; " : "", c->model,
-				   c->why);
-		}
-	return told > 0;
-}
-
-static void reason_of_route(struct plan *p, bool kept, const char *soft)
-{
-	const struct candidate *first = &p->c[p->load_behind ? 1 : 0];
-
-	if (p->route)
-		add_reason(p, "route '%.60s'", p->route);
-	else
-		add_reason(p, "model '%.60s' and its fallbacks", p->asked);
-	if (p->rule)
-		add_reason(p, ", rule '%.40s'", p->rule);
-	add_reason(p, ": ");
-	if (p->load_behind)
-		add_reason(p, "%.80s answers while %.80s loads", p->c[0].model,
-			   p->load_behind);
-	else if (kept)
-		add_reason(p, "%.80s is this conversation's choice", first->model);
-	else if (!isnan(first->score))
-		add_reason(p, "%.80s: %.150s", first->model, first->why);
-	else if (add_passed_over(p, first))
-		add_reason(p, "; %.80s is next", first->model);
-	else
-		add_reason(p, "%.80s is first", first->model);
-	if (soft)
-		add_reason(p, "; the budget is nearly used up: local models first");
-}
-
-static void reason_of_one(struct plan *p, bool is_default)
-{
-	if (p->c[0].upstream)
-		add_reason(p, "the model's name is a remote provider's");
-	else
-		add_reason(p, is_default ? "the default model" : "a local model");
-}
-
-/* ---- nothing can */
-
-/* The first of these that somebody was dropped for is the answer: what waiting or the user can change
- * comes before what is the request's fault. */
-static enum err_code worst_code(const struct plan *p)
-{
-	static const enum err_code order[] = {
-		ERR_FORBIDDEN, ERR_UNAVAILABLE, ERR_PAYMENT,     ERR_UNAUTHORIZED,
-		ERR_CONTEXT,   ERR_MEMORY,      ERR_UNSUPPORTED, ERR_MODEL};
-
-	for (size_t k = 0; k < ARRAY_LEN(order); k++)
-		for (int i = 0; i < p->n; i++)
-			if (p->c[i].code == order[k])
-				return order[k];
-	return ERR_INTERNAL;
-}
-
-static uint32_t soonest(const struct plan *p)
-{
-	uint32_t ms = 0;
-
-	for (int i = 0; i < p->n; i++)
-		if (p->c[i].retry_after_ms && (!ms || p->c[i].retry_after_ms < ms))
-			ms = p->c[i].retry_after_ms;
-	return ms;
-}
-
-static void add_failure(struct buf *text, const struct plan *p, const struct candidate *c)
-{
-	size_t n = strlen(NO_SUCH);
-
-	if (p->n > 1 || p->route)
-		buf_addf(text, "%s: %s", c->model, c->why);
-	else if (!strncmp(c->why, NO_SUCH, n))
-		buf_addf(text, "no model '%.150s'%s", c->model, c->why + n);
-	else
-		buf_addf(text, "model '%.150s': %s", c->model, c->why);
-}
-
-static void fail(struct plan *p)
-{
-	enum err_code code = worst_code(p);
-	struct buf text = {0};
-
-	if (p->error.code != ERR_NONE)
-		return; /* a rule refuses */
-	if (p->route)
-		buf_addf(&text, "route '%.60s': nothing can answer: ", p->route);
-	for (int i = 0; i < p->n; i++) {
-		buf_adds(&text, i ? "; " : "");
-		add_failure(&text, p, &p->c[i]);
-	}
-	err_put(&p->error, code, "%.500s", text.data ? text.data : "");
-	if (code == ERR_UNAVAILABLE)
-		p->error.retry_after_ms = soonest(p);
-	buf_free(&text);
 }
 
 /* ---- all of it */
@@ -580,11 +445,15 @@ static void start(struct plan *p, const struct plan_world *w, const struct reque
 void plan_make(struct plan *out, const struct plan_world *w, const struct request *r,
 	       const char *conversation, const struct message *messages, int n)
 {
-	const char *name = name_of(w, r->model), *soft = NULL;
+	const char *name = name_of(w, r->model);
 	const struct config_route *route = NULL;
-	bool by_route = is_route(w, name, &route), kept = false;
+	bool by_route = is_route(w, name, &route), kept = false, soft = false;
 	const struct names *others = by_route ? NULL : fallbacks(w, name);
-	struct draft d = {.out = out, .w = w, .r = r, .simple = !by_route && !others};
+	struct draft d = {.out = out,
+			  .w = w,
+			  .r = r,
+			  .conversation = conversation,
+			  .simple = !by_route && !others};
 
 	start(out, w, r);
 	if (d.simple)
@@ -604,17 +473,16 @@ void plan_make(struct plan *out, const struct plan_world *w, const struct reques
 	else if (!d.simple)
 		order_by_patience(&d);
 	if (!d.simple) {
-		kept = keep_choice(&d, conversation, messages, n);
+		kept = keep_choice(&d, messages, n);
 		soft = order_by_budget(out);
 		put_bridge(&d, route);
 	}
 	if (!out->nused)
-		fail(out);
+		reason_of_failure(out);
 	else if (d.simple)
 		reason_of_one(out, name != r->model || !strcmp(name, "default"));
 	else
 		reason_of_route(out, kept, soft);
-	ascii(out->reason);
 }
 
 void plan_fini(struct plan *p)

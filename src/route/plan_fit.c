@@ -232,7 +232,7 @@ static void check_money(const struct draft *d, struct candidate *c)
 {
 	struct money_ask a = {.provider = c->provider->name,
 			      .model = c->model,
-			      .conversation = d->r->conversation,
+			      .conversation = d->conversation,
 			      .most_usd = c->usd,
 			      .request_budget_usd = d->r->budget_usd};
 	char why[PLAN_WHY_BYTES];

@@ -1,9 +1,10 @@
 /* What the files of the plan share; nobody else includes it.
  *
- * plan.c       names to candidates, their order, the reason
- * plan_fit.c   can this candidate answer this request, now?
- * plan_auto.c  scores
- * plan_json.c  what people and programs see */
+ * plan.c        names to candidates, and their order
+ * plan_fit.c    can this candidate answer this request, now?
+ * plan_auto.c   scores
+ * plan_reason.c why this one, or why none
+ * plan_json.c   what programs see */
 #ifndef HOB_PLAN_IMPL_H
 #define HOB_PLAN_IMPL_H
 
@@ -14,11 +15,14 @@ struct draft {
 	struct plan *out;
 	const struct plan_world *w;
 	const struct request *r;
+	const char *conversation; /* its id, or NULL */
 	struct features f;
 	bool simple; /* one candidate: only sizes are known of it */
 	enum route_pick pick;
 	enum route_prefer prefer;
 };
+
+#define NO_SUCH "no such model" /* how `why` begins for an unknown name */
 
 void candidate_drop(struct candidate *c, enum err_code code, const char *fmt, ...)
 	PRINTF(3, 4);
@@ -34,5 +38,10 @@ void fit_guesses(struct draft *d);
 /* plan_auto.c */
 void auto_score(const struct draft *d, struct candidate *c);
 int auto_strength(const struct candidate *c);
+
+/* plan_reason.c: fill p->reason, or p->error. */
+void reason_of_route(struct plan *p, bool kept, bool soft);
+void reason_of_one(struct plan *p, bool is_default);
+void reason_of_failure(struct plan *p);
 
 #endif
