@@ -89,11 +89,13 @@ static void wait_for(struct dispatch_job *j, uint64_t delay_ms)
 	job_wait(j, delay_ms < PROGRESS_MS ? delay_ms : PROGRESS_MS);
 }
 
-/* A second try that finds the breaker open waits for it too, when nobody else is left: what a busy
- * server asked for and what the breaker leaves it are not the same time. */
+/* A second try may find the breaker open.  One that the server has asked to come again later waits for
+ * the breaker as well when nobody else is left, since the two are not the same time; any other fails at
+ * once, which is what breakers are for. */
 static bool wait_for_breaker(struct dispatch_job *j, const struct err *e)
 {
 	if (!j->refused || j->tries < 2 || job_has_more(j) ||
+	    !j->failed[j->nfailed - 1].error.retry_after_ms ||
 	    clock_mono_ms() + e->retry_after_ms >= j->deadline_ms)
 		return false;
 	account_stopped(j, false);
@@ -313,7 +315,8 @@ void job_failed(struct dispatch_job *j, const struct err *e)
 
 	uv_timer_stop(&j->timer);
 	account_failed(j, &why);
-	note_failure(j, &why);
+	if (!j->refused || j->tries < 2) /* else what it was refused for says more */
+		note_failure(j, &why);
 	withdraw(j, &why);
 	step = decide(j, &why, &delay_ms);
 	cache_release(j->lease);

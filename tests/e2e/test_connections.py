@@ -20,7 +20,7 @@ ASK = [{"role": "user", "content": "What is the capital of France?"}]
 
 def config(url, ca=None):
     more = f'ca_file = "{ca}"' if ca else ""
-    return (f'provider "fake" {{ kind = "openai" url = "{url}" {more}\n'
+    return (f'provider "fake" {{ kind = "openai" url = "{url}" warm = false {more}\n'
             "  connect_timeout = 5 first_byte_timeout = 5 idle_timeout = 5 }\n")
 
 

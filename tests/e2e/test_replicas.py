@@ -44,7 +44,7 @@ def cluster(make_daemon):
     def make(rows, more=""):
         replicas.extend(Replica(*row) for row in rows)
         urls = ", ".join(f'"http://127.0.0.1:{r.port}/v1"' for r in replicas)
-        d = make_daemon(f'provider "pool" {{ kind = "openai" urls = {{{urls}}} {more}\n'
+        d = make_daemon(f'provider "pool" {{ kind = "openai" urls = {{{urls}}} warm = false {more}\n'
                         "  connect_timeout = 2 first_byte_timeout = 10 idle_timeout = 10 }\n", model=False)
         return d, replicas
 

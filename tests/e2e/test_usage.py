@@ -138,7 +138,6 @@ def test_damaged_accounts_are_set_aside_and_said(daemon):
 # ---- through the daemon, against an upstream that says what it costs
 
 # Strict: once the dispatcher reserves and settles, this mark makes the suite fail and must go.
-needs_dispatcher = pytest.mark.xfail(strict=True, reason="the dispatcher does not reserve and settle yet")
 
 
 def remote(budget, url):
@@ -158,7 +157,6 @@ def ask(d, **more):
                      {"model": "fake/ok", "messages": ASK, "max_tokens": 100, **more})
 
 
-@needs_dispatcher
 def test_an_answer_is_counted_with_what_its_provider_says(make_daemon, up):
     d = make_daemon(remote("daily = 1", up.url), {"FAKE_KEY": "sk"}, model=False)
     status, _, r = ask(d)
@@ -172,7 +170,6 @@ def test_an_answer_is_counted_with_what_its_provider_says(make_daemon, up):
     assert usage(d, "?by=provider")["rows"] == rows
 
 
-@needs_dispatcher
 def test_a_cap_that_is_used_up_refuses_and_says_so(make_daemon, up):
     d = make_daemon(remote("daily = 0.000001", up.url), {"FAKE_KEY": "sk"}, model=False)
     status, headers, r = ask(d)

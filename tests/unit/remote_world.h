@@ -195,6 +195,7 @@ static inline struct config_provider world_section(struct world *w)
 {
 	struct config_provider c = {.name = "fake",
 				    .zdr = UNSAID,
+				    .warm = true,
 				    .urls = {&w->url, 1},
 				    .connect_timeout_ms = 2000,
 				    .first_byte_timeout_ms = 5000,

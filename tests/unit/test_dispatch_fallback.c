@@ -344,6 +344,25 @@ static void a_retry_that_finds_the_breaker_open_waits_for_it(void **state)
 	world_fini(&w);
 }
 
+static void a_probe_that_fails_is_told_at_once_and_as_what_it_was(void **state)
+{
+	struct world w;
+	struct answer a;
+
+	(void)state;
+	world_init(&w, routes, 0);
+	script(&w.far, "upstream");
+	for (int i = 0; i < 2;
+	     i++) /* two tries each: the fifth failure opens the breaker */
+		ask(&w, &a, prompt("far/x", "hello"));
+	ask(&w, &a, prompt("far/x", "hello"));
+	assert_failed_with(&a, ERR_UPSTREAM, "far says upstream");
+	assert_int_equal(w.far.starts, 5);
+	assert_true(a.end.failed.spent);
+	assert_nothing_held(&w);
+	world_fini(&w);
+}
+
 /* ---- cancel and pause between tries */
 
 static void cancel_is_legal_in_each_state_of_a_request_that_falls_back(void **state)
@@ -713,6 +732,7 @@ int main(void)
 		cmocka_unit_test(a_private_prompt_falls_back_only_to_what_stays),
 		cmocka_unit_test(a_model_that_fails_again_and_again_is_left_alone),
 		cmocka_unit_test(a_retry_that_finds_the_breaker_open_waits_for_it),
+		cmocka_unit_test(a_probe_that_fails_is_told_at_once_and_as_what_it_was),
 		cmocka_unit_test(
 			cancel_is_legal_in_each_state_of_a_request_that_falls_back),
 		cmocka_unit_test(a_client_that_leaves_in_an_event_frees_all),
