@@ -39,6 +39,7 @@ struct provider_status {
 	uint64_t calls, new_connections, reused;
 	int http_version; /* 11, 20; 0: no call yet */
 	int in_flight;
+	int replicas, replicas_up; /* servers of a cluster; 0: it is one server */
 };
 
 struct provider_ops {

@@ -62,6 +62,7 @@ static void remote_status(struct provider *p, struct provider_status *out)
 					.calls = r->calls,
 					.in_flight = r->in_flight};
 	links_stats(r, out);
+	replicas_count(r->replicas, &out->replicas, &out->replicas_up);
 }
 
 /* A real small request leaves a connection behind; nothing less does with libcurl.  What extras ask

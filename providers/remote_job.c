@@ -184,6 +184,7 @@ static void on_end(struct fetch_sink *sink, const struct err *why)
 	note_head(j, &head);
 	j->busy++;
 	rc = j->answer.of.out ? answer_end(&j->answer, &head, why, &e) : 0;
+	e.sent = why && fetch_was_sent(j->call);
 	if (rc < 0 && j->answer.of.out)
 		job_fail(j, &e);
 	else if (rc > 0 && j->answer.of.out)

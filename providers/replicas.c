@@ -275,6 +275,14 @@ const char *replicas_url(const struct replicas *s, int at)
 
 /* ---- for people ---- */
 
+void replicas_count(const struct replicas *s, int *all, int *up)
+{
+	*all = s ? s->n : 0;
+	*up = 0;
+	for (int i = 0; i < *all; i++)
+		*up += replica_is_up(&s->list[i].state);
+}
+
 void replicas_json(const struct replicas *s, struct buf *out)
 {
 	uint64_t now = clock_mono_ms();

@@ -54,6 +54,7 @@ void replicas_warm(struct replicas *s);
 int replicas_any(struct replicas *s);
 const char *replicas_url(const struct replicas *s, int at);
 
+void replicas_count(const struct replicas *s, int *all, int *up); /* s NULL: zeros */
 /* An array of {"url","load","healthy","in_flight",…}, or null when s is NULL. */
 void replicas_json(const struct replicas *s, struct buf *out);
 

@@ -57,7 +57,7 @@ void err_put(struct err *e, enum err_code code, const char *fmt, ...)
 		return;
 	e->code = code;
 	e->retry_after_ms = 0;
-	e->spent = false;
+	e->sent = e->spent = false;
 	va_start(ap, fmt);
 	vsnprintf(e->text, sizeof e->text, fmt, ap);
 	va_end(ap);

@@ -42,6 +42,7 @@ enum err_code {
 struct err {
 	enum err_code code;
 	uint32_t retry_after_ms; /* when to come again; 0 = unknown */
+	bool sent;  /* a server may have begun with the prompt: once more may be billed twice */
 	bool spent; /* all that could be tried was: the client's own retries are not wanted */
 	char text[512];
 };

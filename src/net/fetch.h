@@ -135,6 +135,8 @@ bool fetch_url_is_loopback(const char *url); /* of its host; false when it is no
 /* In data() and end(). */
 int fetch_status(struct fetch_call *c);     /* 0: no response */
 bool fetch_got_bytes(struct fetch_call *c); /* a byte of the response had come */
+/* The request went out, or was about to: the server may have begun with it. */
+bool fetch_was_sent(struct fetch_call *c);
 /* First header of that name or the empty slice; borrowed until the sink function returns. */
 struct str fetch_header(struct fetch_call *c, const char *name);
 

@@ -573,6 +573,11 @@ bool fetch_got_bytes(struct fetch_call *c)
 	return c->got_bytes || bytes > 0;
 }
 
+bool fetch_was_sent(struct fetch_call *c)
+{
+	return c->sends > 0;
+}
+
 struct str fetch_header(struct fetch_call *c, const char *name)
 {
 	struct curl_header *h;

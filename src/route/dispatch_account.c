@@ -179,6 +179,21 @@ static bool bills_nothing(const struct dispatch_job *j, const struct err *e)
 	}
 }
 
+struct provider_status account_cluster(struct provider *p)
+{
+	struct provider_status s = {0};
+
+	if (p->ops->status)
+		p->ops->status(p, &s);
+	return s;
+}
+
+/* One server of a cluster that dies says nothing of the others: the cluster looks after that. */
+static bool speaks_against(const struct candidate *c, const struct err *e)
+{
+	return e->code != ERR_TRANSPORT || !account_cluster(c->provider).replicas_up;
+}
+
 void account_failed(struct dispatch_job *j, const struct err *e)
 {
 	const struct candidate *c = job_candidate(j);
@@ -189,7 +204,7 @@ void account_failed(struct dispatch_job *j, const struct err *e)
 	if (a->hold && (j->state != JOB_RUN || bills_nothing(j, e)))
 		release(j);
 	settle(j, &unknown, "failed");
-	if (a->admitted && j->state == JOB_RUN)
+	if (a->admitted && j->state == JOB_RUN && speaks_against(c, e))
 		health_failure(j->d->health, c->provider->name, c->upstream,
 			       clock_mono_ms(), e);
 	else if (a->admitted)

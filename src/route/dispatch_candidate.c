@@ -208,6 +208,17 @@ static bool was_crash(const struct dispatch_job *j, const struct err *e)
 	       j->tries == 1;
 }
 
+/* Once more could be paid for twice.  One's own machines send no bill. */
+static bool may_be_billed_twice(const struct dispatch_job *j, const struct err *e)
+{
+	const struct candidate *c = job_candidate(j);
+
+	if (j->accepted)
+		return true;
+	return e->sent && c->provider && !c->provider->is_local &&
+	       !account_cluster(c->provider).replicas;
+}
+
 static enum retry_step decide(struct dispatch_job *j, const struct err *e,
 			      uint64_t *delay_ms)
 {
@@ -218,7 +229,7 @@ static enum retry_step decide(struct dispatch_job *j, const struct err *e,
 		.tries = j->refused ? RETRY_MAX_SAME + 1 : j->tries,
 		.more = job_has_more(j),
 		.after_refusal = j->after_refusal,
-		.sent_twice = j->accepted,
+		.sent_twice = may_be_billed_twice(j, e),
 		.left_ms = j->deadline_ms > now ? j->deadline_ms - now : 0,
 		.random = dispatch_random(j->d),
 	};

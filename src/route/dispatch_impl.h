@@ -203,6 +203,8 @@ void account_id(const struct dispatch_job *j, char id[REQUEST_ID_BYTES]);
 bool account_must_wait(const struct dispatch_job *j); /* a cap is set */
 void account_finished(struct dispatch_job *j,
 		      struct usage *u); /* fills in what it cost */
+/* How it does; of a cluster, how many of its servers are up. */
+struct provider_status account_cluster(struct provider *p);
 void account_failed(struct dispatch_job *j, const struct err *e);
 void account_stopped(struct dispatch_job *j, bool ran); /* by us */
 void account_first(struct dispatch_job *j);             /* the first output */

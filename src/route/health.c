@@ -263,8 +263,8 @@ static bool window_is_bad(const struct row *r, uint64_t now)
 	return calls >= HEALTH_WINDOW_MIN && failures * 2 > calls;
 }
 
-/* The first time is short; each probe that fails doubles it.  What the server says counts when it is
- * longer, up to HEALTH_RETRY_AFTER_MAX_MS: a wrong header must not switch a model off for a day. */
+/* The first time is short; each probe that fails doubles it.  What the server says goes before that,
+ * up to HEALTH_RETRY_AFTER_MAX_MS: a wrong header must not switch a model off for a day. */
 static void trip(struct row *r, uint64_t now, uint64_t retry_after_ms)
 {
 	uint64_t wait =
@@ -277,7 +277,7 @@ static void trip(struct row *r, uint64_t now, uint64_t retry_after_ms)
 	r->open_ms = wait;
 	if (retry_after_ms > HEALTH_RETRY_AFTER_MAX_MS)
 		retry_after_ms = HEALTH_RETRY_AFTER_MAX_MS;
-	r->until_ms = now + (retry_after_ms > wait ? retry_after_ms : wait);
+	r->until_ms = now + (retry_after_ms ? retry_after_ms : wait);
 	move(r, BREAKER_OPEN);
 }
 

@@ -40,7 +40,7 @@ class Site:
     def __init__(self, nginx, up, authority, listen, more):
         self.port = free_port()
         self.process = nginx(f"""
-  log_format ours '$connection $connection_requests $server_protocol $status';
+  log_format ours '$connection $connection_requests $server_protocol $status $request_method';
   upstream fake {{ server {up.url.split('/')[2]}; keepalive 64; }}
   server {{
     listen 127.0.0.1:{self.port} {listen};
@@ -52,13 +52,18 @@ class Site:
         self.log = self.process.folder / "access.log"
 
     def lines(self, n=0):
-        """At least n of them: nginx logs a request when all of it has gone out."""
+        """At least n of prompts: nginx logs a request when all of it has gone out.  The list of models is asked for
+        beside them."""
         end = time.monotonic() + 10
         while True:
-            lines = self.log.read_text().splitlines()
+            lines = [line for line in self.log.read_text().splitlines() if line.endswith("POST")]
             if len(lines) >= n or time.monotonic() > end:
                 return [line.split() for line in lines]
             time.sleep(0.02)
+
+
+def prompts(h2):
+    return [s for s in h2.seen if s["model"] != "GET"]
 
 
 @pytest.fixture
@@ -105,7 +110,7 @@ def test_http1_over_tls_keeps_its_connection(site, daemon_to):
         is_good(ask(d, "ok"))
     lines = s.lines(5)
     assert {line[2] for line in lines} == {"HTTP/1.1"}
-    assert len({line[0] for line in lines}) == 1
+    assert len({line[0] for line in lines}) <= 2  # the list of models may have one of them for a moment
 
 
 @pytest.mark.parametrize("first", [0, 1])
@@ -234,7 +239,7 @@ def test_what_the_server_says_it_has_not_begun_is_sent_again(h2, daemon_to, mode
     d = daemon_to(h2.url)
     assert is_good(ask(d, "ok")) == "hello"
     assert is_good(ask(d, mode)) == "hello"
-    assert [s["model"] for s in h2.seen] == ["ok", mode, mode]
+    assert [s["model"] for s in prompts(h2)] == ["ok", mode, mode]
     assert h2.connections == 2
 
 
@@ -245,7 +250,7 @@ def test_a_post_whose_http2_connection_or_stream_died_is_not_sent_again(h2, daem
     status, _, r = ask(d, mode)
     assert (status, r["error"]["code"]) == (502, "upstream_unreachable"), r
     time.sleep(0.3)
-    assert [s["model"] for s in h2.seen] == ["ok", mode]
+    assert [s["model"] for s in prompts(h2)] == ["ok", mode]
     assert is_good(ask(d, "ok")) == "hello"
 
 
@@ -253,7 +258,7 @@ def test_a_goaway_after_the_answer_sends_the_next_call_elsewhere(h2, daemon_to):
     d = daemon_to(h2.url)
     for _ in range(3):
         assert is_good(ask(d, "goaway-after")) == "hello"
-    assert [s["connection"] for s in h2.seen] == [1, 2, 3]
+    assert [s["connection"] for s in prompts(h2)] == [1, 2, 3]
 
 
 def test_a_refused_stream_does_not_end_its_siblings(h2, daemon_to):
