@@ -177,7 +177,8 @@ static bool take_event(struct reading *r, struct str type, struct str data)
 	struct answer *a = r->a;
 	cJSON *tree = json_read(data, 0, NULL);
 
-	a->alive = true;
+	if (!str_eq(type, "ping")) /* Anthropic's: no more than a comment */
+		a->alive = true;
 	if (!tree)
 		r->rc = err_set(r->e, ERR_UPSTREAM, "%s sent an event that is no JSON",
 				a->of.who);

@@ -14,7 +14,6 @@
 #include <sys/random.h>
 #include "base/log.h"
 #include "route/dispatch.h"
-#include "route/models.h"
 
 enum {
 	HEAD_AFTER_MS = 2000,
@@ -368,54 +367,4 @@ void openai_chat(const struct call *call)
 void openai_completion(const struct call *call)
 {
 	complete(call, false);
-}
-
-/* -- models -- */
-
-static void add_model(struct buf *out, const struct model *m)
-{
-	buf_adds(out, "{\"id\":");
-	buf_add_json(out, m->name, strlen(m->name));
-	buf_addf(out,
-		 ",\"object\":\"model\",\"created\":%lld,\"owned_by\":\"%s\",\"hob\":{"
-		 "\"bytes\":%llu,\"ctx\":%d,\"pinned\":%s}}",
-		 (long long)(m->mtime_ms / 1000), m->path ? "local" : "remote",
-		 (unsigned long long)m->bytes, m->settings.ctx,
-		 m->settings.pinned ? "true" : "false");
-}
-
-void openai_models(const struct call *call)
-{
-	struct models *models = call->api->models;
-	struct buf out = {0};
-
-	models_rescan(models, call->api->config);
-	buf_adds(&out, "{\"object\":\"list\",\"data\":[");
-	for (int i = 0; i < models_count(models); i++) {
-		buf_adds(&out, i ? "," : "");
-		add_model(&out, models_at(models, i));
-	}
-	buf_adds(&out, "]}");
-	api_reply_json(call->conn, &out);
-	buf_free(&out);
-}
-
-void openai_model(const struct call *call)
-{
-	const struct model *m = NULL;
-	struct buf name = {0}, out = {0};
-	struct err e = {0};
-
-	if (http_unescape(call->param, &name))
-		m = models_find(call->api->models, name.data);
-	if (m) {
-		add_model(&out, m);
-		api_reply_json(call->conn, &out);
-	} else {
-		err_set(&e, ERR_MODEL, "no model '%.200s'; GET /v1/models lists them",
-			name.data ? name.data : "");
-		api_reply_error(call->conn, &e);
-	}
-	buf_free(&name);
-	buf_free(&out);
 }

@@ -11,8 +11,6 @@
 #include "route/event.h"
 #include "route/request.h"
 
-route_handler openai_models;
-route_handler openai_model;
 route_handler openai_chat;
 route_handler openai_completion;
 

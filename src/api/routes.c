@@ -4,6 +4,7 @@
 #include "api/cache_api.h"
 #include "api/hob.h"
 #include "api/metrics_api.h"
+#include "api/models_api.h"
 #include "api/openai.h"
 #include "api/route_api.h"
 #include "api/usage_api.h"
@@ -11,8 +12,8 @@
 static const struct route routes[] = {
 	{"GET", "/healthz", hob_health},
 	{"GET", "/metrics", metrics_get},
-	{"GET", "/v1/models", openai_models},
-	{"GET", "/v1/models/*", openai_model},
+	{"GET", "/v1/models", models_api_list},
+	{"GET", "/v1/models/*", models_api_get},
 	{"POST", "/v1/chat/completions", openai_chat},
 	{"POST", "/v1/completions", openai_completion},
 	{"GET", "/v1/hob/cache", cache_api_get},
@@ -85,8 +86,9 @@ void api_add_error(struct buf *out, const struct err *e)
  * ends, for those who show it. */
 static void add_retry(struct buf *head, const struct err *e)
 {
-	bool again = !e->spent && (e->code == ERR_BUSY || e->code == ERR_UNAVAILABLE);
 	bool window = e->code == ERR_PAYMENT && e->retry_after_ms > 0;
+	bool again = !e->spent &&
+		     (e->code == ERR_BUSY || e->code == ERR_UNAVAILABLE || window);
 	unsigned ms = e->retry_after_ms ? e->retry_after_ms : 1000;
 
 	if (e->code == ERR_UNAUTHORIZED)

@@ -245,13 +245,21 @@ static cJSON *fetch_models(struct chat *ch)
 
 static void show_models(const struct chat *ch, const cJSON *list)
 {
+	int remote = 0;
+
 	for (int i = 0; i < models_list_count(list); i++) {
 		char *name = render_line(models_list_name(list, i));
 		bool current = ch->model && !strcmp(ch->model, models_list_name(list, i));
+		bool is_remote = !strcmp(models_list_owner(list, i), "remote");
 
-		printf("%c %s\n", current ? '*' : ' ', name);
+		if (current || !is_remote)
+			printf("%c %s\n", current ? '*' : ' ', name);
+		remote += is_remote;
 		free(name);
 	}
+	if (remote)
+		printf("and %d remote ones: /model PROVIDER/...; in a shell: hob ls PART-OF-A-NAME\n",
+		       remote);
 	if (!models_list_count(list))
 		printf("No models yet.  In a shell: hob pull smollm2:135m\n");
 }

@@ -23,10 +23,13 @@ enum { STOP_TIMEOUT_MS = 30000 };
 
 static const struct args_spec ls_spec = {
 	.command = "ls",
-	.usage = "[--json]",
-	.summary = "Lists the models that can be asked.",
+	.usage = "[--json] [PART-OF-A-NAME]",
+	.summary =
+		"Lists the models that can be asked: local ones and routes, or all by a part of the name.",
 	.options = listing_options,
 	.noptions = LISTING_OPTIONS,
+	.notes =
+		"hob ls openrouter lists what that provider has; prices are USD per million tokens.",
 };
 
 static const struct args_spec history_spec = {
@@ -44,9 +47,10 @@ static const struct args_spec stop_spec = {
 	.summary = "Ends the daemon; answers under way are finished first.",
 };
 
-/* Where a model is now: as ps says, else on disk or remote. */
+/* Where a model is now: as ps says, else on disk, remote, or a route. */
 static char *model_state(const cJSON *list, int i, const cJSON *ps)
 {
+	const char *owner = models_list_owner(list, i);
 	const cJSON *m;
 
 	cJSON_ArrayForEach(m, listing_array(ps, "models"))
@@ -57,36 +61,70 @@ static char *model_state(const cJSON *list, int i, const cJSON *ps)
 		if (!strcmp(name, models_list_name(list, i)))
 			return cell_string(m, "state");
 	}
-	return xstrdup(models_list_is_remote(list, i) ? "remote" : "disk");
+	return xstrdup(strcmp(owner, "local") ? owner : "disk");
 }
 
-static void print_models(const cJSON *list, const cJSON *ps)
+/* "2.5 in, 10 out" in USD per million tokens. */
+static char *model_price(const cJSON *list, int i)
 {
-	static const char *const head[] = {"NAME", "SIZE", "STATE"};
-	static const bool right[] = {false, true, false};
-	int n = models_list_count(list);
+	double input, output;
+
+	if (!models_list_prices(list, i, &input, &output))
+		return xstrdup("-");
+	return xasprintf("%.4g in, %.4g out", input, output);
+}
+
+static bool is_shown(const cJSON *list, int i, const char *part)
+{
+	return part ? strcasestr(models_list_name(list, i), part) != NULL
+		    : strcmp(models_list_owner(list, i), "remote") != 0;
+}
+
+static void add_row(struct table *t, const cJSON *list, int i, const cJSON *ps,
+		    bool prices)
+{
+	table_add(t, render_line(models_list_name(list, i)));
+	table_add(t, cell_size(models_list_bytes(list, i)));
+	table_add(t, model_state(list, i, ps));
+	if (prices)
+		table_add(t, model_price(list, i));
+}
+
+/* part NULL: what is here, and how much else there is. */
+static void print_models(const cJSON *list, const cJSON *ps, const char *part)
+{
+	static const char *const head[] = {"NAME", "SIZE", "STATE", "PRICE"};
+	static const bool right[] = {false, true, false, false};
+	int n = models_list_count(list), columns = part ? 4 : 3, hidden = 0;
 	struct table t = {0};
 
-	if (!n) {
-		printf("No models yet.  Fetch the default one: hob pull smollm2:135m\n");
-		return;
-	}
-	table_head(&t, head, 3);
 	for (int i = 0; i < n && t.ncells < TABLE_MAX_CELLS; i++) {
-		table_add(&t, render_line(models_list_name(list, i)));
-		table_add(&t, cell_size(models_list_bytes(list, i)));
-		table_add(&t, model_state(list, i, ps));
+		if (!is_shown(list, i, part)) {
+			hidden++;
+			continue;
+		}
+		if (!t.ncells)
+			table_head(&t, head, columns);
+		add_row(&t, list, i, ps, part != NULL);
 	}
-	table_print(&t, 3, right);
+	if (t.ncells)
+		table_print(&t, columns, right);
+	else if (part)
+		printf("No model has '%s' in its name.\n", part);
+	else
+		printf("No models yet.  Fetch the default one: hob pull smollm2:135m\n");
+	if (hidden && !part)
+		printf("and %d remote ones: hob ls PART-OF-A-NAME\n", hidden);
 }
 
 int cmd_ls(int argc, char **argv)
 {
 	struct listing l = {.spec = &ls_spec};
+	const char *part = NULL;
 	cJSON *list, *ps = NULL;
 	struct err none;
 
-	if (!listing_args(&l, argc, argv, NULL) || !listing_connect(&l, true))
+	if (!listing_args(&l, argc, argv, &part) || !listing_connect(&l, true))
 		return l.status;
 	list = models_list(l.client, &l.e);
 	if (!list)
@@ -94,8 +132,8 @@ int cmd_ls(int argc, char **argv)
 	else if (l.json)
 		listing_print(list);
 	else /* states are a nicety: no list fails for them */
-		print_models(list,
-			     ps = models_list_get(l.client, "/v1/hob/cache", &none));
+		print_models(list, ps = models_list_get(l.client, "/v1/hob/cache", &none),
+			     part);
 	cJSON_Delete(ps);
 	cJSON_Delete(list);
 	return listing_end(&l);

@@ -51,12 +51,20 @@ const char *models_list_name(const cJSON *list, int i)
 	return name;
 }
 
-bool models_list_is_remote(const cJSON *list, int i)
+const char *models_list_owner(const cJSON *list, int i)
 {
-	const char *owner = "";
+	const char *owner = "?";
 
 	json_string(item(list, i), "owned_by", &owner, NULL);
-	return !strcmp(owner, "remote");
+	return owner;
+}
+
+bool models_list_prices(const cJSON *list, int i, double *input, double *output)
+{
+	const cJSON *hob = cJSON_GetObjectItemCaseSensitive(item(list, i), "hob");
+
+	return json_double(hob, "price_input", 0, 1e9, input, NULL) > 0 &&
+	       json_double(hob, "price_output", 0, 1e9, output, NULL) > 0;
 }
 
 int64_t models_list_bytes(const cJSON *list, int i)

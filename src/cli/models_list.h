@@ -12,8 +12,10 @@ cJSON *models_list_get(struct client *c, const char *path, struct err *e);
 /* GET /v1/models; its "data" array is known to be one. */
 cJSON *models_list(struct client *c, struct err *e);
 int models_list_count(const cJSON *list);
-const char *models_list_name(const cJSON *list, int i); /* never NULL */
-bool models_list_is_remote(const cJSON *list, int i);
+const char *models_list_name(const cJSON *list, int i);  /* never NULL */
+const char *models_list_owner(const cJSON *list, int i); /* "local", "route", "remote" */
+/* USD per million tokens; false: not known. */
+bool models_list_prices(const cJSON *list, int i, double *input, double *output);
 int64_t models_list_bytes(const cJSON *list, int i); /* -1 when not said */
 bool models_list_has(const cJSON *list, const char *name);
 

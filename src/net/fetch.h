@@ -22,7 +22,7 @@
 #include "base/err.h"
 
 enum {
-	FETCH_MAX_CONNECTIONS = 64, /* idle ones kept, over all hosts */
+	FETCH_MAX_CONNECTIONS = 128, /* idle ones kept, over all hosts */
 	/* A pooled connection older than this is not used again: gateways close theirs after 60 s
 	 * and more, and a request must not meet that. */
 	FETCH_MAX_IDLE_S = 30,

@@ -164,6 +164,7 @@ struct upstream {
 	struct fetch *fetch;   /* borrowed: outlives us */
 	struct origin *origin; /* referenced */
 	char *url, *host;      /* owned */
+	CURLU *parsed;         /* owned: the URL, taken apart once and not for each call */
 	char *socket_path;     /* owned; NULL: the URL's host by TCP */
 	const char *ca_path;   /* of a trust; NULL: the system's authorities alone */
 	struct curl_slist *headers;

@@ -124,7 +124,7 @@ static void set_trust(const struct upstream *u, CURL *easy)
 
 void upstream_options_set(const struct upstream *u, CURL *easy)
 {
-	SET(URL, u->url);
+	SET(CURLU, u->parsed);
 	SET(HTTPHEADER, u->headers);
 	SET(PROTOCOLS_STR, "http,https");
 	SET(FOLLOWLOCATION, 0L); /* a redirect would carry prompt and key elsewhere */
@@ -181,7 +181,7 @@ static int parse_url(struct upstream *u, char **origin, struct err *e)
 	curl_free(host);
 	curl_free(scheme);
 	curl_free(port);
-	curl_url_cleanup(url);
+	u->parsed = url;
 	return rc;
 }
 
@@ -217,6 +217,7 @@ struct upstream *upstream_new(struct fetch *f, const char *url,
 	u->url = xstrdup(url);
 	if (upstream_init(u, o, e) < 0) {
 		free(u->host);
+		curl_url_cleanup(u->parsed);
 		free(u->url);
 		free(u);
 		return NULL;
@@ -244,6 +245,7 @@ static void upstream_gone(struct upstream *u)
 	free(u->stats);
 	free(u->host);
 	free(u->socket_path);
+	curl_url_cleanup(u->parsed);
 	free(u->url);
 	free(u);
 }

@@ -41,10 +41,7 @@ static void on_timer(uv_timer_t *t);
 
 void job_move(struct dispatch_job *j, enum job_state next)
 {
-	char what[64];
-
-	snprintf(what, sizeof what, "request %.40s", j->r->id);
-	sm_move(job_states, what, &j->state, next);
+	sm_move(job_states, j->r->id, &j->state, next);
 }
 
 void job_wait(struct dispatch_job *j, uint64_t ms)

@@ -61,9 +61,10 @@ void job_plan(struct dispatch_job *j)
 	struct err e;
 
 	job_move(j, JOB_PLAN);
-	if (make_plan(j, &e) < 0)
+	if (make_plan(j, &e) < 0) {
+		e.spent = e.code == ERR_PAYMENT; /* a cap of ours */
 		job_fail(j, &e);
-	else if (j->is_plain && memory_wanted(j))
+	} else if (j->is_plain && memory_wanted(j))
 		memory_history(j);
 	else
 		job_try(j);
@@ -268,6 +269,16 @@ static void add_attempts(const struct dispatch_job *j, struct err *e)
 	}
 }
 
+/* A server that limits, or holds money for calls that still run, wants its client to come again; a cap
+ * of ours does not.  For the rest the policy has said no to trying again. */
+static bool may_come_again(const struct dispatch_job *j, const struct err *e)
+{
+	if (!job_is_remote(j))
+		return true;
+	return e->code == ERR_BUSY ||
+	       (e->code == ERR_PAYMENT && e->retry_after_ms && j->state == JOB_RUN);
+}
+
 /* What the client gets: the first candidate's latest error. */
 static void give_up(struct dispatch_job *j)
 {
@@ -286,8 +297,8 @@ static void give_up(struct dispatch_job *j)
 	if (j->nfailed > 1) {
 		add_attempts(j, &e);
 		e.spent = true;
-	} else if (job_is_remote(j) && e.code != ERR_BUSY) {
-		e.spent = true; /* the policy said no to trying again */
+	} else {
+		e.spent = !may_come_again(j, &e);
 	}
 	e.retry_after_ms = soonest;
 	job_fail(j, &e);

@@ -93,6 +93,8 @@ static bool same_again(const struct row *row, const struct retry_ask *a, uint64_
 		*delay = a->e->retry_after_ms;
 	if (how == WHEN_TOLD && !a->e->retry_after_ms)
 		return false;
+	if (how != AT_ONCE && a->e->retry_after_ms > RETRY_AFTER_MAX_MS)
+		return false;
 	return *delay < a->left_ms;
 }
 

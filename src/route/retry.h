@@ -9,7 +9,13 @@
 
 #include "base/err.h"
 
-enum { RETRY_MAX_SAME = 2, RETRY_BASE_MS = 500, RETRY_CAP_MS = 8000 };
+enum {
+	RETRY_MAX_SAME = 2,
+	RETRY_BASE_MS = 500,
+	RETRY_CAP_MS = 8000,
+	RETRY_AFTER_MAX_MS =
+		5000, /* a longer Retry-After is passed on: the client may have better to do */
+};
 
 struct retry_budget {
 	double tokens;

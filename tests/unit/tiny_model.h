@@ -210,7 +210,7 @@ static inline struct tiny *tiny_new(const struct tiny_faults *f)
 	f = f ? f : &none;
 	tiny_make_tensors(m, f->gemma, f->tied);
 	tiny_put_file(m, f, &b);
-	snprintf(m->path, sizeof(m->path), "tiny-XXXXXX");
+	snprintf(m->path, sizeof(m->path), "/tmp/hob-tiny-XXXXXX");
 	fd = mkstemp(m->path);
 	ASSERT(fd >= 0 && write(fd, b.data, b.len) == (ssize_t)b.len);
 	close(fd);
