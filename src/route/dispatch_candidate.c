@@ -16,7 +16,11 @@ void candidates_free(struct dispatch_job *j)
 	if (j->c != &j->only)
 		free(j->c);
 	free(j->route);
+	free(j->reason);
 	free(j->failed);
+	free(j->sent);
+	free(j->upstream_model);
+	free(j->answered_by);
 }
 
 /* ---- the plan */
@@ -33,7 +37,7 @@ static void keep_plan(struct dispatch_job *j, struct plan *p)
 	j->patience_ms = p->patience_ms;
 	j->after_refusal = p->after_refusal;
 	j->pin = p->pin;
-	snprintf(j->reason, sizeof j->reason, "%s", p->reason);
+	j->reason = xstrdup(p->reason);
 }
 
 /* -1: nothing can answer it. */
@@ -130,7 +134,8 @@ void job_try(struct dispatch_job *j)
 		job_move(j, JOB_PLAN);
 	j->tries++;
 	j->accepted = j->refused = false;
-	j->upstream_model[0] = '\0';
+	free(j->upstream_model);
+	j->upstream_model = NULL;
 	j->account = (struct account){.start_ms = clock_mono_ms()};
 	if (job_is_remote(j))
 		try_remote(j);

@@ -20,7 +20,8 @@
 #include "route/sticky.h"
 
 enum {
-	DISPATCH_MAX_JOBS = 1024,
+	DISPATCH_MAX_JOBS = 2048,
+	MAX_NAME_BYTES = 160,    /* of what an upstream calls its model */
 	STORE_WAIT_MS = 5000,    /* then the answer goes on without memory */
 	STORE_END_MS = 10000,    /* then the client is told without the commit */
 	COUNT_WAIT_MS = 10000,   /* then tokens are guessed */
@@ -79,7 +80,7 @@ struct dispatch_job {
 	char *route;           /* owned or NULL */
 	int patience_ms;
 	bool is_plain, after_refusal, pin;
-	char reason[400];
+	char *reason; /* owned; NULL: none yet, or told */
 
 	/* what was tried in vain; owned array, models are c[]'s */
 	struct route_attempt *failed;
@@ -93,21 +94,21 @@ struct dispatch_job {
 	struct job *run;
 	struct event_sink in; /* the provider's events come here */
 	struct request
-		sent; /* what the provider borrows: r with other messages; not owned */
+		*sent; /* owned, its parts are not: r with other messages or another id,
+				   * for the provider; NULL: r itself */
 	struct account account;
-	bool accepted;            /* the provider said EVENT_STARTED */
-	bool refused;             /* by the breaker: there was no call */
-	char upstream_model[160]; /* as it calls what answers; "" = not said */
-	uint64_t wait_until_ms;   /* WAIT */
-	char answered_by
-		[64]; /* the provider's name once committed: it may close before us */
+	bool accepted;          /* the provider said EVENT_STARTED */
+	bool refused;           /* by the breaker: there was no call */
+	char *upstream_model;   /* owned: as it calls what answers; NULL: not said */
+	uint64_t wait_until_ms; /* WAIT */
+	char *answered_by; /* owned: the provider's name once committed; it may close before us */
 	bool told_started, committed, ran; /* ran: stats counted it */
 
 	uint64_t log; /* number in the log of routes; 0 = none */
 
 	/* memory */
 	char *conversation;      /* owned; NULL: not remembered */
-	char note[200];          /* why not, for `reason` */
+	char *note;              /* owned or NULL: why not, for `reason` */
 	struct message *history; /* owned, with its texts */
 	int nhistory;
 	struct message *

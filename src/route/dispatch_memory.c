@@ -9,16 +9,21 @@
 #include "base/clock.h"
 #include "base/log.h"
 
+static void set_note(struct dispatch_job *j, const char *why)
+{
+	free(j->note);
+	j->note = xasprintf("not remembered: %.170s", why);
+}
+
 bool memory_wanted(struct dispatch_job *j)
 {
 	if (!j->r->conversation)
 		return false;
 	if (!j->r->is_chat)
-		snprintf(j->note, sizeof j->note,
-			 "not remembered: raw completions are not");
+		set_note(j, "raw completions are not");
 	else if (!j->store)
-		snprintf(j->note, sizeof j->note, "not remembered: memory is off");
-	return !j->note[0];
+		set_note(j, "memory is off");
+	return !j->note;
 }
 
 static void after_history(struct dispatch_job *j)
@@ -32,7 +37,7 @@ static void after_history(struct dispatch_job *j)
 /* Goes on from where it stands as if no conversation had been named. */
 void memory_off(struct dispatch_job *j, const char *why)
 {
-	snprintf(j->note, sizeof j->note, "not remembered: %.170s", why);
+	set_note(j, why);
 	log_warn("request %s: %s", j->r->id, j->note);
 	if (j->state == JOB_HISTORY)
 		after_history(j);
@@ -320,5 +325,6 @@ void memory_free(struct dispatch_job *j)
 	free(j->joined);
 	free(j->messages);
 	free(j->conversation);
+	free(j->note);
 	buf_free(&j->answer);
 }

@@ -131,8 +131,8 @@ static void reason_of(const struct dispatch_job *j, char *out, size_t bytes)
 	else if (last)
 		add_reason(out, bytes, "%.100s is next%s", job_candidate(j)->model, "");
 	else
-		add_reason(out, bytes, "%.399s%s", j->reason, "");
-	if (j->note[0])
+		add_reason(out, bytes, "%.399s%s", j->reason ? j->reason : "", "");
+	if (j->note)
 		add_reason(out, bytes, "; %s%s", j->note, "");
 }
 
@@ -153,7 +153,7 @@ static void tell_started(struct dispatch_job *j)
 	ev.started.kept_messages = j->kept;
 	ev.started.dropped_messages = j->dropped;
 	ev.started.route = j->route;
-	ev.started.upstream_model = j->upstream_model[0] ? j->upstream_model : NULL;
+	ev.started.upstream_model = j->upstream_model;
 	ev.started.most_usd = j->account.most_usd;
 	ev.started.attempts = j->failed;
 	ev.started.nattempts = j->nfailed;
@@ -195,7 +195,7 @@ static void commit(struct dispatch_job *j)
 	if (j->committed)
 		return;
 	j->committed = true;
-	snprintf(j->answered_by, sizeof j->answered_by, "%s", j->runner->name);
+	j->answered_by = xstrdup(j->runner->name);
 	pin(j);
 	tell_started(j);
 }
@@ -270,9 +270,8 @@ static void on_progress(struct dispatch_job *j, const struct event *ev)
 static void on_accepted(struct dispatch_job *j, const struct event *ev)
 {
 	j->accepted = true;
-	if (job_is_remote(j) && ev->started.model)
-		snprintf(j->upstream_model, sizeof j->upstream_model, "%s",
-			 ev->started.model);
+	if (job_is_remote(j) && ev->started.model && !j->upstream_model)
+		j->upstream_model = xstrndup(ev->started.model, MAX_NAME_BYTES);
 }
 
 static void on_event(struct event_sink *sink, const struct event *ev)
@@ -302,14 +301,20 @@ static void on_event(struct event_sink *sink, const struct event *ev)
 
 /* ---- run */
 
-static void set_request(struct dispatch_job *j)
+/* What the provider borrows: as the client sent it, unless there is a history or this is a later try. */
+static const struct request *request_of(struct dispatch_job *j)
 {
-	j->sent = *j->r;
-	account_id(j, j->sent.id);
+	if (!j->messages && !j->nfailed)
+		return j->r;
+	if (!j->sent)
+		j->sent = xmalloc(sizeof *j->sent);
+	*j->sent = *j->r;
+	account_id(j, j->sent->id);
 	if (j->messages) {
-		j->sent.messages = j->messages;
-		j->sent.nmessages = j->nmessages;
+		j->sent->messages = j->messages;
+		j->sent->nmessages = j->nmessages;
 	}
+	return j->sent;
 }
 
 void job_run(struct dispatch_job *j)
@@ -327,7 +332,6 @@ void job_run(struct dispatch_job *j)
 	/* The plan has seen to it; a bug there must not become a leak. */
 	ASSERT(!j->r->is_private || !c->provider || (c->stays && c->provider->is_local));
 	job_move(j, JOB_RUN);
-	set_request(j);
 	if (!c->provider) {
 		snprintf(id, sizeof id, "%" PRIu64, cache_lease_id(j->lease));
 		name = id;
@@ -336,7 +340,7 @@ void job_run(struct dispatch_job *j)
 		c->provider ? j->d->stats.remote++ : j->d->stats.local++;
 	j->ran = true;
 	j->in.event = on_event;
-	j->run = j->runner->ops->start(j->runner, name, &j->sent, &j->in);
+	j->run = j->runner->ops->start(j->runner, name, request_of(j), &j->in);
 	if (j->paused && j->runner->ops->pause)
 		j->runner->ops->pause(j->run, true);
 	job_wait(j, PROGRESS_MS);
