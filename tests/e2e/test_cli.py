@@ -167,7 +167,7 @@ def test_one_word_is_the_prompt_of_the_default_model(daemon):
     assert r.returncode == 0, r.stderr
 
 
-@pytest.mark.parametrize("args", [["run"], ["run", "--temprature", "1", "hi"], ["run", "-n", "x", "hi"], ["ls", "x"], ["chat", "a", "b"]])
+@pytest.mark.parametrize("args", [["run"], ["run", "--temprature", "1", "hi"], ["run", "-n", "x", "hi"], ["ls", "x", "y"], ["chat", "a", "b"]])
 def test_wrong_usage_is_status_2(daemon, args):
     r = daemon.run(*args, stdin=subprocess.DEVNULL)
     assert r.returncode == 2
