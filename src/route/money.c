@@ -21,6 +21,7 @@ static char *name_of(const char *s)
 static void estimate_free(struct money *m, struct estimate *e)
 {
 	TAILQ_REMOVE(&m->estimates, e, link);
+	HASH_DEL(m->by_request, e);
 	m->nestimates--;
 	free((char *)e->key.provider);
 	free((char *)e->key.model);
@@ -31,8 +32,9 @@ static void estimate_free(struct money *m, struct estimate *e)
 
 static void estimate_drop(struct money *m, struct estimate *e)
 {
-	money_ops_add(&m->pending, &(struct money_op){.verb = MONEY_DROP_ESTIMATE,
-						      .text = {e->request}});
+	if (e->on_disk)
+		money_ops_add(&m->pending, &(struct money_op){.verb = MONEY_DROP_ESTIMATE,
+							      .text = {e->request}});
 	estimate_free(m, e);
 }
 
@@ -46,9 +48,7 @@ static struct estimate *estimate_find(const struct money *m, const char *request
 {
 	struct estimate *e;
 
-	TAILQ_FOREACH(e, &m->estimates, link)
-	if (!strcmp(e->request, request))
-		break;
+	HASH_FIND_STR(m->by_request, request, e);
 	return e;
 }
 
@@ -68,12 +68,13 @@ static struct estimate *estimate_new(struct money *m, const struct entry_key *k,
 	e->request = xstrdup(request);
 	e->at_ms = at_ms;
 	TAILQ_INSERT_TAIL(&m->estimates, e, link);
+	HASH_ADD_KEYPTR(hh, m->by_request, e->request, strlen(e->request), e);
 	m->nestimates++;
 	return e;
 }
 
 static void estimate_keep(struct money *m, const struct entry_key *k, const char *request,
-			  int64_t at_ms, const struct sums *s)
+			  int64_t at_ms, const struct sums *s, bool finished)
 {
 	struct estimate *e;
 
@@ -84,7 +85,9 @@ static void estimate_keep(struct money *m, const struct entry_key *k, const char
 	e->tokens_in = s->tokens_in;
 	e->tokens_out = s->tokens_out;
 	e->unpriced = s->unpriced;
-	money_put_estimate(m, e);
+	e->on_disk = s->cost > 0 || !finished;
+	if (e->on_disk)
+		money_put_estimate(m, e);
 }
 
 /* ---- sums */
@@ -170,6 +173,17 @@ static struct money_hold *hold_new(struct money *m, const struct money_ask *a,
 	return h;
 }
 
+/* For travellers; it asks the file system. */
+static void look_at_zone(struct money *m)
+{
+	int64_t now = money_now(m);
+
+	if (now >= m->zone_ms && now - m->zone_ms < MONEY_ZONE_MS)
+		return;
+	m->zone_ms = now;
+	tzset();
+}
+
 struct money_hold *money_reserve(struct money *m, const struct money_ask *a,
 				 const char *request_id, struct err *e)
 {
@@ -177,7 +191,7 @@ struct money_hold *money_reserve(struct money *m, const struct money_ask *a,
 	struct decided d;
 
 	ASSERT(!m->closing);
-	tzset(); /* travellers */
+	look_at_zone(m);
 	money_decide(m, a, &d);
 	if (d.verdict == MONEY_HARD) {
 		if (m->file == FILE_FAILING)
@@ -200,13 +214,12 @@ void money_settle(struct money_hold *h, const struct usage *u, const struct pric
 {
 	struct money *m = h->money;
 	struct entry_key k = key_of(h);
-	bool sure;
-	struct sums s =
-		sums_of(h, u ? u : &USAGE_UNKNOWN, p, !strcmp(status, "finished"), &sure);
+	bool sure, finished = !strcmp(status, "finished");
+	struct sums s = sums_of(h, u ? u : &USAGE_UNKNOWN, p, finished, &sure);
 
 	count(m, &k, &s);
 	if (!sure)
-		estimate_keep(m, &k, h->request, h->at_ms, &s);
+		estimate_keep(m, &k, h->request, h->at_ms, &s, finished);
 	hold_free(h);
 	money_changed(m);
 }
@@ -247,7 +260,7 @@ void money_late(struct money *m, const char *request_id, int tokens_in, int toke
 	e->tokens_out += s.tokens_out;
 	if (priced)
 		estimate_drop(m, e);
-	else
+	else if (e->on_disk)
 		money_put_estimate(m, e);
 	money_changed(m);
 }
@@ -292,6 +305,7 @@ static void take_estimate(struct money *m, const struct money_op *op)
 	e->tokens_in = op->n[3];
 	e->tokens_out = op->n[4];
 	e->unpriced = op->n[5];
+	e->on_disk = true;
 }
 
 static void take_hold(struct money *m, const struct money_op *op)
@@ -302,7 +316,7 @@ static void take_hold(struct money *m, const struct money_op *op)
 		.requests = 1, .cost = most, .estimated = most, .unpriced = op->n[3] < 0};
 
 	count(m, &k, &s);
-	estimate_keep(m, &k, op->text[3], op->n[2], &s);
+	estimate_keep(m, &k, op->text[3], op->n[2], &s, false);
 	money_ops_add(&m->pending,
 		      &(struct money_op){.verb = MONEY_DROP_HOLD, .n = {op->n[0]}});
 }

@@ -6,6 +6,7 @@
 #define HOB_MONEY_IMPL_H
 
 #include <sys/queue.h>
+#include <uthash.h>
 #include "route/money.h"
 #include "route/money_books.h"
 #include "route/money_store.h"
@@ -27,9 +28,11 @@ TAILQ_HEAD(money_holds, money_hold);
 /* What was counted without being known, until money_late(). */
 struct estimate {
 	TAILQ_ENTRY(estimate) link;
+	UT_hash_handle hh;    /* by request */
 	struct entry_key key; /* strings owned */
 	char *request;        /* owned */
 	int64_t at_ms, cost, tokens_in, tokens_out, unpriced;
+	bool on_disk; /* false: it counts nothing, and is not worth a row */
 };
 TAILQ_HEAD(estimates, estimate);
 
@@ -53,6 +56,8 @@ struct money {
 	struct money_holds holds;
 	struct money_holds waiting; /* in the order of their batches */
 	struct estimates estimates;
+	struct estimate *by_request; /* the same ones, as a hash */
+	int64_t zone_ms;             /* when the time zone was looked at last */
 	int nestimates;
 	int64_t next_id;
 	int tidied_day; /* folding was last done on that day */

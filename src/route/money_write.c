@@ -129,7 +129,8 @@ static void put_all(struct money *m)
 	TAILQ_FOREACH(h, &m->holds, link)
 	h->given = false;
 	TAILQ_FOREACH(e, &m->estimates, link)
-	money_put_estimate(m, e);
+	if (e->on_disk)
+		money_put_estimate(m, e);
 }
 
 static void take_batch(struct money *m)
