@@ -25,6 +25,7 @@ struct charge {
 	int day, provider, conversation;
 	int64_t cost, over;   /* over: what it cost above its reservation */
 	bool estimated, open; /* open: a late price would be taken */
+	bool finished;        /* and not by a hold that was found at a start */
 	int64_t at;
 	int id;
 	struct money_hold *hold;
@@ -194,7 +195,7 @@ static void do_settle(struct run *r)
 	c = take_hold(r, (int)draw(r, (uint64_t)r->m.nholds));
 	most = c.cost;
 	if (kind == 0) { /* nothing is known */
-		c.estimated = c.open = true;
+		c.estimated = c.open = c.finished = true;
 	} else if (kind == 1) { /* cancelled: 1,000 and 100 tokens were seen */
 		u.prompt_tokens = 1000;
 		u.completion_tokens = 100;
@@ -278,9 +279,13 @@ static void holds_become_charges(struct run *r)
 		c.estimated = c.open = true;
 		r->m.charges[r->m.ncharges++] = c;
 	}
-	for (int i = 0; i < r->m.ncharges; i++)
-		if (llabs(r->w.now - r->m.charges[i].at) > MONEY_LATE_MS)
-			r->m.charges[i].open = false;
+	for (int i = 0; i < r->m.ncharges; i++) {
+		struct charge *c = &r->m.charges[i];
+
+		/* one that finished and counts nothing is not worth a row */
+		if (llabs(r->w.now - c->at) > MONEY_LATE_MS || (c->finished && c->cost == 0))
+			c->open = false;
+	}
 }
 
 static void do_restart(struct run *r)
