@@ -63,21 +63,43 @@ static void add_message(struct buf *out, const struct message *m)
 	buf_addc(out, '}');
 }
 
+static void add_whole(struct buf *out, const char *key, int64_t v)
+{
+	add_key(out, key);
+	buf_addi(out, v);
+}
+
+/* People write 0.7 and 0.95; printing such a number is half of what a body costs. */
+static void add_share(struct buf *out, const char *key, double v)
+{
+	int hundredths = v < 1000 ? (int)(v * 100 + 0.5) : 0;
+
+	add_key(out, key);
+	if ((double)hundredths / 100 != v) {
+		buf_addf(out, "%.6g", v);
+		return;
+	}
+	buf_addi(out, hundredths / 100);
+	buf_addc(out, '.');
+	buf_addc(out, (char)('0' + hundredths / 10 % 10));
+	buf_addc(out, (char)('0' + hundredths % 10));
+}
+
 static void add_sampling(struct buf *out, const struct provider_preset *d,
 			 const struct sampling *s)
 {
 	if (s->temperature >= 0)
-		buf_addf(out, ",\"temperature\":%.6g", s->temperature);
+		add_share(out, "temperature", s->temperature);
 	if (s->top_p >= 0)
-		buf_addf(out, ",\"top_p\":%.6g", s->top_p);
+		add_share(out, "top_p", s->top_p);
 	if (s->min_p >= 0)
-		buf_addf(out, ",\"min_p\":%.6g", s->min_p);
+		add_share(out, "min_p", s->min_p);
 	if (s->top_k >= 0)
-		buf_addf(out, ",\"top_k\":%d", s->top_k);
+		add_whole(out, "top_k", s->top_k);
 	if (s->seed >= 0)
-		buf_addf(out, ",\"seed\":%lld", (long long)s->seed);
+		add_whole(out, "seed", s->seed);
 	if (s->max_tokens > 0)
-		buf_addf(out, ",\"%s\":%d", d->max_tokens_key, s->max_tokens);
+		add_whole(out, d->max_tokens_key, s->max_tokens);
 	if (s->ignore_eos)
 		buf_adds(out, ",\"ignore_eos\":true");
 	if (s->nstops == 0)
@@ -119,9 +141,10 @@ static int add_extra(struct buf *out, const char *extra, bool (*takes)(const cha
 static void add_streaming(struct buf *out, const struct provider_preset *d)
 {
 	buf_adds(out, ",\"stream\":true");
-	if (d->stream_options)
-		buf_addf(out, ",\"stream_options\":{\"include_usage\":true%s}",
-			 d->obfuscates ? ",\"include_obfuscation\":false" : "");
+	if (d->stream_options) {
+		buf_adds(out, ",\"stream_options\":{\"include_usage\":true");
+		buf_adds(out, d->obfuscates ? ",\"include_obfuscation\":false}" : "}");
+	}
 	if (d->progress)
 		buf_adds(out, ",\"return_progress\":true");
 }

@@ -7,6 +7,7 @@
 
 #include <time.h>
 
+enum { MAX_GENERATION_ID_BYTES = 128 };
 
 struct job {
 	struct fetch_sink sink;
@@ -18,12 +19,12 @@ struct job {
 	struct buf body;                      /* until the call starts */
 	bool is_chat, paused, finished, over; /* over: the extras were told */
 	char *request_id, *model; /* for the extras; NULL when there are none */
-	char generation_id[128];
+	char *generation_id;      /* owned or NULL */
 	struct replica_keys keys; /* whose conversation it is; unused with one server */
 	struct replica_call replica;
 	enum err_code why; /* of EVENT_FAILED */
 	int status;
-	struct err failed;        /* on the failing list when its code is set */
+	struct err *failed;       /* owned: on the failing list; NULL: it started */
 	bool dead;                /* to be freed when busy is 0 again */
 	int busy;                 /* > 0: our frames are below the sink's on the stack */
 	TAILQ_ENTRY(job) in_list; /* running or failing */
@@ -36,7 +37,8 @@ static void tell_extras(struct job *j)
 	const struct remote_extras *x = j->r->extras;
 	struct remote_ended end = {.request_id = j->request_id,
 				   .model = j->model,
-				   .generation_id = j->generation_id,
+				   .generation_id =
+					   j->generation_id ? j->generation_id : "",
 				   .got_answer = j->status == 200,
 				   .finished = j->finished,
 				   .failed = j->why,
@@ -52,7 +54,7 @@ static void job_free(struct job *j)
 {
 	struct remote *r = j->r;
 
-	TAILQ_REMOVE(j->failed.code ? &r->failing : &r->running, j, in_list);
+	TAILQ_REMOVE(j->failed ? &r->failing : &r->running, j, in_list);
 	key_unwait(&j->wait);
 	if (j->call)
 		fetch_cancel(j->call);
@@ -62,6 +64,8 @@ static void job_free(struct job *j)
 	tell_extras(j);
 	answer_fini(&j->answer);
 	buf_free(&j->body);
+	free(j->generation_id);
+	free(j->failed);
 	free(j->request_id);
 	free(j->model);
 	free(j);
@@ -145,8 +149,8 @@ static void note_head(struct job *j, const struct response_head *h)
 		return;
 	j->status = h->status;
 	j->answer.key_source = key_source(j->r->key);
-	if (id.len && id.len < sizeof j->generation_id)
-		memcpy(j->generation_id, id.ptr, id.len);
+	if (id.len && id.len < MAX_GENERATION_ID_BYTES)
+		j->generation_id = str_dup(id);
 }
 
 static bool on_data(struct fetch_sink *sink, const char *bytes, size_t n)
@@ -287,13 +291,16 @@ struct job *remote_start(struct provider *base, const char *model,
 			       .request_id = q->id,
 			       .out = sink,
 			       .progress = r->preset->progress};
+	struct err e = {0};
 
 	j->r = r;
 	j->sink = (struct fetch_sink){.data = on_data, .end = on_end};
 	j->wait.ready = on_key;
 	answer_init(&j->answer, &of);
 	r->in_flight++;
-	if (job_start(j, model, q, &j->failed) < 0) {
+	if (job_start(j, model, q, &e) < 0) {
+		j->failed = xmalloc(sizeof e);
+		*j->failed = e;
 		TAILQ_INSERT_TAIL(&r->failing, j, in_list);
 		uv_timer_start(&r->later, remote_jobs_later, 0, 0);
 	} else {
@@ -312,7 +319,7 @@ void remote_jobs_later(uv_timer_t *t)
 		return;
 	if (TAILQ_NEXT(j, in_list))
 		uv_timer_start(t, remote_jobs_later, 0, 0);
-	job_fail(j, &j->failed);
+	job_fail(j, j->failed);
 }
 
 void remote_cancel(struct job *j)
@@ -339,7 +346,7 @@ void remote_jobs_close(struct remote *r)
 
 	err_set(&e, ERR_UNAVAILABLE, "%s is closing", r->who);
 	while ((j = TAILQ_FIRST(&r->failing)))
-		job_fail(j, &j->failed);
+		job_fail(j, j->failed);
 	while ((j = TAILQ_FIRST(&r->running))) {
 		ASSERT(!j->busy); /* close() is the daemon's, not a sink's */
 		job_fail(j, &e);

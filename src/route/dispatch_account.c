@@ -37,7 +37,7 @@ void account_id(const struct dispatch_job *j, char id[REQUEST_ID_BYTES])
 		snprintf(id, REQUEST_ID_BYTES, "%.30s-%u", j->r->id,
 			 (unsigned char)(j->nfailed + 1));
 	else
-		snprintf(id, REQUEST_ID_BYTES, "%s", j->r->id);
+		memcpy(id, j->r->id, REQUEST_ID_BYTES);
 }
 
 static int reserve(struct dispatch_job *j, struct err *e)

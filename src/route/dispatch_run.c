@@ -140,12 +140,16 @@ static void tell_started(struct dispatch_job *j)
 {
 	const struct candidate *c = job_candidate(j);
 	struct event ev = {.type = EVENT_STARTED};
-	char reason[400];
+	const char *reason = j->reason;
+	char told[400];
 
 	if (j->told_started)
 		return;
 	j->told_started = true;
-	reason_of(j, reason, sizeof reason);
+	if (j->nfailed || j->note) {
+		reason_of(j, told, sizeof told);
+		reason = told;
+	}
 	ev.started.model = c->model;
 	ev.started.provider = j->runner->name;
 	ev.started.reason = reason;

@@ -102,7 +102,7 @@ uint64_t route_log_begin(struct route_log *l, const struct request *r)
 
 	entry_fini(e);
 	e->n = l->n;
-	snprintf(e->id, sizeof e->id, "%s", r->id);
+	memcpy(e->id, r->id, sizeof e->id);
 	e->at_unix_ms = clock_unix_ms();
 	e->asked = copy(r->model, NAME_BYTES);
 	snprintf(e->outcome, sizeof e->outcome, "running");
