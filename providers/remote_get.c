@@ -37,6 +37,7 @@ static void get_end(struct remote_get *g)
 	key_unwait(&g->wait);
 	if (g->call)
 		fetch_cancel(g->call);
+	link_stats(g->up, &g->r->past);
 	upstream_free(g->up);
 	buf_free(&g->question);
 	buf_free(&g->body);
