@@ -178,8 +178,8 @@ struct remote_get *remote_post(struct remote *r, const char *path, struct buf *b
 	if (remote_is_allowed(r))
 		rc = key_want(r->key, &g->wait, &g->failed);
 	else
-		rc = err_set(&g->failed, ERR_FORBIDDEN, "%s is not local, and local_only is on",
-			     r->who);
+		rc = err_set(&g->failed, ERR_FORBIDDEN,
+			     "%s is not local, and local_only is on", r->who);
 	if (rc == 0)
 		rc = get_call(g, &g->failed);
 	if (rc < 0)
