@@ -131,7 +131,7 @@ static void on_start(uv_timer_t *t)
 {
 	struct catalogue *c = t->data;
 
-	if (c->at_start && has_key(c->r))
+	if (c->at_start && remote_is_allowed(c->r) && has_key(c->r))
 		ask_when_old(c);
 }
 

@@ -42,6 +42,11 @@ int remote_in_flight(const struct remote *r)
 	return r->in_flight;
 }
 
+bool remote_is_allowed(const struct remote *r)
+{
+	return r->base.is_local || !fetch_is_local_only(r->fetch);
+}
+
 const struct replicas *remote_replicas(const struct remote *r)
 {
 	return r->replicas;
@@ -71,7 +76,7 @@ static void remote_warm(struct provider *p)
 {
 	struct remote *r = remote_of(p);
 
-	if (r->closing || !r->warms || !key_is_there(r->key))
+	if (r->closing || !r->warms || !remote_is_allowed(r) || !key_is_there(r->key))
 		return;
 	replicas_warm(r->replicas);
 	if (r->extras && r->extras->warm)

@@ -37,6 +37,7 @@ static void get_end(struct remote_get *g)
 	key_unwait(&g->wait);
 	if (g->call)
 		fetch_cancel(g->call);
+	link_stats(g->up, &g->r->past);
 	upstream_free(g->up);
 	buf_free(&g->question);
 	buf_free(&g->body);
@@ -174,7 +175,11 @@ struct remote_get *remote_post(struct remote *r, const char *path, struct buf *b
 	uv_timer_init(r->loop, &g->later);
 	g->later.data = g;
 	TAILQ_INSERT_TAIL(&r->asked, g, in_list);
-	rc = key_want(r->key, &g->wait, &g->failed);
+	if (remote_is_allowed(r))
+		rc = key_want(r->key, &g->wait, &g->failed);
+	else
+		rc = err_set(&g->failed, ERR_FORBIDDEN,
+			     "%s is not local, and local_only is on", r->who);
 	if (rc == 0)
 		rc = get_call(g, &g->failed);
 	if (rc < 0)

@@ -51,6 +51,7 @@ struct remote {
 	struct link_list links;    /* one that is not retired for each server in use */
 	struct job_list running, failing; /* failing: wait for `later` */
 	struct get_list asked;
+	struct provider_status past; /* connections of what was asked and has its answer */
 	uv_timer_t later;
 	uint64_t calls;
 	int in_flight;
@@ -76,6 +77,8 @@ struct upstream *link_upstream(struct remote *r, const char *url, struct err *e)
 void link_done(struct link *l);
 void links_free(struct remote *r);
 void links_stats(const struct remote *r, struct provider_status *out);
+/* Adds the connections of one upstream; NULL: none. */
+void link_stats(const struct upstream *u, struct provider_status *out);
 
 /* remote_job.c */
 struct job *remote_start(struct provider *p, const char *model, const struct request *r,

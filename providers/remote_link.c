@@ -170,7 +170,7 @@ int link_host(struct fetch *f, const struct config_provider *c, char **host, str
 	return 0;
 }
 
-static void add_stats(const struct upstream *u, struct provider_status *out)
+void link_stats(const struct upstream *u, struct provider_status *out)
 {
 	const struct upstream_stats *s = u ? upstream_stats(u) : NULL;
 
@@ -186,10 +186,13 @@ void links_stats(const struct remote *r, struct provider_status *out)
 {
 	const struct link *l;
 
-	add_stats(r->warmer, out);
+	out->new_connections += r->past.new_connections;
+	out->reused += r->past.reused;
+	out->http_version = r->past.http_version;
+	link_stats(r->warmer, out);
 	TAILQ_FOREACH(l, &r->links, link)
 	{
-		add_stats(l->chat, out);
-		add_stats(l->raw, out);
+		link_stats(l->chat, out);
+		link_stats(l->raw, out);
 	}
 }

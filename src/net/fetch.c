@@ -115,6 +115,11 @@ struct fetch *fetch_new(uv_loop_t *loop, struct err *e)
 	return f;
 }
 
+bool fetch_is_local_only(const struct fetch *f)
+{
+	return f->local_only;
+}
+
 void fetch_set_local_only(struct fetch *f, bool on)
 {
 	struct fetch_call *c, *next;

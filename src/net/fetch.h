@@ -101,6 +101,7 @@ void fetch_close(struct fetch *f, void (*done)(void *arg), void *arg);
  * address a name gave, no socket but to a loopback address is opened.  Running calls to
  * others end with ERR_FORBIDDEN in a later turn; their connections are shut down at once. */
 void fetch_set_local_only(struct fetch *f, bool on);
+bool fetch_is_local_only(const struct fetch *f);
 
 /* url: http or https.  Everything is copied; o NULL: no options.  ERR_INVALID: the URL or the
  * ca_file is not good. */

@@ -1,4 +1,4 @@
-"""Outgoing connections of the daemon: TLS, HTTP/2, reuse, loss, and what is never sent twice.
+"""Outgoing connections of the daemon: TLS, HTTP/2, reuse, what is made ready, loss, and what is never sent twice.
 
 The server is a real nginx where its behaviour is the question, and one of ours that goes wrong frame by
 frame where no real one would.
@@ -6,6 +6,7 @@ frame where no real one would.
 
 import concurrent.futures
 import json
+import pathlib
 import subprocess
 import time
 
@@ -16,6 +17,8 @@ from fake_upstream import FakeUpstream
 from nginx import authority, free_port, nginx  # noqa: F401 (fixtures)
 
 ASK = [{"role": "user", "content": "What is the capital of France?"}]
+ESTABLISHED = "01"  # in /proc/net/tcp
+START_S = 1  # all that begins with the daemon has begun, many times over
 
 
 def config(url, ca=None):
@@ -38,7 +41,7 @@ class Site:
     """nginx with TLS in front of the fake upstream; `lines()` is what it logged."""
 
     def __init__(self, nginx, up, authority, listen, more):
-        self.port = free_port()
+        self.port, self.ca = free_port(), authority.ca
         self.process = nginx(f"""
   log_format ours '$connection $connection_requests $server_protocol $status $request_method';
   upstream fake {{ server {up.url.split('/')[2]}; keepalive 64; }}
@@ -51,15 +54,20 @@ class Site:
         self.url = f"https://localhost:{self.port}/v1"
         self.log = self.process.folder / "access.log"
 
-    def lines(self, n=0):
+    def lines(self, n=0, method="POST"):
         """At least n of prompts: nginx logs a request when all of it has gone out.  The list of models is asked for
         beside them."""
         end = time.monotonic() + 10
         while True:
-            lines = [line for line in self.log.read_text().splitlines() if line.endswith("POST")]
+            lines = [line for line in self.log.read_text().splitlines() if line.endswith(method)]
             if len(lines) >= n or time.monotonic() > end:
                 return [line.split() for line in lines]
             time.sleep(0.02)
+
+    def open(self):
+        """Connections that clients have to it now; nginx logs none on which nothing was asked."""
+        rows = [row.split() for row in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        return sum(int(row[2].split(":")[1], 16) == self.port and row[3] == ESTABLISHED for row in rows)
 
 
 def prompts(h2):
@@ -229,6 +237,89 @@ def test_cancelling_one_http2_stream_leaves_its_siblings(site, daemon_to, up):
         c.close()
     d.stop()
     assert len({line[0] for line in s.lines(5)}) == 1
+
+
+# ---- made ready before the first prompt
+
+
+def provider(name, site, more=""):
+    return f'provider "{name}" {{ kind = "openai" url = "{site.url}" ca_file = "{site.ca}" {more} }}\n'
+
+
+def connections(d, name):
+    rows = d.request("GET", "/v1/hob/providers")[2]["providers"]
+    return next(row["connections"] for row in rows if row["name"] == name)
+
+
+def assert_untouched(site):
+    assert site.log.read_text() == "" and site.open() == 0
+
+
+@pytest.mark.parametrize("listen, http", [("ssl", "1.1"), ("ssl http2", "2")])
+def test_the_first_prompt_finds_a_connection_that_was_made_at_the_start(site, make_daemon, wait_until, listen, http):
+    s = site(listen)
+    d = make_daemon(provider("fake", s), model=False)
+    wait_until(lambda: s.lines(1, "GET"), what="a GET at the start")
+    wait_until(lambda: connections(d, "fake")["http"] == http, what="a connection that is shown")
+    assert s.open() == 1 and s.lines() == []
+    for n in range(3):
+        is_good(ask(d, "ok"))
+    gets, posts = s.lines(1, "GET"), s.lines(3)
+    assert {line[0] for line in posts} == {gets[0][0]}
+    assert min(int(line[1]) for line in posts) > 1  # none was the first of its connection
+    assert s.open() == 1
+    seen = connections(d, "fake")
+    assert (seen["calls"], seen["new"]) == (3, 1) and seen["reused"] >= 3
+
+
+@pytest.mark.parametrize("more", ["warm = false", 'key_env = "HOB_TEST_A_KEY_THAT_IS_NOT"'], ids=["cold", "no key"])
+def test_what_is_not_to_be_warmed_or_has_no_key_gets_no_connection(site, make_daemon, wait_until, more):
+    still, ready = site(), site()
+    d = make_daemon(provider("still", still, more) + provider("ready", ready), model=False)
+    wait_until(lambda: ready.lines(1, "GET"), what="a GET to the other one")
+    time.sleep(START_S)
+    assert_untouched(still)
+    assert d.request("GET", "/v1/models")[0] == 200
+    time.sleep(START_S)
+    assert_untouched(still)
+    assert ready.open() == 1
+    assert connections(d, "still") == {"calls": 0, "new": 0, "reused": 0, "http": None}
+
+
+def test_a_cold_provider_is_connected_to_by_its_first_prompt(site, make_daemon):
+    s = site()
+    d = make_daemon(provider("fake", s, "warm = false"), model=False)
+    is_good(ask(d, "ok"))
+    assert s.lines(1)[0][1] == "1"
+
+
+@pytest.mark.parametrize("config, args", [("server { port = -1 local_only = true }\n", ()), ("", ("--local-only",))],
+                         ids=["configured", "commanded"])
+def test_local_only_makes_no_connection_ready(site, make_daemon, config, args):
+    s = site()
+    d = make_daemon(provider("fake", s) + config, model=False, start=False)
+    d.start(*args)
+    time.sleep(START_S)
+    assert_untouched(s)
+    assert d.request("GET", "/v1/models")[0] == 200
+    time.sleep(START_S)
+    assert_untouched(s)
+
+
+@pytest.mark.parametrize("listen", ["ssl", "ssl http2"])
+def test_asking_for_the_models_opens_a_connection_again(site, make_daemon, wait_until, listen):
+    """nginx has closed the idle one; the picker that asks for the list says that a prompt is near."""
+    s = site(listen, "keepalive_timeout 3s;")
+    d = make_daemon(provider("fake", s), model=False)
+    first = wait_until(lambda: s.lines(1, "GET"), what="a GET at the start")
+    wait_until(lambda: s.open() == 0, what="nginx closing it")
+    assert len(s.lines(0, "GET")) == len(first)  # nothing opens it but the picker
+    assert d.request("GET", "/v1/models")[0] == 200
+    again = s.lines(len(first) + 1, "GET")[-1]
+    assert again[0] != first[0][0] and again[1] == "1"
+    is_good(ask(d, "ok"))
+    post, = s.lines(1)
+    assert (post[0], post[1]) == (again[0], "2")
 
 
 # ---- one that goes wrong
