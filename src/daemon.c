@@ -192,7 +192,7 @@ static void warm_remotes(struct daemon *d)
 	int n;
 	struct provider **list = remotes_list(d->remotes, &n);
 
-	for (int i = 0; i < n && !d->config->local_only; i++)
+	for (int i = 0; i < n; i++)
 		list[i]->ops->warm(list[i]);
 }
 
