@@ -11,11 +11,10 @@ import time
 
 import pytest
 
+from conftest import ASK
 from fake_h2 import FakeH2
-from fake_upstream import FakeUpstream
 from nginx import authority, free_port, nginx  # noqa: F401 (fixtures)
 
-ASK = [{"role": "user", "content": "What is the capital of France?"}]
 
 
 def config(url, ca=None):
@@ -25,7 +24,7 @@ def config(url, ca=None):
 
 
 def ask(d, mode, **more):
-    return d.request("POST", "/v1/chat/completions", {"model": "fake/" + mode, "messages": ASK, **more})
+    return d.ask("fake/" + mode, **more)
 
 
 def is_good(answer):
@@ -64,12 +63,6 @@ class Site:
 
 def prompts(h2):
     return [s for s in h2.seen if s["model"] != "GET"]
-
-
-@pytest.fixture
-def up():
-    with FakeUpstream() as upstream:
-        yield upstream
 
 
 @pytest.fixture
