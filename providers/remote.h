@@ -93,7 +93,6 @@ struct provider *remote_provider(struct remote *r);
 uv_loop_t *remote_loop(struct remote *r);
 const char *remote_who(const struct remote *r); /* "provider 'x'" */
 const struct remote_protocol *remote_protocol(const struct remote *r);
-int remote_in_flight(const struct remote *r);
 struct replicas;
 const struct replicas *remote_replicas(const struct remote *r); /* NULL: one server */
 

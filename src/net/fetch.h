@@ -106,8 +106,7 @@ void fetch_set_local_only(struct fetch *f, bool on);
  * ca_file is not good. */
 struct upstream *upstream_new(struct fetch *f, const char *url,
 			      const struct upstream_options *o, struct err *e);
-void upstream_free(struct upstream *u); /* cancels its calls; NULL is fine */
-bool upstream_is_loopback(const struct upstream *u);
+void upstream_free(struct upstream *u);              /* cancels its calls; NULL is fine */
 const char *upstream_host(const struct upstream *u); /* for messages */
 
 /* Makes the next call's connection ready: GETs the URL, whatever the answer, if the origin has no
