@@ -389,19 +389,14 @@ static int fill(struct writer *w, struct err *e)
 int anthropic_body(struct buf *out, const struct remote_ask *ask, struct err *e)
 {
 	struct writer w = {.ask = ask};
-	char *text = NULL;
-	int rc = -1;
+	int rc;
 
 	if (parts_extra(ask->request, &w.extra, e) < 0)
 		return -1;
 	w.root = cJSON_CreateObject();
-	if (fill(&w, e) == 0) {
-		text = cJSON_PrintUnformatted(w.root);
-		ASSERT(text); /* it was made of texts that parsed */
-		buf_adds(out, text);
-		rc = 0;
-	}
-	cJSON_free(text);
+	rc = fill(&w, e);
+	if (rc == 0)
+		json_print(out, w.root);
 	cJSON_Delete(w.root);
 	cJSON_Delete(w.extra);
 	return rc;

@@ -284,11 +284,6 @@ int openai_read_models(const cJSON *tree, struct remote_model **list, int *n)
 
 const struct remote_protocol openai_protocol = {
 	.name = "openai",
-	.reader = {FRAMING_EVENTS, openai_event, openai_whole},
-	.chat_path = "/chat/completions",
-	.raw_path = "/completions",
-	.models_path = "/models",
-	.key_header = "Authorization: Bearer ",
-	.body = openai_body,
+	OPENAI_DIALECT,
 	.models = openai_read_models,
 };

@@ -20,6 +20,12 @@ int openai_read_models(const cJSON *tree, struct remote_model **list, int *n);
  * fields only when given; extra_json's members are added, but not those that are ours. -1 ERR_INVALID
  * when a JSON text in the request does not parse. */
 int openai_body(struct buf *out, const struct remote_ask *ask, struct err *e);
+/* What such a protocol has in common with OpenAI's: all but its name and how it lists models. */
+#define OPENAI_DIALECT                                                    \
+	.reader = {FRAMING_EVENTS, openai_event, openai_whole},           \
+	.chat_path = "/chat/completions", .raw_path = "/completions",     \
+	.models_path = "/models", .key_header = "Authorization: Bearer ", \
+	.body = openai_body
 /* "stop", "tool_calls", ... false: none of the known ones ("error" included). */
 bool openai_finish(const char *name, enum finish_reason *out);
 /* Fills what the object says and leaves the rest. */

@@ -124,15 +124,10 @@ static int add_extra(struct buf *out, const char *extra, bool (*takes)(const cha
 	if (!tree)
 		return -1;
 	for (const cJSON *m = cJSON_IsObject(tree) ? tree->child : NULL; m; m = m->next) {
-		char *text = is_ours(m->string) || (takes && takes(m->string))
-				     ? NULL
-				     : cJSON_PrintUnformatted(m);
-
-		if (!text)
+		if (is_ours(m->string) || (takes && takes(m->string)))
 			continue;
 		add_key(out, m->string);
-		buf_adds(out, text);
-		cJSON_free(text);
+		json_print(out, m);
 	}
 	cJSON_Delete(tree);
 	return 0;

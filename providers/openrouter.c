@@ -402,12 +402,7 @@ static void x_details(void *x, struct buf *out)
  * it is there before a key is, and what the key may not use is told by the call, with the reason. */
 const struct remote_protocol openrouter_protocol = {
 	.name = "openrouter",
-	.reader = {FRAMING_EVENTS, openai_event, openai_whole},
-	.chat_path = "/chat/completions",
-	.raw_path = "/completions",
-	.models_path = "/models",
-	.key_header = "Authorization: Bearer ",
-	.body = openai_body,
+	OPENAI_DIALECT,
 	.models = openrouter_models,
 };
 

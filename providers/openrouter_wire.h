@@ -12,7 +12,7 @@
 #include "providers/remote_models.h"
 #include "route/request.h"
 
-enum { OPENROUTER_SESSION_MAX = 256, OPENROUTER_GENERATION_MAX = 128 };
+enum { OPENROUTER_SESSION_MAX = 256 };
 
 /* Appends ",\"session_id\":…" and so on: what the request and the provider's section ask for.
  *   session_id   our conversation: its prompt cache follows it

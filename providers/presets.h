@@ -13,8 +13,7 @@ struct provider_preset {
 	const char *url;     /* base, with /v1 where the protocol has it */
 	const char *key_env; /* NULL: none is needed */
 	/* Habits of servers that all call themselves compatible with OpenAI */
-	const char *max_tokens_key;   /* "max_tokens" or "max_completion_tokens" */
-	bool stops_billing_on_cancel; /* closing a stream stops compute and bill */
+	const char *max_tokens_key; /* "max_tokens" or "max_completion_tokens" */
 	bool sends_session_id; /* takes our conversation's id: its cache follows it */
 	bool stream_options;   /* understands stream_options.include_usage */
 	bool obfuscates;       /* pads its chunks unless it is told not to */

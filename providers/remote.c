@@ -37,11 +37,6 @@ const struct remote_protocol *remote_protocol(const struct remote *r)
 	return r->protocol;
 }
 
-int remote_in_flight(const struct remote *r)
-{
-	return r->in_flight;
-}
-
 bool remote_is_allowed(const struct remote *r)
 {
 	return r->base.is_local || !fetch_is_local_only(r->fetch);
@@ -221,7 +216,8 @@ static void take_limits(struct remote *r, const struct config_provider *c)
 	r->ca_file = c->ca_file ? xstrdup(c->ca_file) : NULL;
 	r->max_connections = c->max_connections;
 	if (r->max_connections < 0)
-		r->max_connections = all_on_loopback(&c->urls) ? 0 : REMOTE_MAX_CONNECTIONS;
+		r->max_connections =
+			all_on_loopback(&c->urls) ? 0 : REMOTE_MAX_CONNECTIONS;
 	r->deadlines.queue = c->queue_timeout_ms;
 	r->deadlines.connect = c->connect_timeout_ms;
 	r->deadlines.first_byte = c->first_byte_timeout_ms;

@@ -93,7 +93,6 @@ struct provider *remote_provider(struct remote *r);
 uv_loop_t *remote_loop(struct remote *r);
 const char *remote_who(const struct remote *r); /* "provider 'x'" */
 const struct remote_protocol *remote_protocol(const struct remote *r);
-int remote_in_flight(const struct remote *r);
 /* local_only leaves those out that are not local, one on a loopback address too: it may be a gateway. */
 bool remote_is_allowed(const struct remote *r);
 struct replicas;

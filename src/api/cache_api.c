@@ -154,26 +154,14 @@ void cache_api_get(const struct call *call)
 
 void cache_api_decisions(const struct call *call)
 {
-	struct str number = http_query(call->http, "limit");
-	struct str model = http_query(call->http, "model");
 	struct decision list[CACHE_DECISIONS];
-	struct buf out = {0}, name = {0};
-	int64_t limit = DECISIONS_DEFAULT;
-	struct err e = {0};
-	int n;
+	int limit = DECISIONS_DEFAULT, n;
+	struct buf out = {0};
+	char *model;
 
-	if (number.ptr && !str_to_i64(number, 1, CACHE_DECISIONS, &limit))
-		err_set(&e, ERR_INVALID, "limit must be a number from 1 to %d",
-			CACHE_DECISIONS);
-	else if (model.ptr && !http_unescape(model, &name))
-		err_set(&e, ERR_INVALID, "model is no name");
-	if (e.code != ERR_NONE) {
-		api_reply_error(call->conn, &e);
-		buf_free(&name);
+	if (!api_listing(call, CACHE_DECISIONS, &limit, &model))
 		return;
-	}
-	n = cache_decisions(call->api->cache, model.ptr ? name.data : NULL, list,
-			    (int)limit);
+	n = cache_decisions(call->api->cache, model, list, limit);
 	buf_adds(&out, "{\"decisions\":[");
 	for (int i = 0; i < n; i++) {
 		buf_adds(&out, i ? "," : "");
@@ -182,7 +170,7 @@ void cache_api_decisions(const struct call *call)
 	buf_adds(&out, "]}");
 	api_reply_json(call->conn, &out);
 	buf_free(&out);
-	buf_free(&name);
+	free(model);
 }
 
 /* ---- load */

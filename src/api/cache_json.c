@@ -4,27 +4,9 @@
  * has measured it". */
 #include "api/cache_json.h"
 
-static void add_string(struct buf *out, const char *key, const char *s)
-{
-	buf_addf(out, ",\"%s\":", key);
-	if (s)
-		buf_add_json(out, s, strlen(s));
-	else
-		buf_adds(out, "null");
-}
-
 static void add_bytes(struct buf *out, const char *key, uint64_t bytes)
 {
 	buf_addf(out, ",\"%s\":%llu", key, (unsigned long long)bytes);
-}
-
-/* 0 and less stand for "not known". */
-static void add_known(struct buf *out, const char *key, double v)
-{
-	if (v > 0)
-		buf_addf(out, ",\"%s\":%.3f", key, v);
-	else
-		buf_addf(out, ",\"%s\":null", key);
 }
 
 static void add_known_bytes(struct buf *out, const char *key, uint64_t bytes)
@@ -60,14 +42,6 @@ static void add_names(struct buf *out, const struct cache_row *r)
 	buf_adds(out, "]");
 }
 
-static void add_milliseconds_or_null(struct buf *out, const char *key, int64_t ms)
-{
-	if (ms < 0)
-		buf_addf(out, ",\"%s\":null", key);
-	else
-		buf_addf(out, ",\"%s\":%lld", key, (long long)ms);
-}
-
 void cache_json_row(struct buf *out, const struct cache_row *r)
 {
 	buf_adds(out, "{\"name\":");
@@ -80,8 +54,8 @@ void cache_json_row(struct buf *out, const struct cache_row *r)
 	add_bytes(out, "parked_bytes", r->parked_bytes);
 	add_sizes(out, "predicted", &r->predicted);
 	add_sizes(out, "measured", &r->measured);
-	add_known(out, "load_ms", r->load_ms);
-	add_known(out, "promote_ms", r->promote_ms);
+	buf_add_json_number(out, "load_ms", r->load_ms > 0, r->load_ms, 3);
+	buf_add_json_number(out, "promote_ms", r->promote_ms > 0, r->promote_ms, 3);
 	buf_addf(out,
 		 ",\"leases\":%d,\"leases_by_class\":{\"interactive\":%d,"
 		 "\"completion\":%d,\"batch\":%d},\"waiters\":%d,\"ctx\":%d,\"slots\":%d",
@@ -91,12 +65,14 @@ void cache_json_row(struct buf *out, const struct cache_row *r)
 	buf_addf(out, ",\"pinned\":%s,\"shared\":%s,\"idle_ms\":%llu",
 		 r->pinned ? "true" : "false", r->shared ? "true" : "false",
 		 (unsigned long long)r->idle_ms);
-	add_milliseconds_or_null(out, "keep_alive_ms", r->keep_alive_ms);
-	add_milliseconds_or_null(out, "expires_ms", r->expires_ms);
+	buf_add_json_number(out, "keep_alive_ms", r->keep_alive_ms >= 0,
+			    (double)r->keep_alive_ms, 0);
+	buf_add_json_number(out, "expires_ms", r->expires_ms >= 0, (double)r->expires_ms,
+			    0);
 	add_bytes(out, "done_bytes", r->done_bytes);
 	add_bytes(out, "total_bytes", r->total_bytes);
-	add_string(out, "source", r->source);
-	add_string(out, "error", r->error);
+	buf_add_json_text(out, "source", r->source);
+	buf_add_json_text(out, "error", r->error);
 	buf_addc(out, '}');
 }
 
@@ -105,12 +81,12 @@ void cache_json_decision(struct buf *out, const struct decision *d)
 	buf_addf(out, "{\"n\":%llu,\"at_ms\":%lld,\"kind\":\"%s\"",
 		 (unsigned long long)d->n, (long long)d->at_unix_ms,
 		 decision_name(d->kind));
-	add_string(out, "model", d->model);
-	add_string(out, "text", d->text);
+	buf_add_json_text(out, "model", d->model);
+	buf_add_json_text(out, "text", d->text);
 	add_known_bytes(out, "predicted_bytes", d->predicted_bytes);
 	add_known_bytes(out, "actual_bytes", d->actual_bytes);
-	add_known(out, "predicted_ms", d->predicted_ms);
-	add_known(out, "actual_ms", d->actual_ms);
+	buf_add_json_number(out, "predicted_ms", d->predicted_ms > 0, d->predicted_ms, 3);
+	buf_add_json_number(out, "actual_ms", d->actual_ms > 0, d->actual_ms, 3);
 	buf_addc(out, '}');
 }
 

@@ -91,29 +91,17 @@ static struct lookup *lookup_new(const struct call *call, bool has_id)
 	return l;
 }
 
-static void add_string(struct buf *out, const char *key, const char *s)
-{
-	buf_addf(out, "\"%s\":", key);
-	if (s)
-		buf_add_json(out, s, strlen(s));
-	else
-		buf_adds(out, "null");
-}
-
 /* Without the closing brace. */
 static void add_conversation(struct buf *out, const struct store_conversation *c)
 {
 	buf_adds(out, "{");
-	add_string(out, "id", c->id);
-	buf_adds(out, ",");
-	add_string(out, "title", c->title);
-	buf_adds(out, ",");
-	add_string(out, "model", c->model);
+	buf_add_json_text(out, "id", c->id);
+	buf_add_json_text(out, "title", c->title);
+	buf_add_json_text(out, "model", c->model);
 	buf_addf(out, ",\"created_ms\":%lld,\"updated_ms\":%lld,\"message_count\":%d,",
 		 (long long)c->created_ms, (long long)c->updated_ms, c->messages);
-	add_string(out, "status", c->status);
-	buf_adds(out, ",");
-	add_string(out, "partial", c->partial);
+	buf_add_json_text(out, "status", c->status);
+	buf_add_json_text(out, "partial", c->partial);
 }
 
 static void on_list(void *arg, const struct err *e, const struct store_conversation *list,
@@ -136,19 +124,14 @@ static void on_list(void *arg, const struct err *e, const struct store_conversat
 
 void hob_conversations(const struct call *call)
 {
-	struct str text = http_query(call->http, "limit");
-	int64_t limit = LIST_DEFAULT;
+	int limit = LIST_DEFAULT;
 	struct lookup *l;
-	struct err e = {0};
 
-	if (text.ptr && !str_to_i64(text, 1, LIST_MAX, &limit)) {
-		err_set(&e, ERR_INVALID, "limit must be a number from 1 to %d", LIST_MAX);
-		api_reply_error(call->conn, &e);
+	if (!api_listing(call, LIST_MAX, &limit, NULL))
 		return;
-	}
 	l = lookup_new(call, false);
 	if (l)
-		store_list(l->store, (int)limit, on_list, l);
+		store_list(l->store, limit, on_list, l);
 }
 
 static void on_path(void *arg, const struct err *e, const char *conversation,
@@ -203,7 +186,7 @@ static void on_deleted(void *arg, const struct err *e)
 	if (lookup_failed(l, e))
 		return;
 	buf_adds(&l->out, "{");
-	add_string(&l->out, "id", l->id);
+	buf_add_json_text(&l->out, "id", l->id);
 	buf_adds(&l->out, ",\"deleted\":true}");
 	api_reply_json(l->conn, &l->out);
 	lookup_free(l);

@@ -276,19 +276,15 @@ static char *take_extra(const cJSON *root)
 {
 	struct buf out = {0};
 	const cJSON *m;
-	char *text;
 
 	cJSON_ArrayForEach(m, root)
 	{
 		if (is_known(m->string))
 			continue;
-		text = cJSON_PrintUnformatted(m);
-		ASSERT(text != NULL);
 		buf_addc(&out, out.len ? ',' : '{');
 		buf_add_json(&out, m->string, strlen(m->string));
 		buf_addc(&out, ':');
-		buf_adds(&out, text);
-		cJSON_free(text);
+		json_print(&out, m);
 	}
 	if (!out.len)
 		return NULL;

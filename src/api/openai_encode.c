@@ -52,14 +52,6 @@ static void replace(char **to, const char *s)
 	*to = copy;
 }
 
-static void add_string(struct buf *out, const char *s)
-{
-	if (s)
-		buf_add_json(out, s, strlen(s));
-	else
-		buf_adds(out, "null");
-}
-
 static void keep_attempts(struct openai_encoder *enc, const struct event *ev)
 {
 	enc->nattempts = ev->started.nattempts;
@@ -67,9 +59,9 @@ static void keep_attempts(struct openai_encoder *enc, const struct event *ev)
 		const struct route_attempt *a = &ev->started.attempts[i];
 
 		buf_adds(&enc->attempts, i ? ",{\"model\":" : "{\"model\":");
-		add_string(&enc->attempts, a->model);
+		buf_add_json_or_null(&enc->attempts, a->model);
 		buf_adds(&enc->attempts, ",\"error\":");
-		add_string(&enc->attempts, a->error.text);
+		buf_add_json_or_null(&enc->attempts, a->error.text);
 		buf_addf(&enc->attempts, ",\"code\":\"%s\"}",
 			 err_info(a->error.code)->name);
 	}
@@ -118,8 +110,8 @@ static void add_cost(const struct openai_encoder *enc, struct buf *head)
 		return;
 	}
 	write_usd(usd, text, sizeof text);
-	buf_addf(head, "x-hob-cost: %s%s\r\n",
-		 enc->cost_usd < 0 && usd > 0 ? "<=" : "", text);
+	buf_addf(head, "x-hob-cost: %s%s\r\n", enc->cost_usd < 0 && usd > 0 ? "<=" : "",
+		 text);
 }
 
 /* Names and errors may hold anything; a field's value is ASCII and short. */
@@ -199,11 +191,11 @@ static void add_hob(const struct openai_encoder *enc, struct buf *out,
 		    const struct usage *u)
 {
 	buf_adds(out, "\"hob\":{\"provider\":");
-	add_string(out, enc->provider);
+	buf_add_json_or_null(out, enc->provider);
 	buf_adds(out, ",\"model\":");
-	add_string(out, enc->model);
+	buf_add_json_or_null(out, enc->model);
 	buf_adds(out, ",\"reason\":");
-	add_string(out, enc->reason);
+	buf_add_json_or_null(out, enc->reason);
 	if (u) {
 		add_number(out, ",\"prefill_ms\":", u->prefill_ms);
 		add_number(out, ",\"decode_ms\":", u->decode_ms);
@@ -213,13 +205,13 @@ static void add_hob(const struct openai_encoder *enc, struct buf *out,
 		add_number(out, ",\"cost_usd\":", u->cost_usd);
 	}
 	buf_adds(out, ",\"route\":");
-	add_string(out, enc->route);
+	buf_add_json_or_null(out, enc->route);
 	buf_adds(out, ",\"upstream_model\":");
-	add_string(out, enc->upstream_model);
+	buf_add_json_or_null(out, enc->upstream_model);
 	buf_adds(out, ",\"attempts\":[");
 	buf_add(out, enc->attempts.data, enc->attempts.len);
 	buf_adds(out, "],\"conversation\":");
-	add_string(out, enc->conversation);
+	buf_add_json_or_null(out, enc->conversation);
 	add_number(out, ",\"kept\":", enc->kept);
 	add_number(out, ",\"dropped\":", enc->dropped);
 	buf_addc(out, '}');
@@ -236,7 +228,7 @@ static void add_object(const struct openai_encoder *enc, const char *object,
 	buf_adds(out, "\",\"created\":");
 	buf_addi(out, enc->created_s);
 	buf_adds(out, ",\"model\":");
-	add_string(out, enc->model);
+	buf_add_json_or_null(out, enc->model);
 	buf_adds(out, ",\"choices\":[");
 }
 
@@ -413,9 +405,9 @@ static void add_tools(const struct openai_encoder *enc, struct buf *out)
 		const struct openai_tool_call *t = &enc->tools[i];
 
 		buf_addf(out, "%s{\"id\":", i ? "," : "");
-		add_string(out, t->id ? t->id : "");
+		buf_add_json_or_null(out, t->id ? t->id : "");
 		buf_adds(out, ",\"type\":\"function\",\"function\":{\"name\":");
-		add_string(out, t->name ? t->name : "");
+		buf_add_json_or_null(out, t->name ? t->name : "");
 		buf_adds(out, ",\"arguments\":");
 		buf_add_json(out, t->arguments.data ? t->arguments.data : "",
 			     t->arguments.len);

@@ -51,41 +51,22 @@ void route_api_explain(const struct call *call)
 void route_api_decisions(const struct call *call)
 {
 	struct route_log *log = dispatch_log(call->api->dispatch);
-	struct str number = http_query(call->http, "limit");
-	struct str model = http_query(call->http, "model");
-	struct buf out = {0}, name = {0};
-	int64_t limit = DECISIONS_DEFAULT;
-	struct err e = {0};
+	int limit = DECISIONS_DEFAULT;
+	struct buf out = {0};
+	char *model;
 
-	if (number.ptr && !str_to_i64(number, 1, ROUTE_LOG_MAX, &limit))
-		err_set(&e, ERR_INVALID, "limit must be a number from 1 to %d",
-			ROUTE_LOG_MAX);
-	else if (model.ptr && !http_unescape(model, &name))
-		err_set(&e, ERR_INVALID, "model is no name");
-	if (e.code != ERR_NONE) {
-		api_reply_error(call->conn, &e);
-		buf_free(&name);
+	if (!api_listing(call, ROUTE_LOG_MAX, &limit, &model))
 		return;
-	}
 	if (log)
-		route_log_json(log, model.ptr ? name.data : NULL, (int)limit, &out);
+		route_log_json(log, model, limit, &out);
 	else
 		buf_adds(&out, "{\"decisions\":[]}");
 	api_reply_json(call->conn, &out);
 	buf_free(&out);
-	buf_free(&name);
+	free(model);
 }
 
 /* ---- providers */
-
-static void add_text(struct buf *out, const char *key, const char *s)
-{
-	buf_addf(out, "\"%s\":", key);
-	if (s)
-		buf_add_json(out, s, strlen(s));
-	else
-		buf_adds(out, "null");
-}
 
 /* Without what may hold secrets: user and password before '@', and the query. */
 static void add_url(struct buf *out, const char *url)
@@ -101,7 +82,7 @@ static void add_url(struct buf *out, const char *url)
 		rest = at + 1;
 	if ((size_t)(rest - url) < n)
 		buf_add(&plain, rest, n - (size_t)(rest - url));
-	add_text(out, "url", plain.data);
+	buf_add_json_text(out, "url", plain.data);
 	buf_free(&plain);
 }
 
@@ -114,11 +95,11 @@ struct sums {
 static void add_breaker(struct buf *out, const struct health_row *r, bool first)
 {
 	buf_adds(out, first ? "{" : ",{");
-	add_text(out, "model", r->model);
+	buf_add_json_text(out, "model", r->model);
 	buf_addf(out, ",\"state\":\"%s\",\"failures\":%d,\"retry_in_s\":%.3f,",
 		 breaker_state_name(r->state), r->in_a_row,
 		 (double)r->retry_in_ms / 1000);
-	add_text(out, "error", r->error[0] ? r->error : NULL);
+	buf_add_json_text(out, "error", r->error[0] ? r->error : NULL);
 	buf_addc(out, '}');
 }
 
@@ -160,10 +141,7 @@ static void add_models(struct buf *out, struct provider *p)
 	int64_t age_s = m ? remote_models_age_s(m) : -1;
 
 	buf_addf(out, ",\"models\":%d", m ? remote_models_count(m) : 0);
-	if (age_s >= 0)
-		buf_addf(out, ",\"catalogue_age_s\":%lld", (long long)age_s);
-	else
-		buf_adds(out, ",\"catalogue_age_s\":null");
+	buf_add_json_number(out, "catalogue_age_s", age_s >= 0, (double)age_s, 0);
 }
 
 static void add_connections(struct buf *out, const struct provider_status *s)
@@ -190,35 +168,29 @@ static void add_provider(struct buf *out, const struct plan_world *w,
 	if (p && p->ops->status)
 		p->ops->status(p, &s);
 	buf_addc(out, '{');
-	add_text(out, "name", name);
-	buf_addc(out, ',');
-	add_text(out, "kind", p ? p->ops->kind : c->kind_name);
+	buf_add_json_text(out, "name", name);
+	buf_add_json_text(out, "kind", p ? p->ops->kind : c->kind_name);
 	buf_addc(out, ',');
 	if (s.url || (c && c->urls.n))
 		add_url(out, s.url ? s.url : c->urls.list[0]);
 	else
-		add_text(out, "url", NULL);
+		buf_add_json_text(out, "url", NULL);
 	buf_addf(out, ",\"local\":%s,", (p ? p->is_local : c->local) ? "true" : "false");
-	add_text(out, "key", s.key_source);
+	buf_add_json_text(out, "key", s.key_source);
 	add_breakers(out, w->health, name, w->now_ms, &sums);
-	buf_addc(out, ',');
-	add_text(out, "state", state_of(w, p, &s, &sums));
+	buf_add_json_text(out, "state", state_of(w, p, &s, &sums));
 	add_models(out, p);
-	if (sums.samples)
-		buf_addf(out, ",\"ttft_ms\":%.3f", sums.ttft_ms / sums.samples);
-	else
-		buf_adds(out, ",\"ttft_ms\":null");
+	buf_add_json_number(out, "ttft_ms", sums.samples > 0,
+			    sums.samples ? sums.ttft_ms / sums.samples : 0, 3);
 	add_connections(out, &s);
 	buf_addc(out, ',');
 	if (p && p->ops->details_json)
 		p->ops->details_json(p, out);
 	else
 		buf_adds(out, "\"quota\":null,\"replicas\":null");
-	if (w->money)
-		buf_addf(out, ",\"spent_today_usd\":%.9f}",
-			 money_spent_today(w->money, name));
-	else
-		buf_adds(out, ",\"spent_today_usd\":null}");
+	buf_add_json_number(out, "spent_today_usd", w->money,
+			    w->money ? money_spent_today(w->money, name) : 0, 9);
+	buf_addc(out, '}');
 }
 
 static const struct config_provider *configured(const struct config *c, const char *name)

@@ -122,3 +122,44 @@ void api_reply_json(struct conn *c, const struct buf *body)
 {
 	http_reply(c, 200, "application/json", NULL, buf_str(body));
 }
+
+/* -- queries -- */
+
+static int read_limit(const struct http_request *r, int most, int *limit, struct err *e)
+{
+	struct str text = http_query(r, "limit");
+	int64_t n = *limit;
+
+	if (text.ptr && !str_to_i64(text, 1, most, &n))
+		return err_set(e, ERR_INVALID, "limit must be a number from 1 to %d",
+			       most);
+	*limit = (int)n;
+	return 0;
+}
+
+static int read_model(const struct http_request *r, char **model, struct err *e)
+{
+	struct str text = http_query(r, "model");
+	struct buf name = {0};
+
+	*model = NULL;
+	if (!text.len)
+		return 0;
+	if (!http_unescape(text, &name)) {
+		buf_free(&name);
+		return err_set(e, ERR_INVALID, "model is no name");
+	}
+	*model = buf_take(&name, NULL);
+	return 0;
+}
+
+bool api_listing(const struct call *call, int most, int *limit, char **model)
+{
+	struct err e = {0};
+
+	if (read_limit(call->http, most, limit, &e) == 0 &&
+	    (!model || read_model(call->http, model, &e) == 0))
+		return true;
+	api_reply_error(call->conn, &e);
+	return false;
+}

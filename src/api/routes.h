@@ -35,4 +35,8 @@ void api_reply_error_status(struct conn *c, int status, const struct err *e,
 			    const char *extra);
 void api_reply_json(struct conn *c, const struct buf *body);
 
+/* What a listing is asked for.  ?limit=, 1 to most, into *limit, which holds what is usual; ?model=
+ * into *model (may be NULL), the caller's, NULL when it was not given or is empty.  false: an error was answered. */
+bool api_listing(const struct call *call, int most, int *limit, char **model);
+
 #endif

@@ -2,6 +2,7 @@
 #include "base/buf.h"
 
 #include <ctype.h>
+#include <math.h>
 #include <strings.h>
 
 struct str str_of(const char *s)
@@ -240,4 +241,37 @@ void buf_add_json(struct buf *b, const char *s, size_t n)
 		i += len ? len : 1;
 	}
 	buf_addc(b, '"');
+}
+
+void buf_add_json_or_null(struct buf *b, const char *s)
+{
+	if (s)
+		buf_add_json(b, s, strlen(s));
+	else
+		buf_adds(b, "null");
+}
+
+/* A text ends in a quote, so that a brace at the end is one that opens the object. */
+static void add_json_key(struct buf *b, const char *key)
+{
+	char last = b->len ? b->data[b->len - 1] : '{';
+
+	buf_adds(b, last == '{' || last == ',' ? "\"" : ",\"");
+	buf_adds(b, key);
+	buf_adds(b, "\":");
+}
+
+void buf_add_json_text(struct buf *b, const char *key, const char *s)
+{
+	add_json_key(b, key);
+	buf_add_json_or_null(b, s);
+}
+
+void buf_add_json_number(struct buf *b, const char *key, bool known, double x, int digits)
+{
+	add_json_key(b, key);
+	if (known && isfinite(x))
+		buf_addf(b, "%.*f", digits, x);
+	else
+		buf_adds(b, "null");
 }

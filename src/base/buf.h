@@ -68,5 +68,12 @@ struct str buf_str(const struct buf *b);
 
 /* JSON text into a buf: a quoted and escaped string (invalid UTF-8 becomes U+FFFD). */
 void buf_add_json(struct buf *b, const char *s, size_t n);
+/* The same; s NULL: null. */
+void buf_add_json_or_null(struct buf *b, const char *s);
+/* A member `"key":...` of the object that is being written, with a comma before it unless it is the
+ * first; key needs no escape.  s NULL, x not known or not finite: null. */
+void buf_add_json_text(struct buf *b, const char *key, const char *s);
+void buf_add_json_number(struct buf *b, const char *key, bool known, double x,
+			 int digits); /* behind the point */
 
 #endif

@@ -26,8 +26,7 @@ static int check_text(struct str text, size_t *nuls, struct err *e)
 			if (c == '\\') {
 				*nuls += is_nul_escape(text, i);
 				i++;
-			}
-			else if (c == '"')
+			} else if (c == '"')
 				in_string = false;
 		} else if (c == '"') {
 			in_string = true;
@@ -206,4 +205,13 @@ int json_object(const cJSON *obj, const char *key, const cJSON **out, struct err
 		return wrong(e, key, "an object");
 	*out = v;
 	return 1;
+}
+
+void json_print(struct buf *out, const cJSON *tree)
+{
+	char *text = cJSON_PrintUnformatted(tree);
+
+	ASSERT(text);
+	buf_adds(out, text);
+	cJSON_free(text);
 }

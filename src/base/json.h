@@ -25,6 +25,9 @@ enum json_flags {
  * cJSON_Delete(root) frees all of it.  Stricter than cJSON on numbers (RFC 8259). */
 cJSON *json_read(struct str text, unsigned flags, struct err *e);
 
+/* The tree as text, without spaces.  It is one that was parsed or that we made. */
+void json_print(struct buf *out, const cJSON *tree);
+
 /* Each returns 1 when present and right, 0 when absent or null (out untouched), -1 and an
  * error naming the field when of the wrong type or out of range. */
 int json_string(const cJSON *obj, const char *key, const char **out, struct err *e);

@@ -7,12 +7,9 @@
 #include "cache/ledger.h"
 
 #include <errno.h>
-#include <sqlite3.h>
-#include <sys/stat.h>
-#include <fcntl.h>
-#include <time.h>
 #include <unistd.h>
 #include "base/log.h"
+#include "base/sqlfile.h"
 
 enum {
 	LEDGER_APPLICATION_ID = 0x686f624c, /* "hobL" */
@@ -69,86 +66,29 @@ static const char schema[] =
 
 /* ---- the file; any thread, one at a time */
 
-static bool is_damage(int rc)
+/* A file of another version is as useless to us as a broken one, a newer hob's too. */
+static int prepare(sqlite3 *db)
 {
-	return (rc & 0xff) == SQLITE_CORRUPT || (rc & 0xff) == SQLITE_NOTADB;
-}
+	bool newer;
+	int rc;
 
-static int query_int(sqlite3 *db, const char *sql, int64_t *out)
-{
-	sqlite3_stmt *st = NULL;
-	int rc = sqlite3_prepare_v2(db, sql, -1, &st, NULL);
-
+	sqlite3_busy_timeout(db, BUSY_MS);
+	/* What a power cut breaks is found by the check and measured again: not worth a wait
+	 * for the disk at the daemon's start. */
+	rc = sqlfile_exec(db, SQLITE_OK, "PRAGMA synchronous=OFF");
 	if (rc == SQLITE_OK)
-		rc = sqlite3_step(st);
-	if (rc == SQLITE_ROW) {
-		*out = sqlite3_column_int64(st, 0);
-		rc = SQLITE_OK;
-	}
-	sqlite3_finalize(st);
-	return rc;
-}
-
-static int check(sqlite3 *db)
-{
-	sqlite3_stmt *st = NULL;
-	int rc = sqlite3_prepare_v2(db, "PRAGMA quick_check(1)", -1, &st, NULL);
-
-	if (rc == SQLITE_OK)
-		rc = sqlite3_step(st);
-	if (rc == SQLITE_ROW) {
-		const char *text = (const char *)sqlite3_column_text(st, 0);
-
-		rc = text && !strcmp(text, "ok") ? SQLITE_OK : SQLITE_CORRUPT;
-	}
-	sqlite3_finalize(st);
-	return rc;
-}
-
-/* A stranger's database, or one of another version, is as useless to us as a broken one. */
-static int identify(sqlite3 *db)
-{
-	int64_t app = 0, version = 0, tables = 0;
-	char sql[80];
-	int rc = query_int(db, "PRAGMA application_id", &app);
-
-	if (rc == SQLITE_OK)
-		rc = query_int(db, "PRAGMA user_version", &version);
-	if (rc == SQLITE_OK)
-		rc = query_int(db, "SELECT count(*) FROM sqlite_master", &tables);
-	if (rc != SQLITE_OK)
-		return rc;
-	if (tables > 0)
-		return app == LEDGER_APPLICATION_ID && version == LEDGER_VERSION
-			       ? check(db)
-			       : SQLITE_NOTADB;
-	snprintf(sql, sizeof sql, "PRAGMA application_id=%d; PRAGMA user_version=%d",
-		 LEDGER_APPLICATION_ID, LEDGER_VERSION);
-	return sqlite3_exec(db, sql, NULL, NULL, NULL);
+		rc = sqlfile_identify(db, LEDGER_APPLICATION_ID, LEDGER_VERSION, &newer);
+	if (rc == SQLITE_OK && newer)
+		rc = SQLITE_NOTADB;
+	return sqlfile_exec(db, rc, schema);
 }
 
 static int open_file(struct ledger *l)
 {
-	int fd = open(l->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	int rc;
+	int rc = sqlfile_connect(l->path, &l->db);
 
-	if (fd < 0)
-		return SQLITE_CANTOPEN;
-	close(fd); /* it is ours alone from its first byte on */
-	rc = sqlite3_open_v2(l->path, &l->db,
-			     SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX |
-				     SQLITE_OPEN_EXRESCODE,
-			     NULL);
 	if (rc == SQLITE_OK)
-		sqlite3_busy_timeout(l->db, BUSY_MS);
-	/* What a power cut breaks is found by check() and measured again: not worth a wait
-	 * for the disk at the daemon's start. */
-	if (rc == SQLITE_OK)
-		rc = sqlite3_exec(l->db, "PRAGMA synchronous=OFF", NULL, NULL, NULL);
-	if (rc == SQLITE_OK)
-		rc = identify(l->db);
-	if (rc == SQLITE_OK)
-		rc = sqlite3_exec(l->db, schema, NULL, NULL, NULL);
+		rc = prepare(l->db);
 	if (rc == SQLITE_OK)
 		return rc;
 	sqlite3_close(l->db);
@@ -156,38 +96,24 @@ static int open_file(struct ledger *l)
 	return rc;
 }
 
-/* The journal goes first: beside a new database it would be poison. */
 static bool set_aside(const char *path)
 {
-	struct stat sb;
-	struct tm tm;
-	time_t now = time(NULL);
-	char stamp[32], *aside, *journal = xasprintf("%s-journal", path);
-	bool ok;
+	char *aside = sqlfile_set_aside(path, "corrupt", NULL);
 
-	gmtime_r(&now, &tm);
-	strftime(stamp, sizeof stamp, "%Y%m%dT%H%M%SZ", &tm);
-	aside = xasprintf("%s.corrupt-%s", path, stamp);
-	for (int i = 2; lstat(aside, &sb) == 0; i++) {
-		free(aside);
-		aside = xasprintf("%s.corrupt-%s-%d", path, stamp, i);
-	}
-	unlink(journal);
-	ok = rename(path, aside) == 0;
-	if (ok)
-		log_warn("cache: the measured sizes in '%s' were damaged; set aside as "
-			 "'%s', and begun anew",
-			 path, aside);
+	if (!aside)
+		return false;
+	log_warn("cache: the measured sizes in '%s' were damaged; set aside as '%s', and "
+		 "begun anew",
+		 path, aside);
 	free(aside);
-	free(journal);
-	return ok;
+	return true;
 }
 
 static int open_or_renew(struct ledger *l)
 {
 	int rc = open_file(l);
 
-	if (is_damage(rc) && set_aside(l->path))
+	if (sqlfile_is_damage(rc) && set_aside(l->path))
 		rc = open_file(l);
 	return rc;
 }
@@ -262,8 +188,7 @@ static int write_batch(sqlite3 *db, const struct batch *b)
 		rc = write_drops(db, b);
 	if (rc == SQLITE_OK)
 		rc = write_puts(db, b);
-	if (rc == SQLITE_OK)
-		rc = sqlite3_exec(db, "COMMIT", NULL, NULL, NULL);
+	rc = sqlfile_exec(db, rc, "COMMIT");
 	if (rc != SQLITE_OK && !sqlite3_get_autocommit(db))
 		sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
 	return rc;
@@ -278,7 +203,7 @@ static void write_work(uv_work_t *req)
 	b->rc = l->db ? SQLITE_OK : open_or_renew(l);
 	if (b->rc == SQLITE_OK)
 		b->rc = write_batch(l->db, b);
-	if (!is_damage(b->rc))
+	if (!sqlfile_is_damage(b->rc))
 		return;
 	sqlite3_close(l->db);
 	l->db = NULL;

@@ -226,7 +226,6 @@ static void print_json(const struct ask_answer *a)
 {
 	cJSON *o = cJSON_CreateObject(), *usage = cJSON_CreateObject();
 	struct buf b = {0};
-	char *text;
 
 	cJSON_AddStringToObject(o, "text", a->text.data ? a->text.data : "");
 	cJSON_AddStringToObject(o, "model", a->model ? a->model : "");
@@ -240,12 +239,10 @@ static void print_json(const struct ask_answer *a)
 	cJSON_AddNumberToObject(usage, "prefill_ms", a->prefill_ms);
 	cJSON_AddNumberToObject(usage, "decode_ms", a->decode_ms);
 	cJSON_AddItemToObject(o, "usage", usage);
-	text = cJSON_PrintUnformatted(o);
-	buf_adds(&b, text);
+	json_print(&b, o);
 	buf_addc(&b, '\n');
 	render_json(stdout, buf_str(&b));
 	buf_free(&b);
-	cJSON_free(text);
 	cJSON_Delete(o);
 }
 

@@ -9,10 +9,10 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 #include "base/log.h"
 #include "base/paths.h"
+#include "base/sqlfile.h"
 #include "memory/schema.h"
 #include "memory/sql.h"
 
@@ -84,14 +84,6 @@ static bool was_unclean(const char *path)
 	       side_file(path, ".suspect", &sb);
 }
 
-static void remove_side(const char *path, const char *suffix)
-{
-	char *name = xasprintf("%s%s", path, suffix);
-
-	unlink(name);
-	free(name);
-}
-
 void dbfile_suspect(const char *path)
 {
 	char *name = xasprintf("%s.suspect", path);
@@ -102,52 +94,20 @@ void dbfile_suspect(const char *path)
 	free(name);
 }
 
-static int rename_side(const char *path, const char *aside, const char *suffix,
-		       struct err *e)
-{
-	char *from = xasprintf("%s%s", path, suffix),
-	     *to = xasprintf("%s%s", aside, suffix);
-	int rc = 0;
-
-	if (rename(from, to) < 0 && errno != ENOENT)
-		rc = err_sys(e, errno, "set '%s' aside", from);
-	free(from);
-	free(to);
-	return rc;
-}
-
-/* -wal goes first: a database without its WAL is only older, a WAL beside a new database is
- * poison. */
 static int set_aside(struct dbfile *f, const struct err *why, struct err *e)
 {
-	struct stat sb;
-	struct tm tm;
-	time_t now = time(NULL);
-	char stamp[32], *aside;
-	int rc;
+	char *aside = sqlfile_set_aside(f->path, "corrupt", e);
 
-	gmtime_r(&now, &tm);
-	strftime(stamp, sizeof(stamp), "%Y%m%dT%H%M%SZ", &tm);
-	aside = xasprintf("%s.corrupt-%s", f->path, stamp);
-	for (int i = 2; lstat(aside, &sb) == 0; i++) {
-		free(aside);
-		aside = xasprintf("%s.corrupt-%s-%d", f->path, stamp, i);
-	}
-	rc = rename_side(f->path, aside, "-wal", e);
-	if (rc == 0)
-		rc = rename_side(f->path, aside, "-shm", e);
-	if (rc == 0)
-		rc = rename_side(f->path, aside, "", e);
-	if (rc == 0) {
-		remove_side(f->path, ".suspect");
-		f->notice = xasprintf(
-			"the conversations in '%s' were damaged (%.200s); they were set "
-			"aside as '%s' and hob starts with none",
-			f->path, why->text, aside);
-		log_error("%s", f->notice);
-	}
+	if (!aside)
+		return -1;
+	sqlfile_remove_side(f->path, ".suspect");
+	f->notice = xasprintf(
+		"the conversations in '%s' were damaged (%.200s); they were set aside as "
+		"'%s' and hob starts with none",
+		f->path, why->text, aside);
+	log_error("%s", f->notice);
 	free(aside);
-	return rc;
+	return 0;
 }
 
 static int connect_db(struct dbfile *f, int flags, struct err *e)
@@ -210,7 +170,7 @@ static int open_known(struct dbfile *f, struct err *e)
 		return -1;
 	if (unclean && !empty && schema_check(f->db, e) < 0)
 		return -1;
-	remove_side(f->path, ".suspect");
+	sqlfile_remove_side(f->path, ".suspect");
 	return schema_migrate(f->db, f->path, schema_migrations, version, SCHEMA_VERSION,
 			      e);
 }

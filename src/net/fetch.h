@@ -107,8 +107,7 @@ bool fetch_is_local_only(const struct fetch *f);
  * ca_file is not good. */
 struct upstream *upstream_new(struct fetch *f, const char *url,
 			      const struct upstream_options *o, struct err *e);
-void upstream_free(struct upstream *u); /* cancels its calls; NULL is fine */
-bool upstream_is_loopback(const struct upstream *u);
+void upstream_free(struct upstream *u);              /* cancels its calls; NULL is fine */
 const char *upstream_host(const struct upstream *u); /* for messages */
 
 /* Makes the next call's connection ready: GETs the URL, whatever the answer, if the origin has no

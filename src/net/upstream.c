@@ -273,11 +273,6 @@ void upstream_free(struct upstream *u)
 	upstream_gone(u);
 }
 
-bool upstream_is_loopback(const struct upstream *u)
-{
-	return u->loopback;
-}
-
 const char *upstream_host(const struct upstream *u)
 {
 	return u->host;

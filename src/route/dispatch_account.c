@@ -137,9 +137,9 @@ static void local_speed(struct dispatch_job *j, const struct usage *u)
 {
 	int fresh = u->prompt_tokens - (u->cached_tokens > 0 ? u->cached_tokens : 0);
 
-	if (u->prompt_tokens >= 0 && u->completion_tokens >= 0)
+	if (u->prompt_tokens >= 0)
 		health_local_speed(j->d->health, job_candidate(j)->model, fresh,
-				   u->prefill_ms, u->completion_tokens, u->decode_ms);
+				   u->prefill_ms);
 }
 
 void account_finished(struct dispatch_job *j, struct usage *u)

@@ -127,11 +127,6 @@ struct route_log *dispatch_log(struct dispatch *d)
 	return d->log;
 }
 
-const struct health *dispatch_health(const struct dispatch *d)
-{
-	return d->health;
-}
-
 const struct dispatch_stats *dispatch_stats(const struct dispatch *d)
 {
 	return &d->stats;

@@ -52,7 +52,6 @@ void dispatch_free(struct dispatch *d);
 /* What a plan asks of the moment; valid until the loop goes on. */
 void dispatch_world(struct dispatch *d, struct plan_world *out);
 struct route_log *dispatch_log(struct dispatch *d);
-const struct health *dispatch_health(const struct dispatch *d);
 
 enum { DISPATCH_TTFT_BUCKETS = 12 };
 extern const double

@@ -37,7 +37,7 @@ struct row {
 	uint64_t sampled_ms;
 
 	/* local models */
-	double prefill_ms_per_token, decode_ms_per_token; /* 0 = not known */
+	double prefill_ms_per_token; /* 0 = not known */
 };
 
 struct health {
@@ -398,14 +398,12 @@ static void mix(double *mean, double x)
 }
 
 void health_local_speed(struct health *h, const char *model, int prompt_tokens,
-			double prefill_ms, int output_tokens, double decode_ms)
+			double prefill_ms)
 {
 	struct row *r = get(h, "local", model, 0);
 
 	if (prompt_tokens >= HEALTH_SPEED_MIN_TOKENS && prefill_ms > 0)
 		mix(&r->prefill_ms_per_token, prefill_ms / prompt_tokens);
-	if (output_tokens >= HEALTH_SPEED_MIN_TOKENS && decode_ms > 0)
-		mix(&r->decode_ms_per_token, decode_ms / output_tokens);
 }
 
 double health_prefill_ms_per_token(const struct health *h, const char *model)
@@ -413,13 +411,6 @@ double health_prefill_ms_per_token(const struct health *h, const char *model)
 	int i = find(h, "local", model);
 
 	return i < 0 ? 0 : h->rows[i].prefill_ms_per_token;
-}
-
-double health_decode_ms_per_token(const struct health *h, const char *model)
-{
-	int i = find(h, "local", model);
-
-	return i < 0 ? 0 : h->rows[i].decode_ms_per_token;
 }
 
 /* ---- views */

@@ -62,12 +62,11 @@ void health_abandon(struct health *h, const char *provider, const char *model,
 double health_ttft_ms(const struct health *h, const char *provider, const char *model,
 		      uint64_t now);
 
-/* Local models: how fast one reads prompts and writes answers; 0 = not known yet.  prompt_tokens: those
+/* Local models: how fast one reads prompts; 0 = not known yet.  prompt_tokens: those
  * that were computed, not those found in the prefix cache. */
 void health_local_speed(struct health *h, const char *model, int prompt_tokens,
-			double prefill_ms, int output_tokens, double decode_ms);
+			double prefill_ms);
 double health_prefill_ms_per_token(const struct health *h, const char *model);
-double health_decode_ms_per_token(const struct health *h, const char *model);
 
 struct health_row {
 	const char *provider, *model, *error; /* borrowed, as health_error()'s */

@@ -14,10 +14,7 @@ static void add_usd(struct buf *out, const char *key, int64_t nano)
 static void add_name(struct buf *out, const char *key, const char *name)
 {
 	buf_addf(out, "\"%s\":", key);
-	if (*name)
-		buf_add_json(out, name, strlen(name));
-	else
-		buf_adds(out, "null");
+	buf_add_json_or_null(out, *name ? name : NULL);
 	buf_addc(out, ',');
 }
 
@@ -181,10 +178,8 @@ void money_json(const struct money *m, int days, unsigned by, struct buf *out)
 	add_rows(m, money_day_before(now, days - 1), by, out);
 	buf_adds(out, "],\"caps\":[");
 	add_caps(m, money_day(now), out);
-	buf_adds(out, "],\"warning\":");
-	if (money_file_broken(m, why, sizeof why))
-		buf_add_json(out, why, strlen(why));
-	else
-		buf_adds(out, "null");
+	buf_addc(out, ']');
+	buf_add_json_text(out, "warning",
+			  money_file_broken(m, why, sizeof why) ? why : NULL);
 	buf_addc(out, '}');
 }

@@ -6,12 +6,8 @@
 #include "route/money_store.h"
 
 #include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <time.h>
-#include <unistd.h>
 #include "base/log.h"
+#include "base/sqlfile.h"
 #include "route/money.h"
 
 enum {
@@ -107,86 +103,20 @@ void money_ops_free(struct money_ops *o)
 
 /* ---- opening */
 
-static bool is_damage(int rc)
-{
-	return (rc & 0xff) == SQLITE_CORRUPT || (rc & 0xff) == SQLITE_NOTADB;
-}
-
-static int query_int(sqlite3 *db, const char *sql, int64_t *out)
-{
-	sqlite3_stmt *st = NULL;
-	int rc = sqlite3_prepare_v2(db, sql, -1, &st, NULL);
-
-	if (rc == SQLITE_OK)
-		rc = sqlite3_step(st);
-	if (rc == SQLITE_ROW) {
-		*out = sqlite3_column_int64(st, 0);
-		rc = SQLITE_OK;
-	}
-	sqlite3_finalize(st);
-	return rc;
-}
-
-static int check(sqlite3 *db)
-{
-	sqlite3_stmt *st = NULL;
-	int rc = sqlite3_prepare_v2(db, "PRAGMA quick_check(1)", -1, &st, NULL);
-
-	if (rc == SQLITE_OK)
-		rc = sqlite3_step(st);
-	if (rc == SQLITE_ROW) {
-		const char *text = (const char *)sqlite3_column_text(st, 0);
-
-		rc = text && !strcmp(text, "ok") ? SQLITE_OK : SQLITE_CORRUPT;
-	}
-	sqlite3_finalize(st);
-	return rc;
-}
-
-/* A stranger's database is as useless to us as a broken one. */
-static int identify(sqlite3 *db, bool *newer)
-{
-	int64_t app = 0, version = 0, tables = 0;
-	char sql[80];
-	int rc = query_int(db, "PRAGMA application_id", &app);
-
-	if (rc == SQLITE_OK)
-		rc = query_int(db, "PRAGMA user_version", &version);
-	if (rc == SQLITE_OK)
-		rc = query_int(db, "SELECT count(*) FROM sqlite_master", &tables);
-	if (rc != SQLITE_OK)
-		return rc;
-	*newer = tables > 0 && app == MONEY_APPLICATION_ID && version > MONEY_VERSION;
-	if (*newer)
-		return SQLITE_OK;
-	if (tables > 0)
-		return app == MONEY_APPLICATION_ID && version == MONEY_VERSION
-			       ? check(db)
-			       : SQLITE_NOTADB;
-	snprintf(sql, sizeof sql, "PRAGMA application_id=%d; PRAGMA user_version=%d",
-		 MONEY_APPLICATION_ID, MONEY_VERSION);
-	return sqlite3_exec(db, sql, NULL, NULL, NULL);
-}
-
-static int run(sqlite3 *db, int rc, const char *sql)
-{
-	return rc == SQLITE_OK ? sqlite3_exec(db, sql, NULL, NULL, NULL) : rc;
-}
-
 /* The lock comes with the first transaction, here that of the schema, and stays. */
 static int prepare(struct money_store *s, bool *newer)
 {
 	int rc = sqlite3_busy_timeout(s->db, BUSY_MS);
 
-	rc = run(s->db, rc, "PRAGMA locking_mode=EXCLUSIVE");
+	rc = sqlfile_exec(s->db, rc, "PRAGMA locking_mode=EXCLUSIVE");
 	if (rc == SQLITE_OK)
-		rc = identify(s->db, newer);
+		rc = sqlfile_identify(s->db, MONEY_APPLICATION_ID, MONEY_VERSION, newer);
 	if (*newer)
 		return rc;
-	rc = run(s->db, rc, "PRAGMA journal_mode=WAL");
-	rc = run(s->db, rc, "PRAGMA synchronous=FULL");
-	rc = run(s->db, rc, "PRAGMA journal_size_limit=1048576");
-	rc = run(s->db, rc, schema);
+	rc = sqlfile_exec(s->db, rc, "PRAGMA journal_mode=WAL");
+	rc = sqlfile_exec(s->db, rc, "PRAGMA synchronous=FULL");
+	rc = sqlfile_exec(s->db, rc, "PRAGMA journal_size_limit=1048576");
+	rc = sqlfile_exec(s->db, rc, schema);
 	for (int i = 0; i < MONEY_VERBS && rc == SQLITE_OK; i++)
 		if (verbs[i].sql)
 			rc = sqlite3_prepare_v3(s->db, verbs[i].sql, -1,
@@ -207,17 +137,9 @@ void money_store_close(struct money_store *s)
 
 static int open_file(struct money_store *s, bool *newer)
 {
-	int fd = open(s->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	int rc;
+	int rc = sqlfile_connect(s->path, &s->db);
 
 	*newer = false;
-	if (fd < 0)
-		return errno == ENOSPC ? SQLITE_FULL : SQLITE_CANTOPEN;
-	close(fd); /* it is ours alone from its first byte on */
-	rc = sqlite3_open_v2(s->path, &s->db,
-			     SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX |
-				     SQLITE_OPEN_EXRESCODE,
-			     NULL);
 	if (rc == SQLITE_OK)
 		rc = prepare(s, newer);
 	if (rc != SQLITE_OK || *newer)
@@ -225,45 +147,21 @@ static int open_file(struct money_store *s, bool *newer)
 	return rc;
 }
 
-static bool rename_side(const char *path, const char *aside, const char *suffix)
-{
-	char *from = xasprintf("%s%s", path, suffix),
-	     *to = xasprintf("%s%s", aside, suffix);
-	bool ok = rename(from, to) == 0 || errno == ENOENT;
-
-	free(from);
-	free(to);
-	return ok;
-}
-
-/* The journal goes first: beside a new database it would be poison. */
 static bool set_aside(const char *path, const char *word)
 {
-	struct stat sb;
-	struct tm tm;
-	time_t now = time(NULL);
-	char stamp[32], *aside;
-	bool ok;
+	char *aside = sqlfile_set_aside(path, word, NULL);
 
-	gmtime_r(&now, &tm);
-	strftime(stamp, sizeof stamp, "%Y%m%dT%H%M%SZ", &tm);
-	aside = xasprintf("%s.%s-%s", path, word, stamp);
-	for (int i = 2; lstat(aside, &sb) == 0; i++) {
-		free(aside);
-		aside = xasprintf("%s.%s-%s-%d", path, word, stamp, i);
-	}
-	ok = rename_side(path, aside, "-wal") && rename_side(path, aside, "-shm") &&
-	     rename_side(path, aside, "-journal") && rename_side(path, aside, "");
-	if (ok)
-		log_error("money: the accounts in '%s' were damaged; set aside as '%s'",
-			  path, aside);
+	if (!aside)
+		return false;
+	log_error("money: the accounts in '%s' were damaged; set aside as '%s'", path,
+		  aside);
 	free(aside);
-	return ok;
+	return true;
 }
 
 static int sqlite_err(const char *path, int rc, struct err *e)
 {
-	if (is_damage(rc))
+	if (sqlfile_is_damage(rc))
 		return err_set(e, ERR_CORRUPT, "'%.200s' was damaged", path);
 	if ((rc & 0xff) == SQLITE_FULL)
 		return err_set(e, ERR_DISK_FULL, "'%.200s': the disk is full", path);
@@ -323,7 +221,7 @@ enum money_opened money_store_open(struct money_store *s, struct money_ops *all,
 	bool newer;
 	int rc = open_and_read(s, all, &newer);
 
-	if (is_damage(rc) && set_aside(s->path, s->whole ? "damaged" : "corrupt"))
+	if (sqlfile_is_damage(rc) && set_aside(s->path, s->whole ? "damaged" : "corrupt"))
 		rc = open_and_read(s, all, &newer);
 	if (rc == SQLITE_OK && !newer)
 		return MONEY_OPENED;
@@ -392,13 +290,14 @@ int money_store_write(struct money_store *s, const struct money_ops *ops, struct
 	for (int i = 0; i < ops->n && rc == SQLITE_OK; i++)
 		rc = apply(s, &ops->list[i]);
 	/* Something is written in any case, so that an empty write tells whether writing works. */
-	rc = run(s->db, rc, "INSERT OR REPLACE INTO written VALUES (1, datetime('now'))");
-	rc = run(s->db, rc, "COMMIT");
+	rc = sqlfile_exec(s->db, rc,
+			  "INSERT OR REPLACE INTO written VALUES (1, datetime('now'))");
+	rc = sqlfile_exec(s->db, rc, "COMMIT");
 	if (rc == SQLITE_OK)
 		return 0;
 	if (!sqlite3_get_autocommit(s->db))
 		sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
-	if (is_damage(rc)) {
+	if (sqlfile_is_damage(rc)) {
 		money_store_close(s);
 		set_aside(s->path, "damaged");
 	}

@@ -3,23 +3,6 @@
 
 #include <math.h>
 
-static void add_text(struct buf *out, const char *key, const char *s)
-{
-	buf_addf(out, "\"%s\":", key);
-	if (s)
-		buf_add_json(out, s, strlen(s));
-	else
-		buf_adds(out, "null");
-}
-
-static void add_number(struct buf *out, const char *key, double x, bool known, int digits)
-{
-	if (known && isfinite(x))
-		buf_addf(out, ",\"%s\":%.*f", key, digits, x);
-	else
-		buf_addf(out, ",\"%s\":null", key);
-}
-
 static void add_bool(struct buf *out, const char *key, bool x)
 {
 	buf_addf(out, ",\"%s\":%s", key, x ? "true" : "false");
@@ -31,12 +14,9 @@ static void add_features(struct buf *out, const struct features *f)
 	add_bool(out, "images", f->nimages > 0);
 	add_bool(out, "tools", f->tools);
 	add_bool(out, "structured", f->structured);
-	buf_addc(out, ',');
-	add_text(out, "class", request_class_name(f->class));
-	buf_addc(out, ',');
-	add_text(out, "client", f->client);
-	buf_addc(out, ',');
-	add_text(out, "code", f->ncodes ? f->codes[0] : NULL);
+	buf_add_json_text(out, "class", request_class_name(f->class));
+	buf_add_json_text(out, "client", f->client);
+	buf_add_json_text(out, "code", f->ncodes ? f->codes[0] : NULL);
 	add_bool(out, "private", f->is_private);
 	buf_addc(out, '}');
 }
@@ -56,28 +36,24 @@ static void add_candidate(struct buf *out, const struct candidate *c)
 	char name[256];
 
 	buf_addc(out, '{');
-	add_text(out, "model", c->model);
-	buf_addc(out, ',');
-	add_text(out, "provider", provider_name(c, name, sizeof name));
+	buf_add_json_text(out, "model", c->model);
+	buf_add_json_text(out, "provider", provider_name(c, name, sizeof name));
 	add_bool(out, "use", c->use);
-	buf_addc(out, ',');
-	add_text(out, "why", c->why);
-	add_number(out, "predicted_ttft_ms", c->ttft_ms, c->ttft_ms >= 0, 3);
-	add_number(out, "predicted_usd", c->usd, c->usd >= 0, 9);
-	add_number(out, "strength", c->strength, c->strength > 0, 0);
-	add_number(out, "score", c->score, !isnan(c->score), 4);
-	add_number(out, "ctx", c->ctx, c->ctx > 0, 0);
+	buf_add_json_text(out, "why", c->why);
+	buf_add_json_number(out, "predicted_ttft_ms", c->ttft_ms >= 0, c->ttft_ms, 3);
+	buf_add_json_number(out, "predicted_usd", c->usd >= 0, c->usd, 9);
+	buf_add_json_number(out, "strength", c->strength > 0, c->strength, 0);
+	buf_add_json_number(out, "score", !isnan(c->score), c->score, 4);
+	buf_add_json_number(out, "ctx", c->ctx > 0, c->ctx, 0);
 	buf_addc(out, '}');
 }
 
 void plan_json(const struct plan *p, const struct features *f, struct buf *out)
 {
 	buf_addc(out, '{');
-	add_text(out, "model", p->asked);
-	buf_addc(out, ',');
-	add_text(out, "route", p->route);
-	buf_addc(out, ',');
-	add_text(out, "rule", p->rule);
+	buf_add_json_text(out, "model", p->asked);
+	buf_add_json_text(out, "route", p->route);
+	buf_add_json_text(out, "rule", p->rule);
 	buf_addc(out, ',');
 	add_features(out, f);
 	buf_adds(out, ",\"candidates\":[");
@@ -86,8 +62,7 @@ void plan_json(const struct plan *p, const struct features *f, struct buf *out)
 		add_candidate(out, &p->c[i]);
 	}
 	buf_adds(out, "],");
-	add_text(out, "chosen", p->nused ? p->c[0].model : NULL);
-	buf_addc(out, ',');
-	add_text(out, "reason", p->nused ? p->reason : p->error.text);
+	buf_add_json_text(out, "chosen", p->nused ? p->c[0].model : NULL);
+	buf_add_json_text(out, "reason", p->nused ? p->reason : p->error.text);
 	buf_addc(out, '}');
 }

@@ -160,33 +160,9 @@ void route_log_ended(struct route_log *l, uint64_t n, const char *outcome,
 
 /* ---- JSON */
 
-/* The caller has put the '{' or the ','. */
-static void add_member(struct buf *out, const char *key, const char *s)
-{
-	buf_addf(out, "\"%s\":", key);
-	if (s)
-		buf_add_json(out, s, strlen(s));
-	else
-		buf_adds(out, "null");
-}
-
-static void add_text(struct buf *out, const char *key, const char *s)
-{
-	buf_addc(out, ',');
-	add_member(out, key, s);
-}
-
-static void add_number(struct buf *out, const char *key, double x, int digits)
-{
-	if (x >= 0 && isfinite(x))
-		buf_addf(out, ",\"%s\":%.*f", key, digits, x);
-	else
-		buf_addf(out, ",\"%s\":null", key);
-}
-
 static void add_code(struct buf *out, enum err_code code)
 {
-	add_text(out, "code", code == ERR_NONE ? NULL : err_info(code)->name);
+	buf_add_json_text(out, "code", code == ERR_NONE ? NULL : err_info(code)->name);
 }
 
 static void add_time(struct buf *out, int64_t unix_ms)
@@ -207,11 +183,11 @@ static void add_attempts(struct buf *out, const struct entry *e)
 		const struct attempt *a = &e->attempts[i];
 
 		buf_adds(out, i ? ",{" : "{");
-		add_member(out, "model", a->model);
-		add_text(out, "provider", a->provider);
+		buf_add_json_text(out, "model", a->model);
+		buf_add_json_text(out, "provider", a->provider);
 		add_code(out, a->code);
-		add_text(out, "error", a->error);
-		add_number(out, "ms", a->ms, 3);
+		buf_add_json_text(out, "error", a->error);
+		buf_add_json_number(out, "ms", a->ms >= 0, a->ms, 3);
 		buf_addc(out, '}');
 	}
 	buf_addc(out, ']');
@@ -220,21 +196,21 @@ static void add_attempts(struct buf *out, const struct entry *e)
 static void add_entry(struct buf *out, const struct entry *e)
 {
 	buf_addc(out, '{');
-	add_member(out, "id", e->id);
+	buf_add_json_text(out, "id", e->id);
 	add_time(out, e->at_unix_ms);
 	buf_addf(out, ",\"at_ms\":%lld", (long long)e->at_unix_ms);
-	add_text(out, "asked", e->asked);
-	add_text(out, "route", e->route);
-	add_text(out, "model", e->model);
-	add_text(out, "provider", e->provider);
-	add_text(out, "reason", e->reason);
+	buf_add_json_text(out, "asked", e->asked);
+	buf_add_json_text(out, "route", e->route);
+	buf_add_json_text(out, "model", e->model);
+	buf_add_json_text(out, "provider", e->provider);
+	buf_add_json_text(out, "reason", e->reason);
 	add_attempts(out, e);
-	add_text(out, "outcome", e->outcome);
+	buf_add_json_text(out, "outcome", e->outcome);
 	add_code(out, e->code);
-	add_text(out, "error", e->error);
-	add_number(out, "ttft_ms", e->ttft_ms, 3);
-	add_number(out, "total_ms", e->total_ms, 3);
-	add_number(out, "cost_usd", e->cost_usd, 9);
+	buf_add_json_text(out, "error", e->error);
+	buf_add_json_number(out, "ttft_ms", e->ttft_ms >= 0, e->ttft_ms, 3);
+	buf_add_json_number(out, "total_ms", e->total_ms >= 0, e->total_ms, 3);
+	buf_add_json_number(out, "cost_usd", e->cost_usd >= 0, e->cost_usd, 9);
 	buf_addc(out, '}');
 }
 

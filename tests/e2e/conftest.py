@@ -14,9 +14,12 @@ import time
 
 import pytest
 
+from fake_upstream import FakeUpstream
+
 HOB = os.environ.get("HOB")
 MODEL = os.environ.get("HOB_TEST_MODEL")
 MODEL_NAME = "smollm2:135m"
+ASK = [{"role": "user", "content": "What is the capital of France?"}]
 PARIS = [{"role": "user", "content": "What is the capital of France? Answer in one sentence."}]
 
 
@@ -118,9 +121,13 @@ class Daemon:
         except ValueError:
             return r.status, r.headers, data.decode(errors="replace")
 
+    def ask(self, model, headers=None, **more):
+        """Chat of ASK, unless more says otherwise."""
+        return self.request("POST", "/v1/chat/completions", {"model": model, "messages": ASK, **more}, headers)
+
     def chat(self, content, headers=None, **more):
-        body = {"model": MODEL_NAME, "messages": [{"role": "user", "content": content}], "temperature": 0, **more}
-        return self.request("POST", "/v1/chat/completions", body, headers)
+        messages = [{"role": "user", "content": content}]
+        return self.ask(MODEL_NAME, headers, messages=messages, **{"temperature": 0, **more})
 
     def stream(self, body, headers=None, tcp=False):
         """Yields each `data:` payload as it comes."""
@@ -146,6 +153,16 @@ class Daemon:
     def run(self, *args, **more):
         """One `hob` command in this daemon's world."""
         return subprocess.run([HOB, *args], env=self.env, capture_output=True, text=True, timeout=120, **more)
+
+
+def text_of(chunks):
+    """Of a streamed chat."""
+    return "".join(c["choices"][0]["delta"].get("content") or "" for c in chunks
+                   if isinstance(c, dict) and c.get("choices"))
+
+
+def error_of(chunks):
+    return next((c["error"] for c in chunks if isinstance(c, dict) and c.get("error")), None)
 
 
 def _need(model):
@@ -180,6 +197,12 @@ def make_daemon():
     yield make
     for d in made:
         d.cleanup()
+
+
+@pytest.fixture
+def up():
+    with FakeUpstream() as upstream:
+        yield upstream
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ Only the standard library; loopback only.
 
 import json
 import sys
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlparse
+
+import fake_server
 
 WORDS = ["Paris ", "is ", "the ", "capital."]
 USAGE = {
@@ -54,83 +54,60 @@ ERRORS = {
 }
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *args):
-        pass
-
-    def answer(self, status, body, headers=()):
-        data = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        for name, value in dict(headers).items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(data)
-
+class Handler(fake_server.Handler):
     def do_GET(self):
         url = urlparse(self.path)
         router = self.server.router
         router.gets.append({"path": url.path, "query": parse_qs(url.query), "at": time.monotonic(),
-                            "headers": {k.lower(): v for k, v in self.headers.items()}})
+                            "headers": self.lower_headers()})
         if url.path == "/api/v1/models":
-            self.answer(router.models_status, {"data": MODELS} if router.models_status == 200 else
+            self.reply_json(router.models_status, {"data": MODELS} if router.models_status == 200 else
                         {"error": {"code": router.models_status, "message": "not now"}})
         elif url.path == "/api/v1/key":
-            self.answer(200, {"data": KEY})
+            self.reply_json(200, {"data": KEY})
         elif url.path == "/api/v1/generation":
             self.bill(parse_qs(url.query).get("id", [""])[0])
         else:
-            self.answer(404, {"error": {"code": 404, "message": "Not found"}})
+            self.reply_json(404, {"error": {"code": 404, "message": "Not found"}})
 
     def bill(self, generation):
         left = self.server.router.bills.get(generation)
         if left is None:
-            return self.answer(404, {"error": {"code": 404, "message": "Generation not found"}})
+            return self.reply_json(404, {"error": {"code": 404, "message": "Generation not found"}})
         self.server.router.bills[generation] = left - 1
         data = {"id": generation, "total_cost": None if left > 0 else 0.00031, "cancelled": True, "streamed": True,
                 "tokens_prompt": 20, "tokens_completion": 4, "native_tokens_prompt": 22, "native_tokens_completion": 5}
-        return self.answer(200, {"data": data})
+        return self.reply_json(200, {"data": data})
 
     def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+        body = json.loads(self.read_body())
         router = self.server.router
         generation = f"gen-{len(router.chats)}"
         router.chats.append({"body": body, "generation": generation, "path": self.path,
-                             "headers": {k.lower(): v for k, v in self.headers.items()}})
+                             "headers": self.lower_headers()})
         mode = body.get("model")
         try:
             if mode in ERRORS:
                 status, error, headers = ERRORS[mode]
-                self.answer(status, {"error": error, "user_id": "user_1"}, headers)
+                self.reply_json(status, {"error": error, "user_id": "user_1"}, headers)
             else:
-                self.stream(mode, generation)
+                self.chat(mode, generation)
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
-
-    def put(self, data):
-        self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
-        self.wfile.flush()
 
     def chunk(self, generation, **more):
         body = {"id": generation, "object": "chat.completion.chunk", "created": 1, "model": "vendor/real-name",
                 "provider": "Fake", **more}
         self.put(b"data: " + json.dumps(body).encode() + b"\n\n")
 
-    def stream(self, mode, generation):
-        self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream")
-        self.send_header("Transfer-Encoding", "chunked")
-        self.send_header("X-Generation-Id", generation)
-        self.end_headers()
+    def chat(self, mode, generation):
+        self.stream(headers={"X-Generation-Id": generation})
         self.put(b": OPENROUTER PROCESSING\n\n")
         if mode == "error-first":
             self.chunk(generation, choices=[], error={
                 "code": "server_error", "message": "Provider returned error",
                 "metadata": {"error_type": "provider_unavailable"}})
-            return self.put(b"")
+            return self.end()
         for i, word in enumerate(WORDS * (200 if mode == "endless" else 1)):
             self.chunk(generation, choices=[{"index": 0, "delta": {"role": "assistant", "content": word},
                                              "finish_reason": None}])
@@ -140,37 +117,27 @@ class Handler(BaseHTTPRequestHandler):
                 self.chunk(generation, error={"code": 502, "message": "Provider disconnected",
                                               "metadata": {"error_type": "provider_unavailable"}},
                            choices=[{"index": 0, "delta": {"content": ""}, "finish_reason": "error"}])
-                return self.put(b"")
+                return self.end()
             self.put(b": OPENROUTER PROCESSING\n\n")
         self.chunk(generation, choices=[{"index": 0, "delta": {"content": ""}, "finish_reason": "stop",
                                          "native_finish_reason": "end_turn"}])
         self.chunk(generation, choices=[], usage=USAGE, openrouter_metadata={"attempt": 1, "attempts": []})
         self.put(b"data: [DONE]\n\n")
-        return self.put(b"")
+        return self.end()
 
 
-class FakeOpenRouter:
+class FakeOpenRouter(fake_server.Fake):
     def __init__(self, port=0):
+        super().__init__(Handler, port, "/api/v1")
         self.chats, self.gets, self.bills = [], [], {}
         self.models_status = 200
-        self.server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-        self.server.daemon_threads = True
         self.server.router = self
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/api/v1"
 
     def asked(self, name):
         return [g for g in self.gets if g["path"] == "/api/v1/" + name]
-
-    def __enter__(self):
-        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
-        return self
-
-    def __exit__(self, *exc):
-        self.server.shutdown()
-        self.server.server_close()
 
 
 if __name__ == "__main__":
     with FakeOpenRouter(int(sys.argv[1]) if len(sys.argv) > 1 else 0) as fake:
         print(fake.url, flush=True)
-        threading.Event().wait()
+        fake.thread.join()

@@ -6,27 +6,22 @@ mode.  Only the standard library; loopback only.
 """
 
 import json
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import fake_server
 
 TEXT = "The capital of France is Paris."
 WORDS = ["The capital ", "of France ", "is ", "Paris."]
 KEY = "sk-ant-test-0123456789abcdef"
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *args):
-        pass
-
+class Handler(fake_server.Handler):
     def do_GET(self):
         self.note({})
-        self.plain(200, self.listing())
+        self.reply_json(200, self.listing())
 
     def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+        body = json.loads(self.read_body())
         self.note(body)
         mode = body.get("model", "ok").replace("-", "_")
         try:
@@ -34,38 +29,6 @@ class Handler(BaseHTTPRequestHandler):
         except (BrokenPipeError, ConnectionResetError):
             self.seen["gone"] = True
             self.close_connection = True
-
-    def note(self, body):
-        self.seen = {
-            "path": self.path,
-            "headers": {k.lower(): v for k, v in self.headers.items()},
-            "body": body,
-            "gone": False,
-        }
-        self.server.seen.append(self.seen)
-
-    def plain(self, status, body, headers=None):
-        data = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(data)
-
-    def stream(self, kind):
-        self.send_response(200)
-        self.send_header("Content-Type", kind)
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
-
-    def put(self, data):
-        self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
-        self.wfile.flush()
-
-    def end(self):
-        self.wfile.write(b"0\r\n\r\n")
 
 
 class AnthropicHandler(Handler):
@@ -77,7 +40,7 @@ class AnthropicHandler(Handler):
         self.put(f"event: {name}\ndata: {data}\n\n".encode())
 
     def error(self, status, kind, message, headers=None):
-        self.plain(status, {"type": "error", "error": {"type": kind, "message": message},
+        self.reply_json(status, {"type": "error", "error": {"type": kind, "message": message},
                             "request_id": "req_1"}, headers)
 
     def begin(self):
@@ -206,11 +169,11 @@ class OllamaHandler(Handler):
                 self.line(response=word, done=False)
             return self.finish(response="")
         if self.path != "/api/chat":
-            return self.plain(404, {"error": "no such path"})
+            return self.reply_json(404, {"error": "no such path"})
         return getattr(self, "mode_" + mode, self.mode_missing)(body)
 
     def mode_missing(self, body):
-        self.plain(404, {"error": "model '%s' not found" % body["model"]})
+        self.reply_json(404, {"error": "model '%s' not found" % body["model"]})
 
     def mode_ok(self, body):
         self.stream("application/x-ndjson")
@@ -237,34 +200,15 @@ class OllamaHandler(Handler):
         self.end()
 
     def mode_busy(self, body):
-        self.plain(503, {"error": "server busy, please try again.  maximum pending requests exceeded"})
+        self.reply_json(503, {"error": "server busy, please try again.  maximum pending requests exceeded"})
 
 
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-
-    def handle_error(self, request, client_address):
-        pass
-
-
-class Fake:
+class Fake(fake_server.Fake):
     handler = None
 
     def __init__(self):
-        self.server = Server(("127.0.0.1", 0), self.handler)
-        self.server.seen = self.seen = []
+        super().__init__(self.handler)
         self.server.keys = self.keys = {KEY}
-        self.url = "http://127.0.0.1:%d" % self.server.server_address[1]
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True)
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *args):
-        self.server.shutdown()
-        self.server.server_close()
 
     def asked(self):
         """The latest prompt, for other requests may come by themselves."""

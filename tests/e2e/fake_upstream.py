@@ -9,9 +9,9 @@ Only the standard library; loopback only.
 import json
 import socket
 import sys
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import fake_server
 
 WORDS = ["The ", "capital ", "of ", "France ", "is ", "Paris."]
 USAGE = {
@@ -79,29 +79,16 @@ PLAIN = {
 }
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *args):
-        pass
-
+class Handler(fake_server.Handler):
     def do_GET(self):
         self.plain(200, "application/json", {"object": "list", "data": [{"id": "ok"}]}, {})
 
     def do_POST(self):
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         try:
-            request = json.loads(body)
+            request = json.loads(self.read_body())
         except ValueError:
             request = {}
-        self.seen = {
-            "path": self.path,
-            "headers": {k.lower(): v for k, v in self.headers.items()},
-            "body": request,
-            "port": self.client_address[1],
-            "gone": False,
-        }
-        self.server.seen.append(self.seen)
+        self.note(request)
         mode = request.get("model", "ok")
         try:
             if mode in PLAIN:
@@ -117,28 +104,7 @@ class Handler(BaseHTTPRequestHandler):
     def plain(self, status, kind, body, headers):
         if not isinstance(body, str):
             body = json.dumps(body)
-        body = body.replace("%KEY%", self.headers.get("Authorization", "")).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def stream(self, kind="text/event-stream"):
-        self.send_response(200)
-        self.send_header("Content-Type", kind)
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
-
-    def put(self, data):
-        self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
-        self.wfile.flush()
-
-    def end(self):
-        self.wfile.write(b"0\r\n\r\n")
-        self.wfile.flush()
+        self.reply(status, body.replace("%KEY%", self.headers.get("Authorization", "")), kind, headers)
 
     def cut(self):
         """Ends the connection in the middle of the answer."""
@@ -336,28 +302,9 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
 
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-
-    def handle_error(self, request, client_address):
-        pass
-
-
-class FakeUpstream:
+class FakeUpstream(fake_server.Fake):
     def __init__(self, port=0):
-        self.server = Server(("127.0.0.1", port), Handler)
-        self.server.seen = self.seen = []
-        self.url = "http://127.0.0.1:%d/v1" % self.server.server_address[1]
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True)
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *args):
-        self.server.shutdown()
-        self.server.server_close()
+        super().__init__(Handler, port, "/v1")
 
     def wait_gone(self, seconds=5.0):
         """True once the client of the last request left before its answer was complete."""

@@ -9,8 +9,9 @@ import json
 import sys
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlparse
+
+import fake_server
 
 
 class State:
@@ -21,73 +22,52 @@ class State:
         self.extra = {"running": 0.0, "waiting": 0.0, "kv": 0.1}
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *args):
-        pass
-
-    def answer(self, status, text, kind="application/json"):
-        data = text.encode()
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
+class Handler(fake_server.Handler):
     def do_GET(self):
         s = self.server.state
         url = urlparse(self.path)
         if url.path == "/metrics" and s.metrics:
             s.polls += 1
             label = '{engine="0",model_name="m"}'
-            self.answer(200, "# HELP vllm:num_requests_running Number of requests in execution batches.\n"
-                             f"vllm:num_requests_running{label} {s.running + s.extra['running']}\n"
-                             f"vllm:num_requests_waiting{label} {s.extra['waiting']}\n"
-                             f"vllm:kv_cache_usage_perc{label} {s.extra['kv']}\n", "text/plain; version=0.0.4")
+            self.reply(200, "# HELP vllm:num_requests_running Number of requests in execution batches.\n"
+                            f"vllm:num_requests_running{label} {s.running + s.extra['running']}\n"
+                            f"vllm:num_requests_waiting{label} {s.extra['waiting']}\n"
+                            f"vllm:kv_cache_usage_perc{label} {s.extra['kv']}\n", "text/plain; version=0.0.4")
         elif url.path == "/stats":
-            self.answer(200, json.dumps({"chats": s.chats, "polls": s.polls, "running": s.running}))
+            self.reply_json(200, {"chats": s.chats, "polls": s.polls, "running": s.running})
         elif url.path == "/busy":
             for k, v in parse_qs(url.query).items():
                 s.extra[k] = float(v[0])
-            self.answer(200, "{}")
+            self.reply_json(200, {})
         elif url.path == "/v1/models":
-            self.answer(200, json.dumps({"data": [{"id": "m", "max_model_len": 4096}]}))
+            self.reply_json(200, {"data": [{"id": "m", "max_model_len": 4096}]})
         else:
-            self.answer(404, json.dumps({"detail": "Not Found"}))
+            self.reply_json(404, {"detail": "Not Found"})
 
     def do_POST(self):
         s = self.server.state
-        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+        body = json.loads(self.read_body())
         with s.lock:
             s.running += 1
             s.chats.append(body["messages"][0]["content"])
         try:
-            self.send_response(200)
-            self.send_header("Content-Type", "text/event-stream")
-            self.send_header("Transfer-Encoding", "chunked")
-            self.end_headers()
+            self.stream()
             time.sleep(s.delay_s)
             for delta, finish in (({"content": s.name}, None), ({}, "stop")):
                 chunk = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m",
                          "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
                 self.put(b"data: " + json.dumps(chunk).encode() + b"\n\n")
             self.put(b"data: [DONE]\n\n")
-            self.put(b"")
+            self.end()
         except OSError:
             self.close_connection = True
         finally:
             with s.lock:
                 s.running -= 1
 
-    def put(self, data):
-        self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
-        self.wfile.flush()
-
 
 def main():
-    server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler)
-    server.daemon_threads = True
+    server = fake_server.Server(("127.0.0.1", int(sys.argv[1])), Handler)
     server.state = State(sys.argv[2], float(sys.argv[3]) if len(sys.argv) > 3 else 0.0, "no-metrics" not in sys.argv)
     print(server.server_address[1], flush=True)
     server.serve_forever(0.05)

@@ -5,17 +5,10 @@ import shutil
 
 import pytest
 
-from conftest import MODEL
-from fake_upstream import WORDS, FakeUpstream
+from conftest import MODEL, PARIS
+from fake_upstream import WORDS
 
 TEXT = "".join(WORDS)
-ASK = [{"role": "user", "content": "What is the capital of France? Answer in one sentence."}]
-
-
-@pytest.fixture
-def up():
-    with FakeUpstream() as upstream:
-        yield upstream
 
 
 @pytest.fixture
@@ -32,8 +25,7 @@ def daemon(make_daemon, up):
 
 
 def ask(d, model, headers=None, **more):
-    body = {"model": model, "messages": ASK, "temperature": 0, "max_tokens": 24, **more}
-    return d.request("POST", "/v1/chat/completions", body, headers)
+    return d.ask(model, headers, **{"messages": PARIS, "temperature": 0, "max_tokens": 24, **more})
 
 
 def state_of(d, name):

@@ -3,8 +3,7 @@
 import pytest
 
 from chaos_upstream import TEXT, ChaosUpstream
-
-ASK = [{"role": "user", "content": "What is the capital of France?"}]
+from conftest import ASK
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,10 @@ import time
 
 import pytest
 
+from conftest import ASK
 from fake_h2 import FakeH2
-from fake_upstream import FakeUpstream
 from nginx import authority, free_port, nginx  # noqa: F401 (fixtures)
 
-ASK = [{"role": "user", "content": "What is the capital of France?"}]
 ESTABLISHED = "01"  # in /proc/net/tcp
 START_S = 1  # all that begins with the daemon has begun, many times over
 
@@ -28,7 +27,7 @@ def config(url, ca=None):
 
 
 def ask(d, mode, **more):
-    return d.request("POST", "/v1/chat/completions", {"model": "fake/" + mode, "messages": ASK, **more})
+    return d.ask("fake/" + mode, **more)
 
 
 def is_good(answer):
@@ -72,12 +71,6 @@ class Site:
 
 def prompts(h2):
     return [s for s in h2.seen if s["model"] != "GET"]
-
-
-@pytest.fixture
-def up():
-    with FakeUpstream() as upstream:
-        yield upstream
 
 
 @pytest.fixture

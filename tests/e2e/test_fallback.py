@@ -8,18 +8,11 @@ import time
 
 import pytest
 
-from conftest import MODEL_NAME
-from fake_upstream import WORDS, FakeUpstream
+from conftest import MODEL_NAME, PARIS, text_of
+from fake_upstream import WORDS
 
-ASK = [{"role": "user", "content": "What is the capital of France? Answer in one sentence."}]
 TEXT = "".join(WORDS)
 AWAY = "http://127.0.0.1:1/v1"  # nobody listens there
-
-
-@pytest.fixture
-def up():
-    with FakeUpstream() as upstream:
-        yield upstream
 
 
 def config(url, more="", cache=""):
@@ -37,13 +30,7 @@ def route(*candidates, more=""):
 
 
 def ask(d, model, headers=None, **more):
-    body = {"model": model, "messages": ASK, "temperature": 0, "max_tokens": 24, **more}
-    return d.request("POST", "/v1/chat/completions", body, headers)
-
-
-def text_of(chunks):
-    return "".join(c["choices"][0]["delta"].get("content") or "" for c in chunks
-                   if isinstance(c, dict) and c.get("choices"))
+    return d.ask(model, headers, **{"messages": PARIS, "temperature": 0, "max_tokens": 24, **more})
 
 
 def assert_remote(answer, model="fake/ok"):
@@ -84,7 +71,7 @@ def test_a_prompt_longer_than_the_context_goes_to_a_larger_one(make_daemon, up):
 
 def test_a_queue_beyond_the_routes_patience_goes_on_to_the_next(make_daemon, up):
     d = make_daemon(config(up.url, route(MODEL_NAME, "fake/ok", more="patience = 1"), "slots = 1"))
-    busy = d.stream({"model": MODEL_NAME, "messages": ASK, "max_tokens": 3500, "ignore_eos": True})
+    busy = d.stream({"model": MODEL_NAME, "messages": PARIS, "max_tokens": 3500, "ignore_eos": True})
     next(busy)
     try:
         headers, _ = assert_remote(ask(d, "r"))
@@ -145,7 +132,7 @@ def test_offline_the_local_model_answers(make_daemon):
 def test_a_stream_that_fell_back_says_so_in_its_head_and_first_chunk(make_daemon, up):
     d = make_daemon(config(up.url, route("fake/503", MODEL_NAME)))
     ask(d, MODEL_NAME, max_tokens=1)  # loaded: the head waits 2 s for a first token, no longer
-    chunks = list(d.stream({"model": "r", "messages": ASK, "temperature": 0, "max_tokens": 24}))
+    chunks = list(d.stream({"model": "r", "messages": PARIS, "temperature": 0, "max_tokens": 24}))
     assert "Paris" in text_of(chunks) and chunks[-1] == "[DONE]"
     headers = d.last_response.headers
     assert (headers["x-hob-model"], headers["x-hob-provider"]) == (MODEL_NAME, "local")
@@ -160,7 +147,7 @@ def test_a_stream_that_fell_back_says_so_in_its_head_and_first_chunk(make_daemon
 @pytest.mark.parametrize("mode", ["gone", "truncated", "mid-error", "garbage", "stalls"])
 def test_after_the_first_token_nothing_else_is_tried(make_daemon, up, mode):
     d = make_daemon(config(up.url, route("fake/" + mode, MODEL_NAME)))
-    chunks = list(d.stream({"model": "r", "messages": ASK}))
+    chunks = list(d.stream({"model": "r", "messages": PARIS}))
     assert text_of(chunks) and TEXT.startswith(text_of(chunks))
     assert [c for c in chunks if isinstance(c, dict) and "error" in c]
     assert "[DONE]" not in chunks
@@ -209,7 +196,7 @@ def test_a_sole_remote_that_stays_ill_ends_the_clients_retries_too(make_daemon, 
 def test_a_client_that_leaves_while_we_wait_for_a_busy_server_ends_it(make_daemon, up, wait_until):
     d = make_daemon(config(up.url))
     c = d.connection()
-    c.request("POST", "/v1/chat/completions", json.dumps({"model": "fake/429", "messages": ASK, "stream": True}))
+    c.request("POST", "/v1/chat/completions", json.dumps({"model": "fake/429", "messages": PARIS, "stream": True}))
     wait_until(lambda: up.seen, what="the call")
     time.sleep(0.2)  # it was told to wait 7 s
     c.close()
@@ -222,7 +209,7 @@ def test_a_stream_gets_comments_while_its_first_token_is_on_its_way(make_daemon,
     c = d.connection()
     start = time.monotonic()
     c.request("POST", "/v1/chat/completions",
-              json.dumps({"model": "r", "messages": ASK, "max_tokens": 24, "temperature": 0, "stream": True}),
+              json.dumps({"model": "r", "messages": PARIS, "max_tokens": 24, "temperature": 0, "stream": True}),
               {"x-hob-progress": "1"})
     r = c.getresponse()
     assert r.status == 200 and time.monotonic() - start < 1.9  # the upstream is silent for 2 s

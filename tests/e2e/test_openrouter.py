@@ -7,10 +7,10 @@ import time
 
 import pytest
 
+from conftest import ASK
 from fake_openrouter import USAGE, WORDS, FakeOpenRouter
 
 KEY = "sk-or-v1-0123456789abcdef"
-ASK = [{"role": "user", "content": "What is the capital of France?"}]
 TEXT = "".join(WORDS)
 
 
@@ -34,7 +34,7 @@ def serve(make_daemon, router):
 
 
 def ask(d, mode="ok", **more):
-    return d.request("POST", "/v1/chat/completions", {"model": "openrouter/" + mode, "messages": ASK, **more})
+    return d.ask("openrouter/" + mode, **more)
 
 
 def catalogue(d):

@@ -11,11 +11,10 @@ import time
 
 import pytest
 
-from conftest import MODEL
+from conftest import ASK, MODEL, error_of
 from fake_protocols import KEY, TEXT, FakeAnthropic, FakeOllama
 from fake_upstream import FakeUpstream
 
-ASK = [{"role": "user", "content": "What is the capital of France?"}]
 TOOLS = [{"type": "function", "function": {"name": "weather", "description": "of a city",
                                             "parameters": {"type": "object", "properties": {"city": {}}}}}]
 
@@ -37,10 +36,6 @@ def ollama(make_daemon):
         yield d
 
 
-def ask(d, model, headers=None, **more):
-    return d.request("POST", "/v1/chat/completions", {"model": model, "messages": ASK, **more}, headers)
-
-
 def events(d, model, **more):
     return [c for c in d.stream({"model": model, "messages": ASK, **more})]
 
@@ -50,15 +45,11 @@ def joined(chunks, key):
                    if isinstance(c, dict) and c.get("choices"))
 
 
-def error_of(chunks):
-    return next((c["error"] for c in chunks if isinstance(c, dict) and c.get("error")), None)
-
-
 # -- Anthropic
 
 
 def test_claude_answers_in_openais_words(anthropic):
-    status, headers, r = ask(anthropic, "claude/ok")
+    status, headers, r = anthropic.ask("claude/ok")
     assert status == 200, r
     assert r["choices"][0]["message"]["content"] == TEXT
     assert r["choices"][0]["finish_reason"] == "stop"
@@ -76,7 +67,7 @@ def test_claude_streams_thoughts_and_text(anthropic):
 
 
 def test_claude_sees_its_own_dialect_and_only_that(anthropic):
-    status, _, r = ask(anthropic, "claude/ok", {"x-hob-private": "0"}, temperature=0.5, stop=["END"], tools=TOOLS,
+    status, _, r = anthropic.ask("claude/ok", {"x-hob-private": "0"}, temperature=0.5, stop=["END"], tools=TOOLS,
                        keep_alive="5m", **{"class": "batch"})
     assert status == 200, r
     seen = anthropic.up.asked()
@@ -93,7 +84,7 @@ def test_claude_sees_its_own_dialect_and_only_that(anthropic):
 
 @pytest.mark.parametrize("model", ["claude/tool"])
 def test_claudes_tools_go_there_and_back(anthropic, model):
-    status, _, r = ask(anthropic, model, tools=TOOLS)
+    status, _, r = anthropic.ask(model, tools=TOOLS)
     assert status == 200, r
     choice = r["choices"][0]
     call = choice["message"]["tool_calls"][0]
@@ -119,7 +110,7 @@ def test_claudes_tools_go_there_and_back(anthropic, model):
     ("nobody", 404, "model_not_found"),
 ])
 def test_claudes_failures_have_their_status(anthropic, mode, status, code):
-    got, _, r = ask(anthropic, "claude/" + mode)
+    got, _, r = anthropic.ask("claude/" + mode)
     assert (got, r["error"]["code"]) == (status, code), r
 
 
@@ -136,7 +127,7 @@ def test_claudes_broken_streams_end_with_an_error(anthropic, mode):
     ({"response_format": {"type": "json_object"}}, "json_object"),
 ])
 def test_what_claude_cannot_do_is_said_before_anything_is_sent(anthropic, more, says):
-    status, _, r = ask(anthropic, "claude/ok", **more)
+    status, _, r = anthropic.ask("claude/ok", **more)
     assert status == 400 and says in r["error"]["message"], r
     assert not anthropic.up.seen or not [s for s in anthropic.up.seen if s["body"]]
 
@@ -205,7 +196,7 @@ def test_an_independent_server_refuses_a_wrong_key_and_a_long_prompt(make_daemon
     d = make_daemon(f'provider "up" {{ kind = "{kind}" url = "{llama_cpp}/v1" key_env = "FAKE_KEY" }}\n'
                     f'provider "wrong" {{ kind = "{kind}" url = "{llama_cpp}/v1" key_env = "WRONG_KEY" }}\n',
                     {"FAKE_KEY": KEY, "WRONG_KEY": "sk-wrong"}, model=False)
-    status, _, r = ask(d, "wrong/any")
+    status, _, r = d.ask("wrong/any")
     assert (status, r["error"]["code"]) == (502, "upstream_auth"), r
     long = [{"role": "user", "content": "word " * 5000}]
     status, _, r = d.request("POST", "/v1/chat/completions", {"model": "up/any", "messages": long})
@@ -216,7 +207,7 @@ def test_an_independent_server_refuses_a_wrong_key_and_a_long_prompt(make_daemon
 
 
 def test_ollama_answers_in_openais_words(ollama):
-    status, _, r = ask(ollama, "box/ok", max_tokens=9, seed=3)
+    status, _, r = ollama.ask("box/ok", max_tokens=9, seed=3)
     assert status == 200, r
     assert r["choices"][0]["message"]["content"] == TEXT
     assert (r["usage"]["prompt_tokens"], r["usage"]["completion_tokens"]) == (11, 6)
@@ -231,7 +222,7 @@ def test_ollama_streams_thoughts_and_text(ollama):
 
 
 def test_ollamas_tools_go_there_and_back(ollama):
-    status, _, r = ask(ollama, "box/tool", tools=TOOLS)
+    status, _, r = ollama.ask("box/tool", tools=TOOLS)
     assert status == 200, r
     choice = r["choices"][0]
     call = choice["message"]["tool_calls"][0]
@@ -253,7 +244,7 @@ def test_ollama_has_raw_completions(ollama):
 
 @pytest.mark.parametrize("mode, status, code", [("busy", 503, "unavailable"), ("nobody", 404, "model_not_found")])
 def test_ollamas_failures_have_their_status(ollama, mode, status, code):
-    got, _, r = ask(ollama, "box/" + mode)
+    got, _, r = ollama.ask("box/" + mode)
     assert (got, r["error"]["code"]) == (status, code), r
 
 
@@ -265,7 +256,7 @@ def test_an_ollama_that_dies_ends_the_stream_with_an_error(ollama):
 def test_a_base_that_ends_with_v1_is_understood(make_daemon):
     with FakeOllama() as up:
         d = make_daemon(f'provider "box" {{ kind = "ollama" url = "{up.url}/v1/" }}\n', model=False)
-        assert ask(d, "box/ok")[0] == 200
+        assert d.ask("box/ok")[0] == 200
 
 
 # -- keys
@@ -273,7 +264,7 @@ def test_a_base_that_ends_with_v1_is_understood(make_daemon):
 
 @pytest.mark.parametrize("mode", ["echo", "echo-inside"])
 def test_a_key_that_the_server_echoes_is_taken_out(anthropic, mode):
-    _, _, r = ask(anthropic, "claude/" + mode)
+    _, _, r = anthropic.ask("claude/" + mode)
     assert KEY[:12] not in json.dumps(r) and "***" in r["error"]["message"], r
     assert KEY not in anthropic.log.read_text()
 
@@ -287,7 +278,7 @@ def test_a_key_comes_from_a_command_that_runs_once(make_daemon, tmp_path):
     with FakeAnthropic() as up:
         d = make_daemon(claude_with(up, f'key_command = "echo x >> {runs}; echo {KEY}"'), model=False)
         for _ in range(3):
-            assert ask(d, "claude/ok")[0] == 200
+            assert d.ask("claude/ok")[0] == 200
         assert up.asked()["headers"]["x-api-key"] == KEY
         assert runs.read_text() == "x\n"
         assert KEY not in d.log.read_text()
@@ -296,7 +287,7 @@ def test_a_key_comes_from_a_command_that_runs_once(make_daemon, tmp_path):
 def test_a_command_that_fails_says_so(make_daemon):
     with FakeAnthropic() as up:
         d = make_daemon(claude_with(up, 'key_command = "echo secret; exit 7"'), model=False)
-        status, _, r = ask(d, "claude/ok")
+        status, _, r = d.ask("claude/ok")
         assert status == 401 and "exit status 7" in r["error"]["message"]
         assert "secret" not in json.dumps(r)
 
@@ -307,11 +298,11 @@ def test_a_refused_key_is_read_again(make_daemon, tmp_path):
     key.chmod(0o600)
     with FakeAnthropic() as up:
         d = make_daemon(claude_with(up, f'key_file = "{key}"'), model=False)
-        status, _, r = ask(d, "claude/ok")
+        status, _, r = d.ask("claude/ok")
         assert status == 502 and r["error"]["code"] == "upstream_auth"
         assert "sk-old" not in json.dumps(r)
         key.write_text(KEY)
-        assert ask(d, "claude/ok")[0] == 200
+        assert d.ask("claude/ok")[0] == 200
 
 
 def dies_with_a_core(process):
@@ -342,8 +333,8 @@ def test_a_private_prompt_goes_only_to_what_is_declared_local(make_daemon):
     with FakeOllama() as up:
         d = make_daemon(f'provider "mine" {{ kind = "ollama" url = "{up.url}" local = true }}\n'
                         f'provider "gateway" {{ kind = "ollama" url = "{up.url}" }}\n', model=False)
-        assert ask(d, "mine/ok", {"X-Hob-Private": "1"})[0] == 200
-        status, _, r = ask(d, "gateway/ok", {"X-Hob-Private": "1"})
+        assert d.ask("mine/ok", {"X-Hob-Private": "1"})[0] == 200
+        status, _, r = d.ask("gateway/ok", {"X-Hob-Private": "1"})
         assert status == 403, r
         assert len([s for s in up.seen if s["path"] == "/api/chat"]) == 1
 

@@ -6,11 +6,10 @@ import time
 
 import pytest
 
-from conftest import HOB
-from fake_upstream import SIZED, USAGE, WORDS, FakeUpstream
+from conftest import ASK, HOB, error_of, text_of
+from fake_upstream import SIZED, USAGE, WORDS
 
 KEY = "sk-test-0123456789abcdef"
-ASK = [{"role": "user", "content": "What is the capital of France?"}]
 TEXT = "".join(WORDS)
 
 
@@ -20,31 +19,16 @@ def config(url, more='key_env = "FAKE_KEY"'):
 
 
 @pytest.fixture
-def up():
-    with FakeUpstream() as upstream:
-        yield upstream
-
-
-@pytest.fixture
 def daemon(make_daemon, up):
     return make_daemon(config(up.url), {"FAKE_KEY": KEY}, model=False)
 
 
 def ask(d, mode, headers=None, **more):
-    return d.request("POST", "/v1/chat/completions", {"model": "fake/" + mode, "messages": ASK, **more}, headers)
+    return d.ask("fake/" + mode, headers, **more)
 
 
 def events(d, mode, **more):
     return list(d.stream({"model": "fake/" + mode, "messages": ASK, **more}))
-
-
-def text_of(chunks):
-    return "".join(c["choices"][0]["delta"].get("content") or "" for c in chunks
-                   if isinstance(c, dict) and c.get("choices"))
-
-
-def error_of(chunks):
-    return next((c["error"] for c in chunks if isinstance(c, dict) and c.get("error")), None)
 
 
 def test_an_answer_comes_back_with_its_usage_and_cost(daemon, up):

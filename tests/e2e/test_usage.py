@@ -9,9 +9,8 @@ import time
 import pytest
 
 from conftest import HOB
-from fake_upstream import USAGE, FakeUpstream
+from fake_upstream import USAGE
 
-ASK = [{"role": "user", "content": "What is the capital of France?"}]
 TODAY = datetime.date.today
 SCHEMA = """
 PRAGMA application_id = 1752130084;
@@ -146,15 +145,8 @@ def remote(budget, url):
             f"budget {{ {budget} }}\n")
 
 
-@pytest.fixture
-def up():
-    with FakeUpstream() as upstream:
-        yield upstream
-
-
 def ask(d, **more):
-    return d.request("POST", "/v1/chat/completions",
-                     {"model": "fake/ok", "messages": ASK, "max_tokens": 100, **more})
+    return d.ask("fake/ok", **{"max_tokens": 100, **more})
 
 
 def test_an_answer_is_counted_with_what_its_provider_says(make_daemon, up):

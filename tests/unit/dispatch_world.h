@@ -463,7 +463,7 @@ static inline void world_fini(struct world *w)
 /* Nobody holds anything any more. */
 static inline void assert_nothing_held(struct world *w)
 {
-	const struct health *h = dispatch_health(w->dispatch);
+	struct plan_world now;
 	struct cache_totals t;
 	struct health_row row;
 
@@ -471,8 +471,9 @@ static inline void assert_nothing_held(struct world *w)
 	assert_int_equal(t.leases, 0);
 	assert_int_equal(dispatch_stats(w->dispatch)->running, 0);
 	assert_int_equal(w->far.live + w->away.live + w->near.live + w->local.live, 0);
-	for (int i = 0; i < health_count(h); i++) {
-		health_row(h, i, clock_mono_ms(), &row);
+	dispatch_world(w->dispatch, &now);
+	for (int i = 0; i < health_count(now.health); i++) {
+		health_row(now.health, i, clock_mono_ms(), &row);
 		assert_int_equal(row.in_flight, 0);
 	}
 }

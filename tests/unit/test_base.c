@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include <math.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -91,6 +92,27 @@ static void errors_wrap_and_name_a_full_disk(void **state)
 	for (int i = 0; i < ERR_NR; i++)
 		assert_int_equal(err_code_by_name(err_info((enum err_code)i)->name), i);
 	assert_int_equal(err_code_by_name("nonsense"), ERR_INTERNAL);
+}
+
+static void json_members_are_parted_by_commas_and_the_unknown_is_null(void **state)
+{
+	struct buf b = {0};
+
+	UNUSED(state);
+	buf_add_json_text(&b, "first", "}{,");
+	buf_add_json_text(&b, "none", NULL);
+	buf_adds(&b, ",\"o\":{");
+	buf_add_json_number(&b, "x", true, 1.5, 3);
+	buf_add_json_number(&b, "unknown", false, 1, 3);
+	buf_add_json_number(&b, "nan", true, NAN, 3);
+	buf_addc(&b, '}');
+	buf_add_json_number(&b, "n", true, -7, 0);
+	buf_addc(&b, ',');
+	buf_add_json_text(&b, "last", "");
+	assert_string_equal(b.data,
+			    "\"first\":\"}{,\",\"none\":null,\"o\":{\"x\":1.500,"
+			    "\"unknown\":null,\"nan\":null},\"n\":-7,\"last\":\"\"");
+	buf_free(&b);
 }
 
 static void json_deeper_than_the_limit_is_refused_before_parsing(void **state)
@@ -403,6 +425,8 @@ int main(void)
 		cmocka_unit_test(a_buf_grows_drops_and_stays_terminated),
 		cmocka_unit_test(json_strings_are_escaped_and_never_invalid_utf8),
 		cmocka_unit_test(errors_wrap_and_name_a_full_disk),
+		cmocka_unit_test(
+			json_members_are_parted_by_commas_and_the_unknown_is_null),
 		cmocka_unit_test(json_deeper_than_the_limit_is_refused_before_parsing),
 		cmocka_unit_test(durations_are_read_or_refused),
 		cmocka_unit_test(free_memory_is_the_least_of_system_and_groups),

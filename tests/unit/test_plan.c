@@ -675,7 +675,7 @@ static void the_score_is_the_documented_formula(void **state)
 	assert_true(fabs(c->score - (8 - log2(1 + ttft / 500) -
 				     log2(1 + (5 * 0.1e-6 + 512 * 0.4e-6) / 0.0005))) <
 		    1e-9);
-	health_local_speed((struct health *)x->w.health, "big", 100, 100, 0, 0);
+	health_local_speed((struct health *)x->w.health, "big", 100, 100);
 	order(x, "pick");
 	assert_true(fabs(candidate_of(&x->p, "big")->ttft_ms - 2705) < 1e-6);
 	world_free(x);
