@@ -74,38 +74,87 @@ static void add_ability(struct buf *out, const char *key, enum tristate is)
 			      : "false");
 }
 
-static void add_remote(struct listing *l, const struct provider *p,
-		       const struct remote_model *m)
+/* What the configuration declares goes before what the provider says; UNSAID and < 0: nothing. */
+static double either_price(double declared_per_million, double told)
 {
-	char *name = xasprintf("%s/%s", p->name, m->id);
-
-	if (begin(l, name, 0, "remote")) {
-		buf_adds(&l->out, "\"provider\":");
-		buf_add_json(&l->out, p->name, strlen(p->name));
-		if (m->ctx > 0)
-			buf_addf(&l->out, ",\"ctx\":%d", m->ctx);
-		add_price(&l->out, "price_input", m->prices.input);
-		add_price(&l->out, "price_output", m->prices.output);
-		add_price(&l->out, "price_cached", m->prices.cached);
-		add_ability(&l->out, "images", m->images);
-		add_ability(&l->out, "tools", m->tools);
-		add_ability(&l->out, "structured", m->structured);
-		end(l);
-	}
-	free(name);
+	return declared_per_million >= 0 ? declared_per_million / 1e6 : told;
 }
 
-static void add_provider(struct listing *l, struct provider *p, bool local_only)
+static enum tristate either(enum tristate declared, enum tristate told)
+{
+	return declared != UNSAID ? declared : told;
+}
+
+static void add_remote(struct listing *l, const struct provider *p, const char *name,
+		       const struct remote_model *m, const struct config_model *c)
+{
+	static const struct model_facts unsaid = {.price_input = -1,
+						  .price_output = -1,
+						  .price_cached = -1,
+						  .images = UNSAID,
+						  .tools = UNSAID,
+						  .structured = UNSAID};
+	const struct model_facts *f = c ? &c->facts : &unsaid;
+	int ctx = c && c->settings.ctx ? c->settings.ctx : m->ctx;
+
+	if (!begin(l, name, 0, "remote"))
+		return;
+	buf_adds(&l->out, "\"provider\":");
+	buf_add_json(&l->out, p->name, strlen(p->name));
+	if (ctx > 0)
+		buf_addf(&l->out, ",\"ctx\":%d", ctx);
+	add_price(&l->out, "price_input", either_price(f->price_input, m->prices.input));
+	add_price(&l->out, "price_output",
+		  either_price(f->price_output, m->prices.output));
+	add_price(&l->out, "price_cached",
+		  either_price(f->price_cached, m->prices.cached));
+	add_ability(&l->out, "images", either(f->images, m->images));
+	add_ability(&l->out, "tools", either(f->tools, m->tools));
+	add_ability(&l->out, "structured", either(f->structured, m->structured));
+	end(l);
+}
+
+static void add_told(struct listing *l, const struct plan_world *w,
+		     const struct provider *p, const struct remote_models *known)
+{
+	for (int i = 0; known && i < remote_models_count(known); i++) {
+		const struct remote_model *m = remote_models_at(known, i);
+		char *name = xasprintf("%s/%s", p->name, m->id);
+
+		add_remote(l, p, name, m, config_model(w->config, name));
+		free(name);
+	}
+}
+
+/* Those that only the configuration knows. */
+static void add_declared(struct listing *l, const struct plan_world *w,
+			 const struct provider *p, const struct remote_models *known)
+{
+	static const struct remote_model unknown = REMOTE_MODEL_UNKNOWN;
+	size_t n = strlen(p->name);
+
+	for (int i = 0; i < w->config->nmodels; i++) {
+		const struct config_model *c = &w->config->models[i];
+
+		if (strncmp(c->name, p->name, n) || c->name[n] != '/' ||
+		    (known && remote_models_find(known, c->name + n + 1)))
+			continue;
+		add_remote(l, p, c->name, &unknown, c);
+	}
+}
+
+static void add_provider(struct listing *l, const struct plan_world *w,
+			 struct provider *p)
 {
 	const struct remote_models *known;
 
-	if (local_only && !p->is_local)
+	if (w->local_only && !p->is_local)
 		return;
 	if (p->ops->warm)
 		p->ops->warm(p);
 	known = p->ops->models ? p->ops->models(p) : NULL;
-	for (int i = 0; known && i < remote_models_count(known); i++)
-		add_remote(l, p, remote_models_at(known, i));
+	add_told(l, w, p, known);
+	add_declared(l, w, p, known);
 }
 
 static void add_all(struct listing *l, const struct call *call)
@@ -122,7 +171,7 @@ static void add_all(struct listing *l, const struct call *call)
 	for (int i = 0; i < w.config->nroutes; i++)
 		add_route(l, w.config->routes[i].name, &w.config->routes[i].candidates);
 	for (int i = 0; i < w.nproviders; i++)
-		add_provider(l, w.providers[i], w.local_only);
+		add_provider(l, &w, w.providers[i]);
 }
 
 void models_api_list(const struct call *call)

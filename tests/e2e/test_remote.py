@@ -277,3 +277,24 @@ def test_the_daemon_stops_while_calls_run(daemon, up):
     for t in threads:
         t.join(20)
     assert len(codes) == 3
+
+
+def test_models_of_providers_and_routes_are_listed(make_daemon, up, wait_until):
+    d = make_daemon(config(up.url) + 'model "fake/declared" { ctx = 4000 price_input = 2.5 price_output = 10.0 }\n'
+                    'model "fake/ok" { price_input = 1.0 price_output = 3.0 images = true }\n'
+                    'route "smart" { candidates = {"fake/ok"} }\n', {"FAKE_KEY": KEY}, model=False)
+
+    def listed():
+        return {m["id"]: m for m in d.request("GET", "/v1/models")[2]["data"]}
+
+    wait_until(lambda: "fake/ok" in listed(), what="the provider's list")
+    models = listed()
+    assert models["smart"]["owned_by"] == "route" and models["smart"]["hob"]["candidates"] == ["fake/ok"]
+    assert models["fake/ok"]["owned_by"] == "remote"
+    assert models["fake/ok"]["hob"]["price_output"] == 3 and models["fake/ok"]["hob"]["images"] is True
+    assert models["fake/declared"]["hob"]["ctx"] == 4000 and models["fake/declared"]["hob"]["price_input"] == 2.5
+    assert d.request("GET", "/v1/models/fake/declared")[2]["id"] == "fake/declared"
+    assert d.request("GET", "/v1/models/fake/none")[0] == 404
+    r = d.run("ls", "declared")
+    assert "2.5 in, 10 out" in r.stdout and "fake/ok" not in r.stdout
+    assert "and 2 remote ones" in d.run("ls").stdout
