@@ -80,7 +80,7 @@ _hob() {
 		unload) options="--json --park" ;;
 		cache) options="--json --budget --parked --keep-alive" ;;
 		pull) options="--list --from --dir --force --json --quiet" ;;
-		serve) options="--config --port --socket --verbose --test" ;;
+		serve) options="--config --port --socket --local-only --verbose --test" ;;
 		engine) options="--kernels --threads --pack-dir --pack-bytes --kv-dir --kv-ram-bytes --kv-disk-bytes --stdio" ;;
 		esac
 		_hob_words "$(printf '%s\n' $options --help)"

@@ -71,6 +71,7 @@ complete -c hob -n '__fish_seen_subcommand_from pull' -s q -l quiet -d 'No progr
 complete -c hob -n '__fish_seen_subcommand_from serve' -s c -l config -r -F -d Configuration
 complete -c hob -n '__fish_seen_subcommand_from serve' -s p -l port -x -d 'TCP port'
 complete -c hob -n '__fish_seen_subcommand_from serve' -s s -l socket -r -F -d 'Unix socket'
+complete -c hob -n '__fish_seen_subcommand_from serve' -s l -l local-only -d 'Nothing leaves this machine'
 complete -c hob -n '__fish_seen_subcommand_from serve' -s v -l verbose -d 'Log more'
 complete -c hob -n '__fish_seen_subcommand_from serve' -s t -l test -d 'Check the configuration'
 complete -c hob -n '__fish_seen_subcommand_from pull' -a "(hob pull --list 2>/dev/null | awk '{ print \$1 }')"
