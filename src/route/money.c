@@ -76,17 +76,18 @@ static struct estimate *estimate_new(struct money *m, const struct entry_key *k,
 static void estimate_keep(struct money *m, const struct entry_key *k, const char *request,
 			  int64_t at_ms, const struct sums *s, bool finished)
 {
+	bool on_disk = s->cost > 0 || !finished;
 	struct estimate *e;
 
-	if (!*request)
+	if (!*request || (!on_disk && m->nestimates >= MONEY_LOOSE_ESTIMATES))
 		return;
 	e = estimate_new(m, k, request, at_ms);
 	e->cost = s->cost;
 	e->tokens_in = s->tokens_in;
 	e->tokens_out = s->tokens_out;
 	e->unpriced = s->unpriced;
-	e->on_disk = s->cost > 0 || !finished;
-	if (e->on_disk)
+	e->on_disk = on_disk;
+	if (on_disk)
 		money_put_estimate(m, e);
 }
 

@@ -22,8 +22,9 @@ enum {
 	MONEY_MAX_ROWS = 50000, /* sums that are kept; see doc/money.md for what folds */
 	MONEY_MAX_CONVERSATIONS = 50000,
 	MONEY_MAX_ESTIMATES = 10000,
-	MONEY_ZONE_MS = 10000,            /* a new time zone is noticed after so long */
-	MONEY_DETAIL_DAYS = 90,           /* of conversations */
+	MONEY_LOOSE_ESTIMATES = 256, /* no more of finished calls that count nothing */
+	MONEY_ZONE_MS = 10000,       /* a new time zone is noticed after so long */
+	MONEY_DETAIL_DAYS = 90,      /* of conversations */
 	MONEY_LATE_MS = 24 * 3600 * 1000, /* so long money_late() may come */
 	MONEY_MAX_DAYS = 3660,            /* of money_json() */
 };
