@@ -37,6 +37,9 @@ void dispatch_set_providers(struct dispatch *d, struct provider *const *list, in
 {
 	struct provider **copy = xcalloc((size_t)n + 1, sizeof *copy);
 
+	/* one that leaves may outlive us */
+	for (int i = 0; i < d->parts.nproviders && d->providers; i++)
+		d->providers[i]->listener = NULL;
 	for (int i = 0; i < n; i++) {
 		copy[i] = list[i];
 		copy[i]->listener = &d->listener;

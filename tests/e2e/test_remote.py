@@ -1,6 +1,7 @@
 """Remote models through the daemon, against an upstream on loopback that misbehaves on request."""
 
 import json
+import signal
 import threading
 import time
 
@@ -298,3 +299,23 @@ def test_models_of_providers_and_routes_are_listed(make_daemon, up, wait_until):
     r = d.run("ls", "declared")
     assert "2.5 in, 10 out" in r.stdout and "fake/ok" not in r.stdout
     assert "and 2 remote ones" in d.run("ls").stdout
+
+
+def test_a_reload_changes_providers_under_a_running_answer(make_daemon, up, wait_until):
+    d = make_daemon(config(up.url), {"FAKE_KEY": KEY}, model=False)
+    c = d.connection()
+    c.request("POST", "/v1/chat/completions", json.dumps({"model": "fake/slow", "messages": ASK, "stream": True}))
+    r = c.getresponse()
+    assert r.readline().startswith(b"data: ")
+    d.write_config(config(up.url).replace('"fake"', '"other"'))
+    d.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "reload: done" in d.log.read_text(), what="the reload")
+    assert "provider 'fake' has left" in d.log.read_text()
+    assert d.ask("other/ok")[0] == 200
+    assert d.ask("fake/ok")[0] == 404
+    lines = [r.readline() for _ in range(80)]  # 2 s: the provider is not closed under it
+    assert sum(b"tick" in line for line in lines) >= 30
+    r.close()
+    c.close()
+    wait_until(lambda: any(s["gone"] for s in up.seen), what="the end of the answer")
+    assert d.ask("other/ok")[0] == 200

@@ -352,6 +352,18 @@ static void an_unknown_model_names_the_nearest(void **state)
 	world_fini(&w);
 }
 
+static void a_provider_that_leaves_speaks_to_nobody(void **state)
+{
+	struct world w;
+
+	(void)state;
+	world_init(&w, false);
+	assert_non_null(w.remote.provider.listener);
+	dispatch_set_providers(w.dispatch, NULL, 0);
+	assert_null(w.remote.provider.listener);
+	world_fini(&w);
+}
+
 static void a_prefix_leads_to_the_remote_provider(void **state)
 {
 	struct world w;
@@ -738,6 +750,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_prompt_is_loaded_run_and_ends_once),
 		cmocka_unit_test(an_unknown_model_names_the_nearest),
+		cmocka_unit_test(a_provider_that_leaves_speaks_to_nobody),
 		cmocka_unit_test(a_prefix_leads_to_the_remote_provider),
 		cmocka_unit_test(a_private_prompt_never_leaves_the_machine),
 		cmocka_unit_test(errors_of_load_and_prompt_come_through),
