@@ -136,8 +136,13 @@ class H2Connection:
         yield FOREVER_S
 
     def goaway_after(self, s, p):
-        """nginx's keepalive_requests: the answer is whole, the connection is not to be used again."""
-        yield from self.ok(s, p)
+        """nginx's keepalive_requests: the answer is whole, the connection is not to be used again.
+
+        Both leave in one write: a request that came between them would be one that was taken and
+        never answered, which no client may send again."""
+        self.head(s)
+        self.words(s, p)
+        self.rest(s, p)
         self.h2.close_connection()
         yield 0.1
         self.close()
