@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "memory/store.h"
+#include "memory/store_heads.h"
 
 enum { LIST_DEFAULT = 50, LIST_MAX = 1000, ID_MAX_BYTES = 64 };
 
@@ -131,24 +131,24 @@ void hob_conversations(const struct call *call)
 		return;
 	l = lookup_new(call, false);
 	if (l)
-		store_list(l->store, limit, on_list, l);
+		store_list(l->store, &(struct store_list_ask){.limit = limit}, on_list,
+			   l);
 }
 
-static void on_path(void *arg, const struct err *e, const char *conversation,
-		    const struct store_message *path, int n)
+static void on_path(void *arg, const struct err *e, const struct store_path *p)
 {
 	struct lookup *l = arg;
 
-	UNUSED(conversation);
 	if (lookup_failed(l, e))
 		return;
 	buf_adds(&l->out, ",\"messages\":[");
-	for (int i = 0; i < n; i++) {
-		const char *role = role_name(path[i].role);
+	for (int i = 0; i < p->n; i++) {
+		const struct store_message *m = &p->messages[i];
+		const char *role = role_name(m->role);
 
 		buf_addf(&l->out, "%s{\"role\":\"%s\",\"content\":", i ? "," : "", role);
-		buf_add_json(&l->out, path[i].text, strlen(path[i].text));
-		buf_addf(&l->out, ",\"created_ms\":%lld}", (long long)path[i].created_ms);
+		buf_add_json(&l->out, m->text, strlen(m->text));
+		buf_addf(&l->out, ",\"created_ms\":%lld}", (long long)m->created_ms);
 	}
 	buf_adds(&l->out, "]}");
 	api_reply_json(l->conn, &l->out);
@@ -168,7 +168,8 @@ static void on_row(void *arg, const struct err *e, const struct store_conversati
 	if (lookup_failed(l, e))
 		return;
 	add_conversation(&l->out, &list[0]);
-	store_path(l->store, list[0].id, "", on_path, l);
+	store_path(l->store, &(struct store_path_ask){.conversation = list[0].id},
+		   on_path, l);
 }
 
 void hob_conversation(const struct call *call)

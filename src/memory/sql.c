@@ -95,6 +95,16 @@ static const char *const sql_text[SQL_NR] = {
 	[SQL_FTS_OPTIMIZE] = "INSERT INTO message_fts (message_fts) VALUES ('optimize')",
 	[SQL_FTS_MERGE] =
 		"INSERT INTO message_fts (message_fts, rank) VALUES ('merge', 200)",
+
+	/* store_heads.c: rows, heads, turns */
+
+	/* store_notes.c: notes, summaries, token counts */
+
+	/* store_search.c */
+
+	/* store_keep.c: limits, forgetting, figures */
+
+	/* store_move.c: export, import */
 };
 
 /* SQLite 3.40 forgets the system's errno on some ways out of a write, so this thread's own, cleared

@@ -39,6 +39,17 @@ enum sql_id {
 	SQL_TURN_RUNNING,
 	SQL_FTS_OPTIMIZE,
 	SQL_FTS_MERGE,
+
+	/* store_heads.c: rows, heads, turns */
+
+	/* store_notes.c: notes, summaries, token counts */
+
+	/* store_search.c */
+
+	/* store_keep.c: limits, forgetting, figures */
+
+	/* store_move.c: export, import */
+
 	SQL_NR
 };
 

@@ -5,12 +5,11 @@
  * in one transaction, each in a savepoint of its own, and all of them are answered after its
  * COMMIT; when the COMMIT fails all of them fail, reads too, because they saw what is now gone.
  * uv_async_send coalesces, so it is only a wake-up: the list of results is the message. */
-#include "memory/store.h"
+#include "memory/store_impl.h"
 
 #include <signal.h>
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/queue.h"
 #include "memory/dbfile.h"
 #include "memory/schema.h"
 #include "memory/tree.h"
@@ -20,50 +19,7 @@ enum {
 	STORE_END_RESERVE = 256,         /* more, for the end of turns that have begun */
 	STORE_MAX_JOB_BYTES = 128 << 20, /* that all of them together may copy */
 	STORE_MAX_GROUP = 256,           /* jobs in one transaction */
-	STORE_FORGET_BYTES =
-		4 << 20, /* deleting needs pages too: room beyond the limit */
 	STORE_IDLE_MS = 30000,
-};
-
-enum job_kind {
-	JOB_PATH,
-	JOB_BEGIN,
-	JOB_PARTIAL,
-	JOB_END,
-	JOB_LIST,
-	JOB_GET,
-	JOB_DELETE,
-	JOB_IDLE,
-	JOB_LAST
-};
-
-union job_cb {
-	store_path_cb *path;
-	store_list_cb *list;
-	store_turn_cb *turn;
-	store_done_cb *done;
-};
-
-/* Belongs to the loop thread, then to the store thread, then to the loop thread again. */
-struct job {
-	struct queue_item item;
-	enum job_kind kind;
-	union job_cb cb;
-	void *arg;
-	size_t bytes; /* what it counts for in pending_bytes */
-
-	/* the question; all owned */
-	char *conversation, *model, *provider, *text, *status, *error;
-	struct message *messages;
-	int n, limit;
-	int64_t turn;
-	struct store_turn_end end;
-
-	/* the answer */
-	struct err err;
-	char id[CONVERSATION_ID_BYTES];
-	struct tree_path path;
-	struct tree_list list;
 };
 
 struct store {
@@ -86,98 +42,8 @@ struct store {
 	struct dbfile file;
 	struct sql sql;
 	bool suspected;
-	struct job last; /* the store thread's farewell */
+	struct store_job last; /* the store thread's farewell */
 };
-
-/* ---- store thread: one job ---- */
-
-static int run_path(struct store *s, struct job *j)
-{
-	if (tree_resolve(&s->sql, j->conversation, j->model, clock_unix_ms(), j->id,
-			 &j->err) < 0)
-		return -1;
-	return tree_path(&s->sql, j->id, &j->path, &j->err);
-}
-
-static int run_begin(struct store *s, struct job *j)
-{
-	int64_t now = clock_unix_ms();
-
-	if (tree_resolve(&s->sql, j->conversation, j->model, now, j->id, &j->err) < 0)
-		return -1;
-	return tree_turn_begin(&s->sql, j->id, j->model, j->provider, j->messages, j->n,
-			       now, &j->turn, &j->err);
-}
-
-static int run_partial(struct store *s, struct job *j)
-{
-	return tree_turn_partial(&s->sql, j->turn, j->text, j->end.len, &j->err);
-}
-
-static int run_end(struct store *s, struct job *j)
-{
-	return tree_turn_end(&s->sql, j->turn, &j->end, clock_unix_ms(), &j->err);
-}
-
-static int run_list(struct store *s, struct job *j)
-{
-	return tree_list(&s->sql, NULL, j->limit, &j->list, &j->err);
-}
-
-/* An existing conversation by id or "last"; "new" is none. */
-static int resolve_old(struct store *s, struct job *j)
-{
-	if (!strcmp(j->conversation, "new"))
-		return err_set(&j->err, ERR_INVALID, "'new' is not a conversation yet");
-	return tree_resolve(&s->sql, j->conversation, NULL, 0, j->id, &j->err);
-}
-
-static int run_get(struct store *s, struct job *j)
-{
-	if (resolve_old(s, j) < 0)
-		return -1;
-	return tree_list(&s->sql, j->id, 1, &j->list, &j->err);
-}
-
-static int run_delete(struct store *s, struct job *j)
-{
-	if (resolve_old(s, j) < 0 ||
-	    schema_limit(s->sql.db, (int64_t)DBFILE_MAX_BYTES + STORE_FORGET_BYTES,
-			 &j->err) < 0)
-		return -1;
-	return tree_delete(&s->sql, j->id, &j->err);
-}
-
-static int run_idle(struct store *s, struct job *j)
-{
-	if (s->sql.read_only || !sqlite3_get_autocommit(s->sql.db))
-		return 0;
-	sql_run(&s->sql, sql_bind(&s->sql, SQL_FTS_MERGE, ""), &j->err);
-	schema_exec(s->sql.db, "PRAGMA incremental_vacuum(256)", "shrink", &j->err);
-	sqlite3_wal_checkpoint_v2(s->sql.db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
-	return 0;
-}
-
-static const struct job_type {
-	const char *what;
-	int (*run)(struct store *s, struct job *j);
-	bool writes;
-} job_types[] = {
-	[JOB_PATH] = {"read a conversation", run_path, false},
-	[JOB_BEGIN] = {"begin a turn", run_begin, true},
-	[JOB_PARTIAL] = {"keep a partial answer", run_partial, true},
-	[JOB_END] = {"end a turn", run_end, true},
-	[JOB_LIST] = {"list conversations", run_list, false},
-	[JOB_GET] = {"read a conversation's row", run_get, false},
-	[JOB_DELETE] = {"delete a conversation", run_delete, true},
-	[JOB_IDLE] = {"tidy up", run_idle, false},
-};
-
-static bool job_writes(const struct job *j)
-{
-	return job_types[j->kind].writes ||
-	       (j->kind == JOB_PATH && !strcmp(j->conversation, "new"));
-}
 
 /* ---- store thread: groups ---- */
 
@@ -186,26 +52,36 @@ static int control(struct store *s, enum sql_id id, struct err *e)
 	return sql_run(&s->sql, sql_bind(&s->sql, id, ""), e);
 }
 
-static struct job *job_next(struct job *j)
+static struct store_job *job_next(struct store_job *j)
 {
-	return j->item.next ? CONTAINER_OF(j->item.next, struct job, item) : NULL;
+	return j->item.next ? CONTAINER_OF(j->item.next, struct store_job, item) : NULL;
 }
 
 /* All of [from, end) that had succeeded did so in a transaction that is gone. */
-static void fail_group(struct job *from, struct job *end, const struct err *why)
+static void fail_group(struct store_job *from, struct store_job *end,
+		       const struct err *why)
 {
 	for (; from != end; from = job_next(from))
 		if (from->err.code == ERR_NONE)
 			from->err = *why;
 }
 
+static int run_job(struct store *s, struct store_job *j)
+{
+	if (j->flags & STORE_FORGETS &&
+	    schema_limit(s->sql.db, (int64_t)DBFILE_MAX_BYTES + STORE_FORGET_BYTES,
+			 &j->err) < 0)
+		return -1;
+	return j->op->run(&s->sql, j);
+}
+
 /* Runs a writing job inside a savepoint; false when SQLite gave up the whole transaction. */
-static bool run_saved(struct store *s, struct job *j)
+static bool run_saved(struct store *s, struct store_job *j)
 {
 	struct err ignored;
 
-	if (control(s, SQL_SAVEPOINT, &j->err) == 0 &&
-	    job_types[j->kind].run(s, j) == 0 && control(s, SQL_RELEASE, &j->err) == 0)
+	if (control(s, SQL_SAVEPOINT, &j->err) == 0 && run_job(s, j) == 0 &&
+	    control(s, SQL_RELEASE, &j->err) == 0)
 		return true;
 	if (sqlite3_get_autocommit(s->sql.db))
 		return false;
@@ -215,15 +91,15 @@ static bool run_saved(struct store *s, struct job *j)
 }
 
 /* Runs jobs up to `end` in one transaction, opened by the first that writes. */
-static void run_group(struct store *s, struct job *first, struct job *end)
+static void run_group(struct store *s, struct store_job *first, struct store_job *end)
 {
-	struct job *from = first;
+	struct store_job *from = first;
 	struct err e = {0};
 	bool open = false;
 
-	for (struct job *j = first; j != end; j = job_next(j)) {
-		if (!job_writes(j)) {
-			job_types[j->kind].run(s, j);
+	for (struct store_job *j = first; j != end; j = job_next(j)) {
+		if (!(j->flags & STORE_WRITES)) {
+			run_job(s, j);
 			continue;
 		}
 		if (s->sql.read_only) {
@@ -261,29 +137,29 @@ static int scrub(struct store *s, struct err *e)
 	return rc == SQLITE_OK ? 0 : sql_err(s->sql.db, rc, "empty the log", e);
 }
 
-static void scrub_group(struct store *s, struct job *first, struct job *end)
+static void scrub_group(struct store *s, struct store_job *first, struct store_job *end)
 {
 	bool any = false, deleted = false;
 	struct err e = {0};
 
-	for (struct job *j = first; j != end; j = job_next(j)) {
-		any |= j->kind == JOB_DELETE;
-		deleted |= j->kind == JOB_DELETE && j->err.code == ERR_NONE;
+	for (struct store_job *j = first; j != end; j = job_next(j)) {
+		any |= j->flags & STORE_FORGETS;
+		deleted |= j->flags & STORE_FORGETS && j->err.code == ERR_NONE;
 	}
 	if (deleted && scrub(s, &e) < 0) {
 		err_wrap(&e, "deleted, but traces of the text remain in the file");
-		for (struct job *j = first; j != end; j = job_next(j))
-			if (j->kind == JOB_DELETE && j->err.code == ERR_NONE)
+		for (struct store_job *j = first; j != end; j = job_next(j))
+			if (j->flags & STORE_FORGETS && j->err.code == ERR_NONE)
 				j->err = e;
 	}
 	if (any && !s->sql.read_only)
 		schema_limit(s->sql.db, DBFILE_MAX_BYTES, &e);
 }
 
-static void answer(struct store *s, struct job *j)
+static void answer(struct store *s, struct store_job *j)
 {
 	if (j->err.code != ERR_NONE)
-		err_wrap(&j->err, "%s", job_types[j->kind].what);
+		err_wrap(&j->err, "%s", j->op->what);
 	if (j->err.code == ERR_CORRUPT && !s->suspected) {
 		s->suspected = true;
 		dbfile_suspect(s->file.path);
@@ -291,14 +167,27 @@ static void answer(struct store *s, struct job *j)
 	ASSERT(queue_push(&s->results, &j->item));
 }
 
-static void run_chain(struct store *s, struct job *first)
+/* Up to STORE_MAX_GROUP jobs; one that manages transactions itself stands alone. */
+static struct store_job *group_end(struct store_job *first)
+{
+	struct store_job *end = job_next(first);
+
+	if (first->flags & STORE_NO_UNDO)
+		return end;
+	for (int n = 1; end && n < STORE_MAX_GROUP && !(end->flags & STORE_NO_UNDO); n++)
+		end = job_next(end);
+	return end;
+}
+
+static void run_chain(struct store *s, struct store_job *first)
 {
 	while (first) {
-		struct job *end = first, *next;
+		struct store_job *end = group_end(first), *next;
 
-		for (int n = 0; end && n < STORE_MAX_GROUP; n++)
-			end = job_next(end);
-		run_group(s, first, end);
+		if (first->flags & STORE_NO_UNDO)
+			run_job(s, first);
+		else
+			run_group(s, first, end);
 		scrub_group(s, first, end);
 		for (; first != end; first = next) {
 			next = job_next(first); /* answering hands the job over */
@@ -314,7 +203,7 @@ static void store_thread(void *arg)
 	struct queue_item *chain;
 
 	while ((chain = queue_wait_all(&s->jobs)) != NULL)
-		run_chain(s, CONTAINER_OF(chain, struct job, item));
+		run_chain(s, CONTAINER_OF(chain, struct store_job, item));
 	if (!s->sql.read_only) {
 		sqlite3_exec(s->sql.db, "PRAGMA optimize", NULL, NULL, NULL);
 		sqlite3_wal_checkpoint_v2(s->sql.db, NULL, SQLITE_CHECKPOINT_TRUNCATE,
@@ -327,63 +216,22 @@ static void store_thread(void *arg)
 
 /* ---- loop thread: answers ---- */
 
-static void job_free(struct job *j)
+static void job_free(struct store_job *j)
 {
-	for (int i = 0; i < j->n; i++) {
-		free(j->messages[i].text);
-		free(j->messages[i].raw_json);
-	}
-	free(j->messages);
-	free(j->conversation);
-	free(j->model);
-	free(j->provider);
-	free(j->text);
-	free(j->status);
-	free(j->error);
-	tree_path_free(&j->path);
-	tree_list_free(&j->list);
+	if (j->op->free)
+		j->op->free(j);
 	free(j);
 }
 
-/* Failed jobs may hold results of a transaction that was rolled back: not shown. */
-static void call_back(struct job *j)
-{
-	bool ok = j->err.code == ERR_NONE;
-	const char *id = ok ? j->id : NULL;
-
-	switch (j->kind) {
-	case JOB_PATH:
-		j->cb.path(j->arg, &j->err, id, ok ? j->path.messages : NULL,
-			   ok ? j->path.n : 0);
-		break;
-	case JOB_BEGIN:
-		j->cb.turn(j->arg, &j->err, id, ok ? j->turn : 0);
-		break;
-	case JOB_LIST:
-	case JOB_GET:
-		j->cb.list(j->arg, &j->err, ok ? j->list.items : NULL,
-			   ok ? j->list.n : 0);
-		break;
-	case JOB_END:
-	case JOB_DELETE:
-		j->cb.done(j->arg, &j->err);
-		break;
-	case JOB_PARTIAL:
-	case JOB_IDLE:
-		if (!ok)
-			log_warn("memory: %s", j->err.text);
-		break;
-	case JOB_LAST:
-		ASSERT(!"the last job has no answer");
-	}
-}
-
-static void finish(struct store *s, struct job *j)
+static void finish(struct store *s, struct store_job *j)
 {
 	s->pending_bytes -= j->bytes;
 	if (--s->pending == 0 && !s->closing) /* an idle store keeps no loop alive */
 		uv_unref((uv_handle_t *)&s->wake);
-	call_back(j);
+	if (j->op->tell)
+		j->op->tell(j);
+	else if (j->err.code != ERR_NONE)
+		log_warn("memory: %s", j->err.text);
 	job_free(j);
 }
 
@@ -394,7 +242,7 @@ static bool deliver(struct store *s)
 	bool ended = false;
 
 	for (; it; it = next) {
-		struct job *j = CONTAINER_OF(it, struct job, item);
+		struct store_job *j = CONTAINER_OF(it, struct store_job, item);
 
 		next = it->next;
 		if (j == &s->last)
@@ -437,32 +285,60 @@ static void on_wake(uv_async_t *wake)
 
 /* ---- loop thread: questions ---- */
 
-static char *copy(struct job *j, const char *text, size_t len)
+char *store_copy(struct store_job *j, const char *text, size_t len)
 {
 	j->bytes += len;
 	return xstrndup(text ? text : "", text ? len : 0);
 }
 
-static char *copy_str(struct job *j, const char *text)
+char *store_copy_str(struct store_job *j, const char *text)
 {
-	return copy(j, text, text ? strlen(text) : 0);
+	return store_copy(j, text, text ? strlen(text) : 0);
 }
 
-static struct job *job_new(enum job_kind kind, union job_cb cb, void *arg)
+char *store_copy_or_null(struct store_job *j, const char *text)
 {
-	struct job *j = xcalloc(1, sizeof(*j));
+	return text ? store_copy_str(j, text) : NULL;
+}
 
-	*j = (struct job){.kind = kind, .cb = cb, .arg = arg, .bytes = sizeof(*j)};
+struct message *store_copy_messages(struct store_job *j, const struct message *m, int n)
+{
+	struct message *out = xcalloc((size_t)n + 1, sizeof(*out));
+
+	for (int i = 0; i < n; i++) {
+		out[i].role = m[i].role;
+		out[i].text = store_copy_str(j, m[i].text);
+		out[i].raw_json = store_copy_or_null(j, m[i].raw_json);
+	}
+	return out;
+}
+
+void store_free_messages(struct message *m, int n)
+{
+	for (int i = 0; i < n; i++) {
+		free(m[i].text);
+		free(m[i].raw_json);
+	}
+	free(m);
+}
+
+void *store_job_new(size_t bytes, const struct store_op *op, void *arg)
+{
+	struct store_job *j = xcalloc(1, bytes);
+
+	j->op = op;
+	j->flags = op->flags;
+	j->arg = arg;
+	j->bytes = bytes;
 	return j;
 }
 
-/* Ends of turns may use a reserve: what was begun should be ended.  Partial texts are the first
- * to go. */
-static int admit(const struct store *s, const struct job *j, struct err *e)
+/* What was begun should be ended; what nobody waits for is the first to go. */
+static int admit(const struct store *s, const struct store_job *j, struct err *e)
 {
-	int max = j->kind == JOB_END       ? STORE_MAX_JOBS + STORE_END_RESERVE
-		  : j->kind == JOB_PARTIAL ? STORE_MAX_JOBS / 2
-					   : STORE_MAX_JOBS;
+	int max = j->flags & STORE_RESERVED   ? STORE_MAX_JOBS + STORE_END_RESERVE
+		  : j->flags & STORE_OPTIONAL ? STORE_MAX_JOBS / 2
+					      : STORE_MAX_JOBS;
 
 	if (s->closing)
 		return err_set(e, ERR_CANCELLED, "memory is closing");
@@ -474,116 +350,43 @@ static int admit(const struct store *s, const struct job *j, struct err *e)
 	return 0;
 }
 
-static void submit(struct store *s, struct job *j)
+static const struct store_op idle_op;
+
+void store_submit(struct store *s, struct store_job *j)
 {
 	bool ok = admit(s, j, &j->err) == 0;
 
-	if (!ok && (j->kind == JOB_PARTIAL || j->kind == JOB_IDLE)) {
-		job_free(j); /* nobody waits for it */
+	if (!ok && j->flags & STORE_OPTIONAL) {
+		job_free(j);
 		return;
 	}
 	s->pending_bytes += j->bytes;
 	if (s->pending++ == 0 && !s->handles_closing)
 		uv_ref((uv_handle_t *)&s->wake);
-	if (ok && j->kind != JOB_IDLE)
+	if (ok && j->op != &idle_op)
 		uv_timer_again(&s->idle);
 	ASSERT(queue_push(ok ? &s->jobs : &s->results, &j->item));
 	if (!ok && !s->handles_closing)
 		uv_async_send(&s->wake);
 }
 
-void store_path(struct store *s, const char *conversation, const char *model,
-		store_path_cb *cb, void *arg)
-{
-	struct job *j = job_new(JOB_PATH, (union job_cb){.path = cb}, arg);
+/* ---- when nothing is asked ---- */
 
-	j->conversation = copy_str(j, conversation);
-	j->model = copy_str(j, model);
-	submit(s, j);
+static int run_idle(struct sql *q, struct store_job *j)
+{
+	if (q->read_only || !sqlite3_get_autocommit(q->db))
+		return 0;
+	sql_run(q, sql_bind(q, SQL_FTS_MERGE, ""), &j->err);
+	schema_exec(q->db, "PRAGMA incremental_vacuum(256)", "shrink", &j->err);
+	sqlite3_wal_checkpoint_v2(q->db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+	return 0;
 }
 
-void store_turn_begin(struct store *s, const char *conversation, const char *model,
-		      const char *provider, const struct message *messages, int n,
-		      store_turn_cb *cb, void *arg)
-{
-	struct job *j = job_new(JOB_BEGIN, (union job_cb){.turn = cb}, arg);
-
-	j->conversation = copy_str(j, conversation);
-	j->model = copy_str(j, model);
-	j->provider = copy_str(j, provider);
-	j->messages = xcalloc((size_t)n + 1, sizeof(*j->messages));
-	for (; j->n < n; j->n++) {
-		const struct message *m = &messages[j->n];
-
-		j->messages[j->n].role = m->role;
-		j->messages[j->n].text = copy_str(j, m->text);
-		j->messages[j->n].raw_json =
-			m->raw_json ? copy_str(j, m->raw_json) : NULL;
-	}
-	submit(s, j);
-}
-
-void store_turn_partial(struct store *s, int64_t turn, const char *text, size_t len)
-{
-	struct job *j = job_new(JOB_PARTIAL, (union job_cb){0}, NULL);
-
-	j->turn = turn;
-	j->text = copy(j, text, len);
-	j->end.len = strlen(j->text);
-	submit(s, j);
-}
-
-void store_turn_end(struct store *s, int64_t turn, const struct store_turn_end *end,
-		    store_done_cb *cb, void *arg)
-{
-	struct job *j = job_new(JOB_END, (union job_cb){.done = cb}, arg);
-
-	j->turn = turn;
-	j->end = *end;
-	j->end.text = j->text = copy(j, end->text, end->len);
-	j->end.len = strlen(j->text);
-	j->end.status = j->status = copy_str(j, end->status);
-	j->error = end->error ? copy_str(j, end->error) : NULL;
-	j->end.error = j->error;
-	j->end.model = j->model = end->model ? copy_str(j, end->model) : NULL;
-	j->end.provider = j->provider = end->provider ? copy_str(j, end->provider) : NULL;
-	submit(s, j);
-}
-
-void store_list(struct store *s, int limit, store_list_cb *cb, void *arg)
-{
-	struct job *j = job_new(JOB_LIST, (union job_cb){.list = cb}, arg);
-
-	j->limit = limit;
-	submit(s, j);
-}
-
-void store_get(struct store *s, const char *conversation, store_list_cb *cb, void *arg)
-{
-	struct job *j = job_new(JOB_GET, (union job_cb){.list = cb}, arg);
-
-	j->conversation = copy_str(j, conversation);
-	submit(s, j);
-}
-
-void store_delete(struct store *s, const char *conversation, store_done_cb *cb, void *arg)
-{
-	struct job *j = job_new(JOB_DELETE, (union job_cb){.done = cb}, arg);
-
-	j->conversation = copy_str(j, conversation);
-	submit(s, j);
-}
-
-bool store_repeats_system(const struct store_message *path, int n,
-			  const struct message *m)
-{
-	for (int i = 0; m->role == ROLE_SYSTEM && i < n; i++)
-		if (path[i].role == ROLE_SYSTEM && !strcmp(path[i].text, m->text))
-			return true;
-	return false;
-}
-
-/* ---- opening and closing ---- */
+static const struct store_op idle_op = {
+	.what = "tidy up",
+	.flags = STORE_OPTIONAL | STORE_NO_UNDO,
+	.run = run_idle,
+};
 
 static void on_idle(uv_timer_t *timer)
 {
@@ -591,8 +394,10 @@ static void on_idle(uv_timer_t *timer)
 
 	uv_timer_stop(timer);
 	if (!s->closing)
-		submit(s, job_new(JOB_IDLE, (union job_cb){0}, NULL));
+		store_submit(s, store_job_new(sizeof(struct store_job), &idle_op, NULL));
 }
+
+/* ---- opening and closing ---- */
 
 /* Signals are the loop's; none may pick this thread. */
 static int start_thread(struct store *s)
@@ -658,7 +463,6 @@ struct store *store_open(uv_loop_t *loop, const char *path, struct err *e)
 	struct store *s = xcalloc(1, sizeof(*s));
 
 	s->loop = loop;
-	s->last.kind = JOB_LAST;
 	if (open_file(s, path, e) < 0) {
 		free(s);
 		return NULL;

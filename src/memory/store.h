@@ -21,7 +21,22 @@
  * again, since clients send theirs with every request; store_repeats_system() is the same rule
  * for the caller who joins path and new messages for the model.  A different one is appended.
  *
- * A title is the first line of the first user message, cut to 60 characters.
+ * A title is the first line of the first user message, cut to 60 characters, until a model or the
+ * user gave another one.
+ *
+ * Regenerate, edit and undo are turns whose new messages follow another message than the head
+ * (`parent`): nodes are added, the head moves, nothing is rewritten, and what the head left stays
+ * reachable by its hash.  When such a turn fails the head goes back to where it stood.
+ *
+ * An incognito store is the same code on a file that exists in memory only (path ":memory:"); its
+ * conversations have ids that begin with 'Z', which no ULID of this millennium does.
+ *
+ *   store.h         opening, paths, turns
+ *   store_heads.h   conversations as rows and heads: list, create, move, fork, change, delete; turns
+ *   store_search.h  full-text search
+ *   store_keep.h    limits, forgetting, figures, backup
+ *   store_move.h    export and import
+ *   store_notes.h   notes, summaries, token counts: what the context is put together from
  *
  * Codes: ERR_BUSY the queue is full (or a foreign shell holds the lock) · ERR_CANCELLED asked
  * after store_close · ERR_NOT_FOUND · ERR_INVALID · ERR_CONFLICT the turn has ended before ·
@@ -33,6 +48,8 @@
 #include <uv.h>
 #include "base/err.h"
 #include "route/request.h"
+
+enum { STORE_HASH_TEXT_BYTES = 33 }; /* a message's public name: 32 hex digits, and NUL */
 
 struct store;
 
@@ -47,37 +64,78 @@ void store_close(struct store *s, void (*done)(void *arg), void *arg);
 
 struct store_message {
 	int64_t id;
+	char hash[STORE_HASH_TEXT_BYTES];
 	enum role role;
 	const char *text;
-	const char *raw_json; /* or NULL */
+	const char *raw_json; /* or NULL: in OpenAI's dialect, what is more than text */
+	const char
+		*reasoning; /* or NULL: what the model thought aloud; never sent again */
+	int64_t created_ms;
+	int tokens; /* by the tokenizer that was asked for; -1 = not counted yet */
+};
+
+/* Stands for messages [0, upto] of the path without its leading system messages. */
+struct store_summary {
+	int upto;
+	const char *model, *text;
+	int tokens; /* as the summariser counted; -1 = unknown */
+};
+
+struct store_note {
+	int64_t id;
+	const char *scope; /* "" = every conversation, else a conversation's id */
+	const char *text;
 	int64_t created_ms;
 };
 
-struct store_conversation {
-	const char *id, *title, *model;
-	int64_t created_ms, updated_ms;
-	int messages;
-	const char *status;  /* of the last turn: "done", "interrupted", ... or "" */
-	const char *partial; /* text of an interrupted or cancelled last turn, or NULL */
+struct store_path {
+	const char *conversation;
+	const struct store_message *messages; /* from the root */
+	int n;
+	const struct store_summary *summaries; /* on this path, by `upto` */
+	int nsummaries;
+	const struct store_note
+		*notes; /* of this conversation and of all, oldest first */
+	int nnotes;
+	bool is_private; /* the conversation was marked so: nothing of it leaves the machine */
 };
 
-/* e->code is ERR_NONE on success. */
-typedef void store_path_cb(void *arg, const struct err *e, const char *conversation,
-			   const struct store_message *path, int n);
-typedef void store_list_cb(void *arg, const struct err *e,
-			   const struct store_conversation *list, int n);
+/* Codes and rules as above; e->code is ERR_NONE on success, p NULL otherwise. */
+typedef void store_path_cb(void *arg, const struct err *e, const struct store_path *p);
 typedef void store_turn_cb(void *arg, const struct err *e, const char *conversation,
 			   int64_t turn);
 typedef void store_done_cb(void *arg, const struct err *e);
+/* The hashes of what the turn asked and of what was kept as its reply; "" = none. */
+typedef void store_end_cb(void *arg, const struct err *e, const char *prompt,
+			  const char *reply);
 
-/* The messages from the root to the head.  id "new" makes a conversation (and an empty path); "last"
- * is the most recently updated one, ERR_NOT_FOUND when there is none. */
-void store_path(struct store *s, const char *conversation, const char *model,
-		store_path_cb *cb, void *arg);
-/* Before the model call: appends the new messages to the head and opens a turn as `running`.  n may
- * be 0 when the path is not empty. */
-void store_turn_begin(struct store *s, const char *conversation, const char *model,
-		      const char *provider, const struct message *messages, int n,
+struct store_path_ask {
+	const char *
+		conversation; /* an id; "new" makes one (and an empty path); "last" is the most
+				   * recently used, ERR_NOT_FOUND when there is none */
+	const char *
+		parent; /* the path ends at this message, by hash; "root": it is empty; NULL: at the head.
+				* ERR_NOT_FOUND when no turn of the conversation reaches it. */
+	const char *model;     /* of a new conversation */
+	const char *tokenizer; /* whose counts are wanted, or NULL */
+};
+void store_path(struct store *s, const struct store_path_ask *ask, store_path_cb *cb,
+		void *arg);
+
+/* Before the model call: appends the new messages to the parent and opens a turn as `running`. */
+struct store_turn_begin {
+	const char *
+		conversation; /* as above; NULL: `messages` is the whole history of a client that keeps
+				   * its own.  What is known of it is not written again, and the
+				   * conversation is the one whose head it continues, else a new one. */
+	const char *parent; /* as above */
+	const char *model, *provider;
+	const char
+		*request; /* struct request's id; names the turn from outside; or NULL */
+	const struct message *messages;
+	int n; /* may be 0 when the path is not empty */
+};
+void store_turn_begin(struct store *s, const struct store_turn_begin *ask,
 		      store_turn_cb *cb, void *arg);
 /* While it runs, now and then: the text so far.  No callback. */
 void store_turn_partial(struct store *s, int64_t turn, const char *text, size_t len);
@@ -87,6 +145,9 @@ struct store_turn_end {
 	const char *
 		text; /* the answer, borrowed for the call; see above for when it is appended */
 	size_t len;
+	const char *
+		raw_json; /* the whole assistant message, when it holds tool calls; or NULL */
+	const char *reasoning;                    /* or NULL */
 	const char *error;                        /* or NULL */
 	int tokens_in, tokens_cached, tokens_out; /* -1 = unknown */
 	int ttft_ms, total_ms;
@@ -95,19 +156,13 @@ struct store_turn_end {
 	const char *model, *provider;
 };
 void store_turn_end(struct store *s, int64_t turn, const struct store_turn_end *end,
-		    store_done_cb *cb, void *arg);
+		    store_end_cb *cb, void *arg);
 
 /* True when m is a system message whose text is in the path already. */
 bool store_repeats_system(const struct store_message *path, int n,
 			  const struct message *m);
 
-/* Newest turn first (by order of turns, since clocks jump); at most 1000. */
-void store_list(struct store *s, int limit, store_list_cb *cb, void *arg);
-/* One conversation's row (n = 1); id may be "last". */
-void store_get(struct store *s, const char *conversation, store_list_cb *cb, void *arg);
-/* The conversation, its turns and each message no other conversation reaches; when it succeeds the
- * text is gone from the search index and the log too. */
-void store_delete(struct store *s, const char *conversation, store_done_cb *cb,
-		  void *arg);
+/* True of the id of a conversation that is kept in memory only. */
+bool store_is_incognito(const char *conversation);
 
 #endif

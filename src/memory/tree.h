@@ -7,7 +7,7 @@
 
 #include "base/buf.h"
 #include "memory/sql.h"
-#include "memory/store.h"
+#include "memory/store_heads.h"
 
 enum {
 	TREE_HASH_BYTES = 16,

@@ -84,8 +84,7 @@ static void join(struct dispatch_job *j)
 	       (size_t)fresh * sizeof *j->joined);
 }
 
-static void on_path(void *arg, const struct err *e, const char *conversation,
-		    const struct store_message *path, int n)
+static void on_path(void *arg, const struct err *e, const struct store_path *p)
 {
 	struct dispatch_job *j = arg;
 
@@ -99,8 +98,8 @@ static void on_path(void *arg, const struct err *e, const char *conversation,
 	} else if (e->code != ERR_NONE) {
 		memory_off(j, e->text);
 	} else {
-		j->conversation = xstrdup(conversation);
-		copy_history(j, path, n);
+		j->conversation = xstrdup(p->conversation);
+		copy_history(j, p->messages, p->n);
 		join(j);
 		after_history(j);
 	}
@@ -121,7 +120,10 @@ void memory_history(struct dispatch_job *j)
 	job_move(j, JOB_HISTORY);
 	job_wait(j, STORE_WAIT_MS);
 	j->refs++;
-	store_path(j->store, j->r->conversation, session_model(j), on_path, j);
+	store_path(j->store,
+		   &(struct store_path_ask){.conversation = j->r->conversation,
+					    .model = session_model(j)},
+		   on_path, j);
 }
 
 /* ---- the window */
@@ -216,10 +218,12 @@ void memory_count(struct dispatch_job *j)
 
 /* ---- the turn */
 
-static void on_end(void *arg, const struct err *e)
+static void on_end(void *arg, const struct err *e, const char *prompt, const char *reply)
 {
 	struct dispatch_job *j = arg;
 
+	UNUSED(prompt);
+	UNUSED(reply);
 	if (e->code != ERR_NONE)
 		log_warn("request %s: the turn was not saved: %s", j->r->id, e->text);
 	if (j->state == JOB_END)
@@ -265,9 +269,15 @@ void memory_begin(struct dispatch_job *j)
 	j->saved_ms = clock_mono_ms();
 	j->refs++;
 	j->begun = j->begin_due = true;
-	store_turn_begin(j->store, j->conversation, session_model(j), j->runner->name,
-			 j->r->messages + j->first_new, j->r->nmessages - j->first_new,
-			 on_begin, j);
+	store_turn_begin(
+		j->store,
+		&(struct store_turn_begin){.conversation = j->conversation,
+					   .model = session_model(j),
+					   .provider = j->runner->name,
+					   .request = j->r->id,
+					   .messages = j->r->messages + j->first_new,
+					   .n = j->r->nmessages - j->first_new},
+		on_begin, j);
 }
 
 /* due: by the clock; else after enough bytes. */

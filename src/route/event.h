@@ -34,14 +34,14 @@ struct usage {
 		cache_write_tokens; /* parts of completion and prompt; -1 = unknown */
 };
 
-#define USAGE_UNKNOWN                                                                    \
-	((struct usage){.prompt_tokens = -1,                                             \
-			.cached_tokens = -1,                                             \
-			.completion_tokens = -1,                                         \
-			.prefill_ms = -1,                                                \
-			.decode_ms = -1,                                                 \
-			.cost_usd = -1,                                                  \
-			.reasoning_tokens = -1,                                          \
+#define USAGE_UNKNOWN                            \
+	((struct usage){.prompt_tokens = -1,     \
+			.cached_tokens = -1,     \
+			.completion_tokens = -1, \
+			.prefill_ms = -1,        \
+			.decode_ms = -1,         \
+			.cost_usd = -1,          \
+			.reasoning_tokens = -1,  \
 			.cache_write_tokens = -1})
 
 struct event {
@@ -53,8 +53,14 @@ struct event {
 			const char *conversation; /* or NULL */
 			int kept_messages,
 				dropped_messages; /* of the history; -1 = no memory used */
+			int summarised_messages,
+				elided_messages; /* behind a summary; shortened tool results */
+			int ctx; /* tokens that fit, prompt and answer; 0 = unknown */
+			const char *
+				tier; /* where the model is: "ram", "remote", ...; or NULL */
 			const char *route; /* alias or route that led here, or NULL */
-			const char *upstream_model; /* as the provider calls it, or NULL */
+			const char
+				*upstream_model; /* as the provider calls it, or NULL */
 			double most_usd; /* upper bound of its cost; 0 = local, < 0 = unknown */
 			const struct route_attempt *attempts; /* that failed before */
 			int nattempts;
@@ -72,6 +78,8 @@ struct event {
 		struct {
 			enum finish_reason reason;
 			struct usage usage;
+			/* Of a conversation: what was asked and the reply as they are kept, by hash; or NULL */
+			const char *prompt, *message;
 		} finished;
 		struct err failed;
 	};

@@ -46,6 +46,7 @@ struct request *request_new(void)
 	r->sampling.top_k = -1;
 	r->sampling.seed = -1;
 	r->budget_usd = -1;
+	r->keep = UNSAID;
 	return r;
 }
 
@@ -67,6 +68,7 @@ void request_free(struct request *r)
 	free(r->supersede);
 	free(r->client_name);
 	free(r->conversation);
+	free(r->parent);
 	free(r);
 }
 

@@ -55,8 +55,12 @@ struct request {
 			   * (tools, response_format, ...), in OpenAI's dialect */
 
 	/* memory: messages holds only what is new when conversation is set */
-	char *conversation; /* owned or NULL; an id, or "new" */
-	bool is_private;    /* must not leave this machine */
+	char *conversation; /* owned or NULL; an id, "new", "last", "incognito" (a new one in memory only) */
+	char *parent; /* owned or NULL: the hash of the message that the new ones follow, or "root"; NULL: the head */
+	enum tristate
+		keep; /* YES without a conversation: recorded, and sent as it is; NO: never
+			     * stored; UNSAID: as memory.store says */
+	bool is_private; /* must not leave this machine */
 	char *client_name; /* owned or NULL: what asks, "zed", "hob chat": rules may ask for it */
 	double budget_usd; /* the most that this answer may cost; < 0 = not given */
 	uint64_t

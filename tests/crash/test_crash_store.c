@@ -23,7 +23,7 @@
 #include "base/base.h"
 #include "base/buf.h"
 #include "base/log.h"
-#include "memory/store.h"
+#include "memory/store_heads.h"
 
 enum { WRITERS = 4, REPLY_BYTES = 700 };
 
@@ -269,10 +269,13 @@ static void on_deleted(void *arg, const struct err *e)
 	w->work->failures += e->code != ERR_NONE;
 }
 
-static void on_ended(void *arg, const struct err *e)
+static void on_ended(void *arg, const struct err *e, const char *prompt,
+		     const char *reply)
 {
 	struct writer *w = arg;
 
+	UNUSED(prompt);
+	UNUSED(reply);
 	if (e->code == ERR_NONE)
 		say(w->work, "ended", w->id, w->turn);
 	w->work->failures += e->code != ERR_NONE;
@@ -313,8 +316,14 @@ static void next_turn(struct writer *w)
 		return;
 	}
 	snprintf(text, sizeof(text), "writer %d, %d to go", w->number, w->turns_left);
-	store_turn_begin(w->work->store, w->id[0] ? w->id : "new", "m", "p", &m, 1,
-			 on_begun, w);
+	store_turn_begin(
+		w->work->store,
+		&(struct store_turn_begin){.conversation = w->id[0] ? w->id : "new",
+					   .model = "m",
+					   .provider = "p",
+					   .messages = &m,
+					   .n = 1},
+		on_begun, w);
 }
 
 /* The exit status: 0 = all went well, 1 = something was refused. */

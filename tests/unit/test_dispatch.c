@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <ftw.h>
+#include "memory/store_heads.h"
 #include "api/cache_json.h"
 #include "base/clock.h"
 #include "base/log.h"

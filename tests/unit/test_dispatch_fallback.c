@@ -1,5 +1,6 @@
 /* Fallback, retries, money, health and the cold-start bridge: each edge of the dispatcher's table
  * that leads from one try to the next, in a world that is played (dispatch_world.h). */
+#include "memory/store_heads.h"
 #include "tests/unit/dispatch_world.h"
 
 #include "base/buf.h"

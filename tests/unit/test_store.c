@@ -16,7 +16,7 @@
 #include "base/base.h"
 #include "memory/dbfile.h"
 #include "memory/schema.h"
-#include "memory/store.h"
+#include "memory/store_heads.h"
 #include "memory/tree.h"
 #include "memory/ulid.h"
 
@@ -126,19 +126,19 @@ static void answered(struct box *b, const struct err *e, const char *id)
 	b->answered = true;
 }
 
-static void on_path(void *arg, const struct err *e, const char *id,
-		    const struct store_message *path, int n)
+static void on_path(void *arg, const struct err *e, const struct store_path *p)
 {
 	struct box *b = arg;
 
-	b->n = n;
-	for (int i = 0; i < n && i < MAX_PATH; i++) {
-		b->roles[i] = path[i].role;
-		snprintf(b->texts[i], MAX_TEXT, "%s", path[i].text);
-		snprintf(b->raw[i], MAX_TEXT, "%s",
-			 path[i].raw_json ? path[i].raw_json : "");
+	b->n = p ? p->n : 0;
+	for (int i = 0; i < b->n && i < MAX_PATH; i++) {
+		const struct store_message *m = &p->messages[i];
+
+		b->roles[i] = m->role;
+		snprintf(b->texts[i], MAX_TEXT, "%s", m->text);
+		snprintf(b->raw[i], MAX_TEXT, "%s", m->raw_json ? m->raw_json : "");
 	}
-	answered(b, e, id);
+	answered(b, e, p ? p->conversation : NULL);
 }
 
 static void on_turn(void *arg, const struct err *e, const char *id, int64_t turn)
@@ -149,6 +149,14 @@ static void on_turn(void *arg, const struct err *e, const char *id, int64_t turn
 
 static void on_done(void *arg, const struct err *e)
 {
+	answered(arg, e, NULL);
+}
+
+static void on_ended(void *arg, const struct err *e, const char *prompt,
+		     const char *reply)
+{
+	UNUSED(prompt);
+	UNUSED(reply);
 	answered(arg, e, NULL);
 }
 
@@ -169,14 +177,21 @@ static void on_list(void *arg, const struct err *e, const struct store_conversat
 
 static enum err_code path(struct box *b, const char *id)
 {
-	store_path(b->store, id, "m", on_path, b);
+	store_path(b->store, &(struct store_path_ask){.conversation = id, .model = "m"},
+		   on_path, b);
 	wait_for(b);
 	return b->err.code;
 }
 
 static enum err_code begin(struct box *b, const char *id, const struct message *m, int n)
 {
-	store_turn_begin(b->store, id, "m", "engine", m, n, on_turn, b);
+	store_turn_begin(b->store,
+			 &(struct store_turn_begin){.conversation = id,
+						    .model = "m",
+						    .provider = "engine",
+						    .messages = m,
+						    .n = n},
+			 on_turn, b);
 	wait_for(b);
 	return b->err.code;
 }
@@ -201,7 +216,7 @@ static enum err_code end(struct box *b, int64_t turn, const char *status,
 				   .total_ms = 9,
 				   .cost_usd = 0.25};
 
-	store_turn_end(b->store, turn, &t, on_done, b);
+	store_turn_end(b->store, turn, &t, on_ended, b);
 	wait_for(b);
 	return b->err.code;
 }
@@ -461,7 +476,7 @@ static void a_turn_names_what_answered_and_the_conversation_what_was_asked(void 
 				   .cost_usd = -1};
 
 	assert_int_equal(say(b, "new", "hello"), ERR_NONE);
-	store_turn_end(b->store, b->turn, &t, on_done, b);
+	store_turn_end(b->store, b->turn, &t, on_ended, b);
 	wait_for(b);
 	assert_int_equal(b->err.code, ERR_NONE);
 	assert_int_equal(peek(b, "SELECT count(*) FROM turn WHERE model = 'far/x' "
@@ -510,12 +525,12 @@ static void lists_come_newest_first_and_leave_out_the_unused(void **state)
 	turn(b, one, "one", "1");
 	turn(b, two, "two", "2");
 	assert_int_equal(path(b, "new"), ERR_NONE);
-	store_list(b->store, 10, on_list, b);
+	store_list(b->store, &(struct store_list_ask){.limit = 10}, on_list, b);
 	wait_for(b);
 	assert_int_equal(b->n, 2);
 	assert_string_equal(b->id, two);
 	turn(b, one, "one again", "1");
-	store_list(b->store, 1, on_list, b);
+	store_list(b->store, &(struct store_list_ask){.limit = 1}, on_list, b);
 	wait_for(b);
 	assert_int_equal(b->n, 1);
 	assert_string_equal(b->id, one);
@@ -864,7 +879,13 @@ static void a_thousand_turns_at_once_commit_in_groups(void **state)
 
 	for (int i = 0; i < 1000; i++) {
 		snprintf(text, sizeof(text), "message %d", i);
-		store_turn_begin(b->store, "new", "m", "p", &m, 1, on_many, b);
+		store_turn_begin(b->store,
+				 &(struct store_turn_begin){.conversation = "new",
+							    .model = "m",
+							    .provider = "p",
+							    .messages = &m,
+							    .n = 1},
+				 on_many, b);
 	}
 	assert_int_equal(b->answers, 0);
 	uv_run(&b->loop, UV_RUN_DEFAULT); /* ends when nothing is pending */
@@ -883,7 +904,13 @@ static void one_bad_job_does_not_spoil_its_group(void **state)
 	for (int i = 0; i < 30; i++) {
 		snprintf(text, sizeof(text), "message %d", i);
 		m.raw_json = (char *)(i % 3 == 0 ? "not json" : NULL);
-		store_turn_begin(b->store, "new", "m", "p", &m, 1, on_many, b);
+		store_turn_begin(b->store,
+				 &(struct store_turn_begin){.conversation = "new",
+							    .model = "m",
+							    .provider = "p",
+							    .messages = &m,
+							    .n = 1},
+				 on_many, b);
 	}
 	uv_run(&b->loop, UV_RUN_DEFAULT);
 	assert_int_equal(b->answers, 30);
@@ -898,7 +925,13 @@ static void a_full_queue_refuses_and_loses_nothing_it_took(void **state)
 	struct message m = {ROLE_USER, (char *)"x", NULL};
 
 	for (int i = 0; i < 1500; i++)
-		store_turn_begin(b->store, "new", "m", "p", &m, 1, on_many, b);
+		store_turn_begin(b->store,
+				 &(struct store_turn_begin){.conversation = "new",
+							    .model = "m",
+							    .provider = "p",
+							    .messages = &m,
+							    .n = 1},
+				 on_many, b);
 	assert_int_equal(b->answers,
 			 0); /* refusals come in a later turn of the loop too */
 	uv_run(&b->loop, UV_RUN_DEFAULT);
@@ -915,10 +948,22 @@ static void closing_answers_what_was_asked_and_refuses_the_rest(void **state)
 	struct message m = {ROLE_USER, (char *)"x", NULL};
 
 	for (int i = 0; i < 100; i++)
-		store_turn_begin(b->store, "new", "m", "p", &m, 1, on_many, b);
+		store_turn_begin(b->store,
+				 &(struct store_turn_begin){.conversation = "new",
+							    .model = "m",
+							    .provider = "p",
+							    .messages = &m,
+							    .n = 1},
+				 on_many, b);
 	b->closed = false;
 	store_close(b->store, on_closed, b);
-	store_turn_begin(b->store, "new", "m", "p", &m, 1, on_many, b);
+	store_turn_begin(b->store,
+			 &(struct store_turn_begin){.conversation = "new",
+						    .model = "m",
+						    .provider = "p",
+						    .messages = &m,
+						    .n = 1},
+			 on_many, b);
 	uv_run(&b->loop, UV_RUN_DEFAULT);
 	assert_true(b->closed);
 	assert_int_equal(b->answers, 101);

@@ -1,0 +1,64 @@
+/* What the files of the store share; nobody else includes it.
+ *
+ *   store.c        the threads, groups of jobs in one transaction, the way answers come back
+ *   store_turns.c  paths and turns
+ *   store_heads.c  conversations as rows and heads
+ *
+ * An operation is a `struct store_op` (a table of functions) and a struct of its own that begins
+ * with a `struct store_job`: question and answer in one.  It belongs to the loop thread, then to
+ * the store's, then to the loop thread again.  `run` works on the connection that it is given and
+ * on nothing else; it is undone whole when it fails. */
+#ifndef HOB_MEMORY_STORE_IMPL_H
+#define HOB_MEMORY_STORE_IMPL_H
+
+#include "base/queue.h"
+#include "memory/sql.h"
+#include "memory/store.h"
+
+struct store_job;
+
+enum store_op_flags {
+	STORE_WRITES = 1,
+	STORE_FORGETS =
+		2, /* takes text away: more room while it runs, then traces are scrubbed */
+	STORE_RESERVED = 4, /* ends what has begun: may use a reserve of the queue */
+	STORE_OPTIONAL = 8, /* nobody waits for it: dropped when the queue is half full */
+	STORE_ASIDE =
+		16, /* reads, and may take long: runs beside the writer, sees what was
+			     * committed before it began */
+	STORE_NO_UNDO = 32, /* manages transactions itself; alone in its group */
+};
+
+struct store_op {
+	const char *what; /* "read a conversation": begins the text of its errors */
+	unsigned flags;
+	int (*run)(struct sql *q, struct store_job *j); /* a store thread; sets j->err */
+	void (*tell)(struct store_job *j);              /* loop thread, once */
+	void (*free)(struct store_job *j); /* loop thread: what it owns, not j itself */
+};
+
+struct store_job {
+	struct queue_item item;
+	const struct store_op *op;
+	unsigned flags; /* op's; an instance may change them before it is submitted */
+	void *arg;
+	size_t bytes; /* what it counts for in the queue */
+	struct err
+		err; /* when set, results may be of a transaction that was rolled back */
+};
+
+/* A zeroed job of `bytes`; `type` has `struct store_job job` as first member. */
+void *store_job_new(size_t bytes, const struct store_op *op, void *arg);
+/* Copies that the job owns and that count; NULL text gives "" and NULL. */
+char *store_copy(struct store_job *j, const char *text, size_t len);
+char *store_copy_str(struct store_job *j, const char *text);
+char *store_copy_or_null(struct store_job *j, const char *text);
+struct message *store_copy_messages(struct store_job *j, const struct message *m, int n);
+void store_free_messages(struct message *m, int n);
+/* Hands it over; the answer comes in a later turn of the loop, also when it is refused. */
+void store_submit(struct store *s, struct store_job *j);
+
+/* Writes stay possible up to this, so that deleting can: DELETE needs pages too. */
+enum { STORE_FORGET_BYTES = 4 << 20 };
+
+#endif

@@ -1,0 +1,47 @@
+/* What is kept and for how long, forgetting, figures, backup.  Rules, codes and threads as in store.h. */
+#ifndef HOB_STORE_KEEP_H
+#define HOB_STORE_KEEP_H
+
+#include "memory/store.h"
+
+/* 0 = no limit.  Defaults: research on memory, as in config.h. */
+struct store_limits {
+	uint64_t
+		max_bytes; /* of the file: from 90 % on old conversations go, above it nothing is written */
+	int64_t max_age_ms; /* since a conversation's last use */
+	int64_t max_messages, max_conversations;
+	uint64_t max_message_bytes,
+		max_attachment_bytes; /* larger ones are not kept: ERR_TOO_LARGE */
+	int64_t failed_age_ms; /* turns that failed or were interrupted, with their texts */
+};
+/* Whole conversations go, the least recently used first, pinned ones never; when the store has nothing else to do. */
+void store_set_limits(struct store *s, const struct store_limits *limits);
+
+struct store_forget_ask { /* exactly one of the first three */
+	const char *conversation;
+	int64_t before_ms; /* last used before; 0 = not asked */
+	bool all;
+	bool pinned_too;
+};
+struct store_forgotten {
+	int64_t conversations, messages, bytes; /* bytes: that the file became smaller */
+};
+typedef void store_forget_cb(void *arg, const struct err *e,
+			     const struct store_forgotten *f);
+/* When it answers no byte of the text is left in the database, its log or its search index. */
+void store_forget(struct store *s, const struct store_forget_ask *ask,
+		  store_forget_cb *cb, void *arg);
+
+/* As of the last job that changed them. */
+struct store_figures {
+	uint64_t bytes; /* of database and log */
+	int64_t conversations, messages;
+	uint64_t evicted;  /* conversations, by limits, since the start */
+	int64_t oldest_ms; /* last use of the oldest conversation; 0 = none */
+};
+void store_figures(const struct store *s, struct store_figures *out);
+
+/* A compact copy (VACUUM INTO) at `path`, mode 0600; ERR_CONFLICT when something is there. */
+void store_backup(struct store *s, const char *path, store_done_cb *cb, void *arg);
+
+#endif
