@@ -136,7 +136,8 @@ void store_turn_begin(struct store *s, const struct store_turn_begin *ask,
 	j->ask.parent = store_copy_or_null(&j->job, ask->parent);
 	j->ask.model = store_copy_str(&j->job, ask->model);
 	j->ask.provider = store_copy_str(&j->job, ask->provider);
-	j->ask.request = store_copy_or_null(&j->job, ask->request);
+	j->ask.request = store_copy_or_null(
+		&j->job, ask->request && ask->request[0] ? ask->request : NULL);
 	j->ask.messages = store_copy_messages(&j->job, ask->messages, ask->n);
 	store_submit(s, &j->job);
 }

@@ -21,25 +21,27 @@ static int append_all(struct sql *q, const struct store_turn_begin *ask, int64_t
 	return 0;
 }
 
-static int check_request(struct sql *q, const char *request, struct err *e)
+/* A name that is taken stays with the first: better a turn without one than none. */
+static int free_name(struct sql *q, const char **request, struct err *e)
 {
 	int64_t ignored;
-	int rc = request ? sql_run_int(q, sql_bind(q, SQL_TURN_NAMED, "s", request),
-				       &ignored, e)
-			 : 0;
+	int rc = *request ? sql_run_int(q, sql_bind(q, SQL_TURN_NAMED, "s", *request),
+					&ignored, e)
+			  : 0;
 
-	return rc == 1 ? err_set(e, ERR_CONFLICT, "there is a turn of request '%.60s'",
-				 request)
-		       : rc;
+	if (rc == 1)
+		*request = NULL;
+	return rc < 0 ? -1 : 0;
 }
 
 int tree_turn_begin(struct sql *q, const char *id, const struct store_turn_begin *ask,
 		    int64_t now_ms, int64_t *turn, struct err *e)
 {
+	const char *request = ask->request;
 	struct tree_head base;
 	int64_t head = 0;
 
-	if (tree_head(q, id, &base, e) < 0 || check_request(q, ask->request, e) < 0)
+	if (tree_head(q, id, &base, e) < 0 || free_name(q, &request, e) < 0)
 		return -1;
 	if (ask->conversation && tree_find(q, id, ask->parent, &head, e) < 0)
 		return -1;
@@ -56,7 +58,7 @@ int tree_turn_begin(struct sql *q, const char *id, const struct store_turn_begin
 	*turn = ++q->last_turn;
 	return sql_run(q,
 		       sql_bind(q, SQL_TURN_ADD, "isIissis", *turn, id, base.id, head,
-				ask->model, ask->provider, now_ms, ask->request),
+				ask->model, ask->provider, now_ms, request),
 		       e);
 }
 
