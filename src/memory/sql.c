@@ -62,11 +62,19 @@ static const char *const sql_text[SQL_NR] = {
 		"AND NOT EXISTS (SELECT 1 FROM turn WHERE base_id = ?1) "
 		"AND NOT EXISTS (SELECT 1 FROM tip WHERE message_id = ?1) "
 		"AND NOT EXISTS (SELECT 1 FROM note WHERE source_id = ?1)",
+	[SQL_BLOB_ADD] =
+		"INSERT OR IGNORE INTO blob (hash, mime, bytes, data) VALUES (?1, ?2, ?3, ?4)",
+	[SQL_BLOB_USE] =
+		"INSERT OR IGNORE INTO message_blob (message_id, blob_hash) VALUES (?1, ?2)",
+	[SQL_BLOB_GET] =
+		"SELECT b.data FROM message_blob u JOIN blob b ON b.hash = u.blob_hash "
+		"WHERE u.message_id = ?1 AND u.blob_hash = ?2",
 	[SQL_PATH] = PATH_FROM(
 		"?1") "SELECT m.id, m.role, json_extract(m.parts, '$[0].text'), "
 		      "json_extract(m.parts, '$[1].message'), m.created_at, m.hash, m.reasoning, "
 		      "coalesce((SELECT tokens FROM token_count "
-		      "WHERE message_id = m.id AND tokenizer = ?2), -1) "
+		      "WHERE message_id = m.id AND tokenizer = ?2), -1), "
+		      "EXISTS (SELECT 1 FROM message_blob WHERE message_id = m.id) "
 		      "FROM message m WHERE m.id IN (SELECT id FROM path) ORDER BY m.id",
 	[SQL_PATH_HAS_SYSTEM] =
 		PATH_FROM("?1") "SELECT 1 FROM path JOIN message m ON m.id = path.id "

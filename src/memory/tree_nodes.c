@@ -9,6 +9,7 @@
 
 #include <sha2.h>
 #include "base/json.h"
+#include "memory/blobs.h"
 
 /* ---- hashes ---- */
 
@@ -115,18 +116,32 @@ static int parts_of(struct str text, const char *raw_json, struct buf *out, stru
 
 /* ---- finding and making ---- */
 
-struct node {
-	const char *role;
+int tree_insert(struct sql *q, const uint8_t *hash, int64_t parent,
+		const struct tree_node *n, int64_t created_ms, int64_t *id, struct err *e)
+{
+	struct blobs blobs;
 	struct str parts;
-	const char *reasoning; /* or NULL */
-};
+	int rc;
+
+	blobs_cut(n->parts, &blobs);
+	parts = blobs.n ? buf_str(&blobs.parts) : n->parts;
+	*id = ++q->last_message;
+	rc = sql_run(q,
+		     sql_bind(q, SQL_MESSAGE_ADD, "bIsSiiis", (void *)hash,
+			      TREE_HASH_BYTES, parent, n->role, parts.ptr, parts.len,
+			      (int64_t)parts.len, created_ms, *id, n->reasoning),
+		     e);
+	if (rc == 0)
+		rc = blobs_put(q, *id, &blobs, e);
+	blobs_free(&blobs);
+	return rc;
+}
 
 /* The node under `parent` (0 = a root) with this content: found, or made. */
-static int node_put(struct sql *q, int64_t parent, const struct node *n, int64_t now_ms,
-		    int64_t *id, struct err *e)
+static int node_put(struct sql *q, int64_t parent, const struct tree_node *n,
+		    int64_t now_ms, int64_t *id, struct err *e)
 {
 	uint8_t hash[TREE_HASH_BYTES], above[TREE_HASH_BYTES];
-	sqlite3_stmt *st;
 	int rc;
 
 	if (parent && hash_get(q, parent, above, e) < 0)
@@ -137,11 +152,7 @@ static int node_put(struct sql *q, int64_t parent, const struct node *n, int64_t
 		e);
 	if (rc != 0)
 		return rc < 0 ? -1 : 0;
-	*id = ++q->last_message;
-	st = sql_bind(q, SQL_MESSAGE_ADD, "bIsSiiis", (void *)hash, TREE_HASH_BYTES,
-		      parent, n->role, n->parts.ptr, n->parts.len, (int64_t)n->parts.len,
-		      now_ms, *id, n->reasoning);
-	return sql_run(q, st, e);
+	return tree_insert(q, hash, parent, n, now_ms, id, e);
 }
 
 /* 1 when the path to head holds this very system message. */
@@ -160,7 +171,7 @@ int tree_append(struct sql *q, int64_t *head, const struct message *m, bool whol
 		int64_t now_ms, struct err *e)
 {
 	struct buf parts = {0};
-	struct node n = {.role = role_name(m->role)};
+	struct tree_node n = {.role = role_name(m->role)};
 	int rc = parts_of(str_of(m->text), m->raw_json, &parts, e);
 
 	n.parts = buf_str(&parts);
@@ -176,7 +187,8 @@ int tree_append_reply(struct sql *q, int64_t *head, const struct store_turn_end 
 		      int64_t now_ms, struct err *e)
 {
 	struct buf parts = {0};
-	struct node n = {.role = role_name(ROLE_ASSISTANT), .reasoning = end->reasoning};
+	struct tree_node n = {.role = role_name(ROLE_ASSISTANT),
+			      .reasoning = end->reasoning};
 	int rc = parts_of((struct str){end->text, end->len}, end->raw_json, &parts, e);
 
 	n.parts = buf_str(&parts);
