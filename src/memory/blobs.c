@@ -8,6 +8,7 @@
 #include <sha2.h>
 
 #define REFERENCE "hob-blob:"
+#define OWN_JSON  "},{\"type\":\"openai\","
 enum { HEX_BYTES = 2 * BLOBS_HASH_BYTES, MAX_HEAD_BYTES = 128 };
 
 static const char digits[] =
@@ -141,7 +142,7 @@ static void add_blob(struct blobs *b, struct str mime, char *data, size_t len)
 void blobs_cut(struct str parts, struct blobs *out)
 {
 	const char *end = parts.ptr + parts.len, *done = parts.ptr,
-		   *at = find(parts.ptr, end, "},{\"type\":\"openai\",");
+		   *at = find(parts.ptr, end, OWN_JSON);
 
 	*out = (struct blobs){0};
 	if (!at || parts.len < BLOBS_MIN_BYTES || find(at, end, REFERENCE))
@@ -209,7 +210,8 @@ static bool read_hash(const char *hex, uint8_t out[BLOBS_HASH_BYTES])
 	return true;
 }
 
-/* Only what belongs to this message: a reference is no key to another's attachment. */
+/* Only what belongs to this message: a reference is no key to another's attachment.  0 when it is none
+ * of this one's. */
 static int add_content(struct sql *q, int64_t message, const uint8_t *hash,
 		       struct buf *out, struct err *e)
 {
@@ -218,12 +220,14 @@ static int add_content(struct sql *q, int64_t message, const uint8_t *hash,
 	int rc = sql_step(q, st, e);
 
 	if (rc != 1)
-		return rc < 0 ? -1
-			      : err_set(e, ERR_CORRUPT,
-					"an attachment of message %lld is missing",
-					(long long)message);
+		return rc;
+	if (sqlite3_column_type(st, 0) != SQLITE_BLOB) {
+		sqlite3_reset(st);
+		return err_set(e, ERR_CORRUPT, "an attachment of message %lld is missing",
+			       (long long)message);
+	}
 	encode(sqlite3_column_blob(st, 0), (size_t)sqlite3_column_bytes(st, 0), out);
-	return sql_run(q, st, e);
+	return sql_run(q, st, e) == 0 ? 1 : -1;
 }
 
 int blobs_join(struct sql *q, int64_t message, struct str text, struct buf *out,
@@ -231,18 +235,25 @@ int blobs_join(struct sql *q, int64_t message, struct str text, struct buf *out,
 {
 	const char *end = text.ptr + text.len, *done = text.ptr, *at = text.ptr;
 
-	while ((at = find(at, end, REFERENCE)) != NULL) {
+	if (text.len > 0 && text.ptr[0] == '[') /* parts: what was said is no reference */
+		at = find(at, end, OWN_JSON);
+	while (at && (at = find(at, end, REFERENCE)) != NULL) {
 		const char *hex = at + sizeof(REFERENCE) - 1;
 		uint8_t hash[BLOBS_HASH_BYTES];
+		int rc;
 
-		if (end - hex < HEX_BYTES || !read_hash(hex, hash))
-			return err_set(e, ERR_CORRUPT,
-				       "a reference in message %lld cannot be read",
-				       (long long)message);
+		if (end - hex < HEX_BYTES || !read_hash(hex, hash)) {
+			at = hex;
+			continue;
+		}
 		buf_add(out, done, (size_t)(at - done));
-		if (add_content(q, message, hash, out, e) < 0)
+		done = at;
+		rc = add_content(q, message, hash, out, e);
+		if (rc < 0)
 			return -1;
-		at = done = hex + HEX_BYTES;
+		at = hex + HEX_BYTES;
+		if (rc == 1)
+			done = at;
 	}
 	buf_add(out, done, (size_t)(end - done));
 	return 0;

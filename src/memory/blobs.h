@@ -35,7 +35,7 @@ void blobs_cut(struct str parts, struct blobs *out);
 void blobs_free(struct blobs *b);
 /* Keeps them for a message that has been inserted. */
 int blobs_put(struct sql *q, int64_t message, const struct blobs *b, struct err *e);
-/* Text of a message with references: whole again. */
+/* A message's parts, or its own JSON alone, as the table has them: whole again. */
 int blobs_join(struct sql *q, int64_t message, struct str text, struct buf *out,
 	       struct err *e);
 

@@ -67,7 +67,7 @@ static const char *const sql_text[SQL_NR] = {
 	[SQL_BLOB_USE] =
 		"INSERT OR IGNORE INTO message_blob (message_id, blob_hash) VALUES (?1, ?2)",
 	[SQL_BLOB_GET] =
-		"SELECT b.data FROM message_blob u JOIN blob b ON b.hash = u.blob_hash "
+		"SELECT b.data FROM message_blob u LEFT JOIN blob b ON b.hash = u.blob_hash "
 		"WHERE u.message_id = ?1 AND u.blob_hash = ?2",
 	[SQL_PATH] = PATH_FROM(
 		"?1") "SELECT m.id, m.role, json_extract(m.parts, '$[0].text'), "

@@ -177,6 +177,44 @@ static void several_attachments_of_a_message_keep_their_places(void **state)
 	free(both);
 }
 
+static void parts_are_whole_again_and_what_was_said_is_left_alone(void **state)
+{
+	struct box *b = *state;
+	char id[64] = "new", *json = image(3000, 11, "x"), text[200], *expected;
+	struct buf whole = {0};
+	struct err e = {0};
+	sqlite3_stmt *st = NULL;
+	sqlite3 *db = NULL;
+	struct sql q;
+
+	/* names its own attachment: known from an earlier message with the same */
+	ask_with(b, id, "x", json);
+	assert_int_equal(sqlite3_open(b->path, &db), SQLITE_OK);
+	sqlite3_prepare_v2(db, "SELECT 'say hob-blob:' || lower(hex(hash)) FROM blob", -1,
+			   &st, NULL);
+	assert_int_equal(sqlite3_step(st), SQLITE_ROW);
+	snprintf(text, sizeof(text), "%s", (const char *)sqlite3_column_text(st, 0));
+	sqlite3_finalize(st);
+	ask_with(b, id, text, json);
+	expected = xasprintf("[{\"type\":\"text\",\"text\":\"%s\"},"
+			     "{\"type\":\"openai\",\"message\":%s}]",
+			     text, json);
+	assert_int_equal(sql_open(&q, db, false, &e), 0);
+	sqlite3_prepare_v2(db, "SELECT id, parts FROM message WHERE text LIKE 'say %'",
+			   -1, &st, NULL);
+	assert_int_equal(sqlite3_step(st), SQLITE_ROW);
+	assert_int_equal(blobs_join(&q, sqlite3_column_int64(st, 0),
+				    str_of((const char *)sqlite3_column_text(st, 1)),
+				    &whole, &e),
+			 0);
+	sqlite3_finalize(st);
+	assert_string_equal(whole.data, expected);
+	buf_free(&whole);
+	free(expected);
+	free(json);
+	sql_close(&q);
+}
+
 static void any_text_comes_back_from_cutting_as_it_was(void **state)
 {
 	struct box *b = *state;
@@ -215,6 +253,7 @@ int main(void)
 		WITH_BOX(what_would_not_come_back_as_it_was_stays_inside),
 		WITH_BOX(a_reference_is_no_key_to_anothers_attachment),
 		WITH_BOX(several_attachments_of_a_message_keep_their_places),
+		WITH_BOX(parts_are_whole_again_and_what_was_said_is_left_alone),
 		WITH_BOX(any_text_comes_back_from_cutting_as_it_was),
 	};
 
