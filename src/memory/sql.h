@@ -45,6 +45,13 @@ enum sql_id {
 	/* store_notes.c: notes, summaries, token counts */
 
 	/* store_search.c */
+	SQL_SEARCH_NEWEST,
+	SQL_SEARCH,
+	SQL_SEARCH_IN,
+	SQL_SEARCH_TURN,
+	SQL_SEARCH_HEAD,
+	SQL_SEARCH_NAMED,
+	SQL_SEARCH_SNIPPET,
 
 	/* store_keep.c: limits, forgetting, figures */
 
