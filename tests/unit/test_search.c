@@ -139,7 +139,7 @@ static void a_very_common_word_gives_the_newest(void **state)
 	world_poke(w,
 		   "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n "
 		   "LIMIT 1500) INSERT INTO message (id, hash, parent_id, role, parts, "
-		   "text, bytes, created_at) SELECT i, randomblob(16), NULL, 'user', "
+		   "text, bytes, created_at) SELECT -i, randomblob(16), NULL, 'user', "
 		   "'[]', 'common', 1, 1 FROM n");
 	world_turn(w, id, "common as well", "ok");
 	assert_int_equal(world_search(w, "common", NULL), 1); /* the others are orphans */
