@@ -25,7 +25,9 @@ struct move_conversation {
 	const char *forked_from; /* id, or NULL */
 	const char *metadata;    /* an object */
 	int64_t created_ms, updated_ms;
-	bool pinned, is_private, title_by_model;
+	const char
+		*title_by; /* "user", "model", or "": the first line of what was asked */
+	bool pinned, is_private;
 };
 
 struct move_message {
@@ -35,7 +37,8 @@ struct move_message {
 	struct str parts; /* the bytes that the hash is over */
 	int64_t created_ms;
 	/* What parts holds. */
-	const char *text, *raw_json, *reasoning; /* the last two may be NULL */
+	const char *text, *raw_json; /* the second may be NULL */
+	const char *reasoning;       /* or NULL; the hash is not over it */
 };
 
 struct move_turn {
@@ -50,9 +53,9 @@ struct move_line {
 		struct move_message message;
 		struct move_turn turn;
 	};
-	struct buf text; /* owned: what the strings above point into, */
-	cJSON *trees[3]; /* as these; and the line itself */
-	char *own[4];
+	/* owned: what the strings above point into */
+	cJSON *tree;
+	struct buf texts[3];
 };
 
 /* The next line of `rest`, without its end; false when there is none.  Empty lines are lines. */
@@ -61,15 +64,17 @@ bool move_next(struct str *rest, struct str *line);
 int move_read(struct str line, struct move_line *out, struct err *e);
 void move_line_free(struct move_line *l);
 
+/* [{"type":"text",…}] and, for what is more than text, {"type":"openai","message":…}: as tree.c
+ * writes it.  raw_json: an object, or NULL. */
+void move_write_parts(struct buf *out, const char *text, const char *raw_json);
 /* Each adds a line with its end. */
 void move_write_conversation(struct buf *out, const struct move_conversation *c);
-/* parent NULL: a root.  `parts` as of tree.c. */
-void move_write_message(struct buf *out, const uint8_t hash[MOVE_HASH_BYTES],
-			const uint8_t *parent, const char *role, struct str parts,
-			int64_t created_ms);
+/* Of parts, not of what they hold. */
+void move_write_message(struct buf *out, const struct move_message *m);
 void move_write_turn(struct buf *out, const struct move_turn *t);
 
 void move_hash_text(const uint8_t hash[MOVE_HASH_BYTES], char out[STORE_HASH_TEXT_BYTES]);
+/* False when it is not 32 lower-case hex digits. */
 bool move_hash_parse(const char *text, uint8_t out[MOVE_HASH_BYTES]);
 
 #endif
