@@ -308,8 +308,13 @@ static const struct store_op import_op = {"import", STORE_WRITES, run_import, te
 void store_import(struct store *s, struct str jsonl, store_import_cb *cb, void *arg)
 {
 	struct import_job *j = store_job_new(sizeof(*j), &import_op, arg);
+	char *lines;
 
 	j->cb = cb;
-	j->lines = (struct str){store_copy(&j->job, jsonl.ptr, jsonl.len), jsonl.len};
+	lines = xmalloc(jsonl.len + 1); /* not store_copy: a NUL byte is the reader's to refuse */
+	if (jsonl.len)
+		memcpy(lines, jsonl.ptr, jsonl.len);
+	j->lines = (struct str){lines, jsonl.len};
+	j->job.bytes += jsonl.len;
 	store_submit(s, &j->job);
 }
