@@ -89,10 +89,15 @@ static const struct reply_dialect dialect = {
 
 /* -- the answer -- */
 
-/* What the reply says of itself before it is known whether it could be kept. */
+/* What the client and the configuration allow; whether it could be kept is another question. */
 static bool may_store(const struct api *api, const struct request *r)
 {
-	return api->store && r->keep != NO;
+	enum memory_store policy = api->config->memory_store;
+	bool is_ours = r->client_name && !strncmp(r->client_name, "hob ", 4);
+
+	if (!api->store || r->keep == NO)
+		return false;
+	return policy == MEMORY_STORE_CLI ? is_ours : policy != MEMORY_STORE_OFF;
 }
 
 static void answer(struct conn *c, const struct api *api, struct request *r,
