@@ -6,6 +6,7 @@
  * responses_input.c   input items to messages; pure
  * responses_encode.c  events to the client's events or one object; pure
  * responses_items.c   ids of items; messages to items; pure
+ * responses_page.c    pages of items; pure
  *
  * A response is a turn: its id is "resp_" and the digits of the request's id.  What it put out has ids
  * made of the same digits, since they are told before the text is known; messages of a
@@ -30,6 +31,7 @@ enum {
 	RESPONSES_MAX_REFERENCES = 4096,
 	RESPONSES_MAX_ITEMS = 1024, /* of one answer */
 	RESPONSES_MAX_TOOLS = 1024,
+	RESPONSES_MAX_PAGE = 100,
 	RESPONSES_MAX_STREAM_BYTES =
 		2
 		<< 20, /* its end repeats the text, and must fit a connection's backlog */
@@ -69,6 +71,20 @@ struct item_sink {
 };
 void responses_add_items(struct item_sink *sink, const struct store_message *m,
 			 const char *name, enum items_style style);
+
+/* -- pages: responses_page.c -- */
+
+struct items_ask {
+	int limit;
+	bool is_desc;
+	char after[RESPONSES_ID_BYTES]; /* "": from the beginning */
+};
+/* ?limit=&order=&after= */
+int responses_read_page(const struct http_request *h, struct items_ask *out,
+			struct err *e);
+/* Appends a list object; ERR_NOT_FOUND when there is no item `after`. */
+int responses_add_page(const struct store_message *m, int n, enum items_style style,
+		       const struct items_ask *ask, struct buf *out, struct err *e);
 
 /* -- input: responses_decode.c, responses_input.c -- */
 

@@ -2,6 +2,7 @@
 #include "api/routes.h"
 
 #include "api/cache_api.h"
+#include "api/conversations_api.h"
 #include "api/hob.h"
 #include "api/metrics_api.h"
 #include "api/models_api.h"
@@ -18,6 +19,18 @@ static const struct route routes[] = {
 	{"POST", "/v1/chat/completions", openai_chat},
 	{"POST", "/v1/completions", openai_completion},
 	{"POST", "/v1/responses", responses_create},
+	{"GET", "/v1/responses/*", responses_get},
+	{"DELETE", "/v1/responses/*", responses_delete},
+	{"GET", "/v1/responses/*/input_items", responses_input_items},
+	{"POST", "/v1/responses/*/cancel", responses_cancel},
+	{"POST", "/v1/conversations", conversations_create},
+	{"GET", "/v1/conversations/*", conversations_get},
+	{"POST", "/v1/conversations/*", conversations_update},
+	{"DELETE", "/v1/conversations/*", conversations_delete},
+	{"GET", "/v1/conversations/*/items", conversations_items},
+	{"POST", "/v1/conversations/*/items", conversations_add_items},
+	{"GET", "/v1/conversations/*/items/*", conversations_item},
+	{"DELETE", "/v1/conversations/*/items/*", conversations_delete_item},
 	{"GET", "/v1/hob/cache", cache_api_get},
 	{"GET", "/v1/hob/cache/decisions", cache_api_decisions},
 	{"GET", "/v1/hob/cache/events", cache_api_events},
