@@ -203,6 +203,7 @@ static const char *const sql_text[SQL_NR] = {
 				"ORDER BY m.id DESC LIMIT 1",
 	[SQL_TURNS] = TURN "WHERE t.session_id = ?1 ORDER BY t.id DESC LIMIT ?2",
 	[SQL_TURN_NAMED] = TURN "WHERE t.request = ?1",
+	[SQL_TURN_UNNAME] = "UPDATE turn SET request = NULL WHERE request = ?1",
 
 	/* store_notes.c: notes, summaries, token counts */
 	[SQL_PATH_SUMMARIES] =

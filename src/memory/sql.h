@@ -61,6 +61,7 @@ enum sql_id {
 	SQL_PATH_UNDO,
 	SQL_TURNS,
 	SQL_TURN_NAMED,
+	SQL_TURN_UNNAME,
 
 	/* store_notes.c: notes, summaries, token counts */
 	SQL_PATH_SUMMARIES,
