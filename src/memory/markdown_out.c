@@ -149,7 +149,7 @@ static void add_message(struct buf *out, const struct move_tree *t, int at)
 		if (m->role == ROLE_TOOL)
 			markdown_fence(out, "", str_of(m->text));
 		else
-			markdown_text(out, str_of(m->text));
+			markdown_embedded(out, str_of(m->text));
 	}
 	add_more(out, raw);
 	cJSON_Delete(raw);

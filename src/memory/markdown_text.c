@@ -205,7 +205,7 @@ static bool next_line(struct str *text, struct str *line)
 	return true;
 }
 
-void markdown_text(struct buf *out, struct str text)
+void markdown_embedded(struct buf *out, struct str text)
 {
 	struct scan s = {.out = out};
 	struct str line;
@@ -225,7 +225,7 @@ void markdown_quote(struct buf *out, struct str text)
 	struct buf safe = {0};
 	struct str rest, line;
 
-	markdown_text(&safe, text);
+	markdown_embedded(&safe, text);
 	rest = buf_str(&safe);
 	while (next_line(&rest, &line)) {
 		buf_adds(out, line.len ? "> " : ">");

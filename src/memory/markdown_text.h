@@ -8,7 +8,7 @@
 
 #include "base/buf.h"
 
-void markdown_text(struct buf *out, struct str text);
+void markdown_embedded(struct buf *out, struct str text);
 /* The same text as a quotation. */
 void markdown_quote(struct buf *out, struct str text);
 /* In a fence longer than any run of backticks within. */
