@@ -2,6 +2,7 @@
 #include "store_world.h"
 
 #include "memory/blobs.h"
+#include "memory/store_move.h"
 
 /* A message's own JSON with an image of `n` bytes that begin with `seed`. */
 static char *image(size_t n, int seed, const char *text)
@@ -215,6 +216,50 @@ static void parts_are_whole_again_and_what_was_said_is_left_alone(void **state)
 	sql_close(&q);
 }
 
+struct moved {
+	char *text;
+	bool done;
+};
+
+static void on_export(void *arg, const struct err *e, struct str jsonl)
+{
+	assert_int_equal(e->code, ERR_NONE);
+	((struct moved *)arg)->text = str_dup(jsonl);
+}
+
+static void on_import(void *arg, const struct err *e, const struct store_imported *i)
+{
+	if (e->code != ERR_NONE)
+		fail_msg("%s", e->text);
+	assert_int_equal(i->conversations, 1);
+	((struct moved *)arg)->done = true;
+}
+
+static void an_export_holds_attachments_whole_and_an_import_takes_them_out(void **state)
+{
+	struct box *b = *state;
+	char id[64] = "new", *json = image(3000, 12, "x"), *raw;
+	struct moved m = {0};
+
+	ask_with(b, id, "x", json);
+	store_export(b->store, id, on_export, &m);
+	while (!m.text)
+		uv_run(&b->loop, UV_RUN_ONCE);
+	assert_null(strstr(m.text, "hob-blob:"));
+	assert_non_null(strstr(m.text, json));
+	assert_int_equal(forget(b, id), ERR_NONE);
+	assert_int_equal(peek(b, "SELECT count(*) FROM blob"), 0);
+	store_import(b->store, str_of(m.text), on_import, &m);
+	while (!m.done)
+		uv_run(&b->loop, UV_RUN_ONCE);
+	assert_int_equal(peek(b, "SELECT count(*) FROM blob"), 1);
+	raw = raw_of(b, id);
+	assert_string_equal(raw, json);
+	free(raw);
+	free(m.text);
+	free(json);
+}
+
 static void any_text_comes_back_from_cutting_as_it_was(void **state)
 {
 	struct box *b = *state;
@@ -254,6 +299,7 @@ int main(void)
 		WITH_BOX(a_reference_is_no_key_to_anothers_attachment),
 		WITH_BOX(several_attachments_of_a_message_keep_their_places),
 		WITH_BOX(parts_are_whole_again_and_what_was_said_is_left_alone),
+		WITH_BOX(an_export_holds_attachments_whole_and_an_import_takes_them_out),
 		WITH_BOX(any_text_comes_back_from_cutting_as_it_was),
 	};
 
