@@ -227,6 +227,34 @@ static void a_full_disk_is_an_error_with_the_path_and_passes(void **state)
 		peek(b, "SELECT integrity_check = 'ok' FROM pragma_integrity_check"), 1);
 }
 
+/* ---- the log ---- */
+
+static long size_of(const char *name)
+{
+	struct stat sb;
+
+	return stat(name, &sb) == 0 ? (long)sb.st_size : 0;
+}
+
+static void a_long_log_is_written_into_the_file(void **state)
+{
+	struct box *b = *state;
+	char *big = xmalloc(1 << 20), wal[800], id[64] = "new";
+	long longest = 0;
+
+	snprintf(wal, sizeof(wal), "%s-wal", b->path);
+	memset(big, 'x', (1 << 20) - 1);
+	big[(1 << 20) - 1] = 0;
+	for (int i = 0; i < 60; i++) { /* each commit leaves more than a MiB in the log */
+		big[0] = (char)('A' + i);
+		turn(b, id, big, "reply");
+		longest = size_of(wal) > longest ? size_of(wal) : longest;
+	}
+	assert_true(size_of(b->path) > 16 << 20);
+	assert_true(longest < 40 << 20);
+	free(big);
+}
+
 /* ---- durability ---- */
 
 /* PRAGMA synchronous of the writer's connection: 2 = FULL, 1 = NORMAL. */
@@ -378,6 +406,7 @@ int main(void)
 		WITH_BOX(a_migration_backs_up_first_and_is_all_or_nothing),
 		WITH_BOX(a_path_that_cannot_be_made_is_an_error),
 		WITH_BOX(a_full_disk_is_an_error_with_the_path_and_passes),
+		WITH_BOX(a_long_log_is_written_into_the_file),
 		WITH_BOX(durability_is_full_until_somebody_asks_for_less),
 		WITH_BOX(an_incognito_store_leaves_nothing_on_disk),
 		WITH_BOX(a_conversation_on_disk_is_not_incognito),
