@@ -180,8 +180,10 @@ static int open_known(struct dbfile *f, struct err *e)
 	if (unclean && !empty && schema_check(f->db, e) < 0)
 		return -1;
 	sqlfile_remove_side(f->path, ".suspect");
-	return schema_migrate(f->db, f->path, schema_migrations, version, SCHEMA_VERSION,
-			      e);
+	if (schema_migrate(f->db, f->path, schema_migrations, version, SCHEMA_VERSION,
+			   e) < 0)
+		return -1;
+	return schema_forget_statistics(f->db, e);
 }
 
 static int open_memory(struct dbfile *f, struct err *e)
