@@ -59,6 +59,7 @@
 
 static const char *const sql_text[SQL_NR] = {
 	[SQL_BEGIN] = "BEGIN IMMEDIATE",
+	[SQL_BEGIN_READ] = "BEGIN",
 	[SQL_COMMIT] = "COMMIT",
 	[SQL_ROLLBACK] = "ROLLBACK",
 	[SQL_SAVEPOINT] = "SAVEPOINT job",
@@ -346,6 +347,8 @@ static enum err_code code_of(sqlite3 *db, int rc)
 	case SQLITE_CONSTRAINT:
 	case SQLITE_MISMATCH:
 		return ERR_INVALID;
+	case SQLITE_INTERRUPT:
+		return ERR_CANCELLED;
 	case SQLITE_TOOBIG:
 		return ERR_TOO_LARGE;
 	case SQLITE_NOMEM:

@@ -1,11 +1,11 @@
-/* The store thread, the jobs it is sent, and the way their answers come back.
+/* The writer's thread, the jobs it is sent, and the way their answers come back.
  *
  * One thread and one connection, not uv_queue_work: the pool's four threads also serve files and
  * DNS, would reorder jobs and queue up behind one connection.  Jobs that wait together are run
  * in one transaction, each in a savepoint of its own, and all of them are answered after its
  * COMMIT; when the COMMIT fails all of them fail, reads too, because they saw what is now gone.
  * uv_async_send coalesces, so it is only a wake-up: the list of results is the message. */
-#include "memory/store_impl.h"
+#include "memory/store_aside.h"
 
 #include <signal.h>
 #include "base/clock.h"
@@ -20,7 +20,8 @@ enum {
 	STORE_MAX_JOB_BYTES = 128 << 20, /* that all of them together may copy */
 	STORE_MAX_GROUP = 256,           /* jobs in one transaction */
 	STORE_IDLE_MS = 30000,
-	STORE_QUIET_MS = 30 * 60 * 1000, /* while nothing is asked things grow old all the same */
+	STORE_QUIET_MS =
+		30 * 60 * 1000, /* while nothing is asked things grow old all the same */
 };
 
 struct store {
@@ -39,6 +40,7 @@ struct store {
 
 	/* between the threads */
 	struct queue jobs, results;
+	struct aside aside; /* unless the file is in memory */
 
 	/* store thread; file.path and file.notice are constant and read by both */
 	struct dbfile file;
@@ -71,8 +73,7 @@ static void fail_group(struct store_job *from, struct store_job *end,
 static int run_job(struct store *s, struct store_job *j)
 {
 	if (j->flags & STORE_FORGETS &&
-	    schema_limit(s->sql.db, s->sql.max_bytes + STORE_FORGET_BYTES,
-			 &j->err) < 0)
+	    schema_limit(s->sql.db, s->sql.max_bytes + STORE_FORGET_BYTES, &j->err) < 0)
 		return -1;
 	return j->op->run(&s->sql, j);
 }
@@ -124,6 +125,18 @@ static void run_group(struct store *s, struct store_job *first, struct store_job
 		control(s, SQL_ROLLBACK, &e);
 }
 
+static int scrub(struct store *s, struct err *e)
+{
+	int rc;
+
+	if (s->file.in_memory)
+		return keep_scrub(&s->sql, e);
+	aside_hold(&s->aside); /* a reader would keep the log from being emptied */
+	rc = keep_scrub(&s->sql, e);
+	aside_release(&s->aside);
+	return rc;
+}
+
 static void scrub_group(struct store *s, struct store_job *first, struct store_job *end)
 {
 	bool any = false, deleted = false;
@@ -133,7 +146,7 @@ static void scrub_group(struct store *s, struct store_job *first, struct store_j
 		any |= j->flags & STORE_FORGETS;
 		deleted |= j->flags & STORE_FORGETS && j->err.code == ERR_NONE;
 	}
-	if (deleted && keep_scrub(&s->sql, &e) < 0) {
+	if (deleted && scrub(s, &e) < 0) {
 		err_wrap(&e, "deleted, but traces of the text remain in the file");
 		for (struct store_job *j = first; j != end; j = job_next(j))
 			if (j->flags & STORE_FORGETS && j->err.code == ERR_NONE)
@@ -157,14 +170,19 @@ static void measure_group(struct store *s, struct store_job *first, struct store
 		j->measure = m;
 }
 
-static void answer(struct store *s, struct store_job *j)
+void store_ran(struct store_job *j, const char *path, bool *suspected)
 {
 	if (j->err.code != ERR_NONE)
 		err_wrap(&j->err, "%s", j->op->what);
-	if (j->err.code == ERR_CORRUPT && !s->suspected) {
-		s->suspected = true;
-		dbfile_suspect(s->file.path);
+	if (j->err.code == ERR_CORRUPT && !*suspected) {
+		*suspected = true;
+		dbfile_suspect(path);
 	}
+}
+
+static void answer(struct store *s, struct store_job *j)
+{
+	store_ran(j, s->file.path, &s->suspected);
 	ASSERT(queue_push(&s->results, &j->item));
 }
 
@@ -206,6 +224,8 @@ static void store_thread(void *arg)
 
 	while ((chain = queue_wait_all(&s->jobs)) != NULL)
 		run_chain(s, CONTAINER_OF(chain, struct store_job, item));
+	if (!s->file.in_memory)
+		aside_join(&s->aside);
 	if (!s->sql.read_only) {
 		sqlite3_exec(s->sql.db, "PRAGMA optimize", NULL, NULL, NULL);
 		sqlite3_wal_checkpoint_v2(s->sql.db, NULL, SQLITE_CHECKPOINT_TRUNCATE,
@@ -267,6 +287,8 @@ static void on_closed(uv_handle_t *h)
 		return;
 	deliver(s); /* what was asked after store_close, and refused */
 	ASSERT(s->pending == 0);
+	if (!s->file.in_memory)
+		aside_fini(&s->aside);
 	queue_fini(&s->jobs);
 	queue_fini(&s->results);
 	dbfile_close(&s->file);
@@ -378,7 +400,12 @@ void store_submit(struct store *s, struct store_job *j)
 		uv_ref((uv_handle_t *)&s->wake);
 	if (ok && !(j->flags & STORE_OWN))
 		uv_timer_again(&s->idle);
-	ASSERT(queue_push(ok ? &s->jobs : &s->results, &j->item));
+	if (!ok)
+		ASSERT(queue_push(&s->results, &j->item));
+	else if (j->flags & STORE_ASIDE && !s->file.in_memory)
+		ASSERT(aside_submit(&s->aside, j));
+	else
+		ASSERT(queue_push(&s->jobs, &j->item));
 	if (!ok && !s->handles_closing)
 		uv_async_send(&s->wake);
 }
@@ -450,7 +477,7 @@ static int open_once(struct store *s, const char *path, struct err *e)
 	db = s->file.db;
 	s->file.db = NULL;
 	if (sql_open(&s->sql, db, s->file.read_only, e) == 0 && settle(s, e) == 0) {
-		s->sql.max_bytes = DBFILE_MAX_BYTES;
+		s->sql.max_bytes = s->file.max_bytes;
 		return 0;
 	}
 	if (e->code == ERR_CORRUPT)
@@ -493,6 +520,8 @@ struct store *store_open(uv_loop_t *loop, const char *path, struct err *e)
 	uv_unref((uv_handle_t *)&s->wake);
 	uv_timer_start(&s->idle, on_idle, STORE_IDLE_MS, STORE_IDLE_MS);
 	uv_unref((uv_handle_t *)&s->idle);
+	if (!s->file.in_memory)
+		aside_start(&s->aside, s->file.path, &s->results, &s->wake);
 	ASSERT(start_thread(s) == 0);
 	return s;
 }
@@ -510,5 +539,7 @@ void store_close(struct store *s, void (*done)(void *arg), void *arg)
 	s->done_arg = arg;
 	uv_timer_stop(&s->idle);
 	uv_ref((uv_handle_t *)&s->wake);
+	if (!s->file.in_memory)
+		aside_stop(&s->aside);
 	queue_close(&s->jobs);
 }
