@@ -278,9 +278,9 @@ int dbfile_remove_copies(const char *path, struct err *e)
 {
 	const char *slash = strrchr(path, '/');
 	struct str base = str_of(slash ? slash + 1 : path);
-	char *dir = slash ? xstrndup(path, (size_t)(slash - path) + 1) : xstrdup("./");
+	char *dir = slash ? xstrndup(path, (size_t)(slash - path)) : xstrdup(".");
 	struct dirent *ent;
-	DIR *d = opendir(dir);
+	DIR *d = opendir(dir[0] ? dir : "/");
 	int rc = 0;
 
 	if (!d)

@@ -139,9 +139,9 @@ static void free_backup(struct store_job *job)
 	free(((struct backup_job *)job)->path);
 }
 
-/* VACUUM cannot run inside a transaction. */
-static const struct store_op backup_op = {"back up", STORE_NO_UNDO, run_backup,
-					  tell_backup, free_backup};
+/* VACUUM cannot run inside a transaction.  Beside the writer, since a large store takes seconds. */
+static const struct store_op backup_op = {"back up", STORE_ASIDE | STORE_NO_UNDO,
+					  run_backup, tell_backup, free_backup};
 
 void store_backup(struct store *s, const char *path, store_done_cb *cb, void *arg)
 {
