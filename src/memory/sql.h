@@ -62,6 +62,7 @@ enum sql_id {
 	SQL_PATH_UNDO,
 	SQL_TURNS,
 	SQL_TURN_NAMED,
+	SQL_TURN_UNNAME,
 
 	/* store_notes.c: notes, summaries, token counts */
 	SQL_PATH_SUMMARIES,
@@ -101,6 +102,15 @@ enum sql_id {
 	SQL_KEEP_FORGET_NOTES,
 
 	/* store_move.c: export, import */
+	SQL_MOVE_SESSION,
+	SQL_MOVE_NODES,
+	SQL_MOVE_NODE,
+	SQL_MOVE_TURNS,
+	SQL_MOVE_SESSION_ADD,
+	SQL_MOVE_FORKED,
+	SQL_MOVE_TURN_SESSION,
+	SQL_MOVE_TURN_LIKE,
+	SQL_MOVE_TURN_ADD,
 
 	SQL_NR
 };

@@ -286,6 +286,39 @@ void store_turn_of(struct store *s, const char *request, store_turns_cb *cb, voi
 	store_submit(s, &j->job);
 }
 
+struct unname_job {
+	struct store_job job;
+	store_done_cb *cb;
+	char *request; /* owned */
+};
+
+static int run_unname(struct sql *q, struct store_job *job)
+{
+	return tree_turn_unname(q, ((struct unname_job *)job)->request, &job->err);
+}
+
+static void tell_unname(struct store_job *job)
+{
+	((struct unname_job *)job)->cb(job->arg, &job->err);
+}
+
+static void free_unname(struct store_job *job)
+{
+	free(((struct unname_job *)job)->request);
+}
+
+static const struct store_op unname_op = {"take a turn's name away", STORE_WRITES,
+					  run_unname, tell_unname, free_unname};
+
+void store_turn_unname(struct store *s, const char *request, store_done_cb *cb, void *arg)
+{
+	struct unname_job *j = store_job_new(sizeof(*j), &unname_op, arg);
+
+	j->cb = cb;
+	j->request = store_copy_str(&j->job, request);
+	store_submit(s, &j->job);
+}
+
 /* ---- deleting ---- */
 
 struct delete_job {
