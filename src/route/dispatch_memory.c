@@ -276,6 +276,7 @@ void memory_begin(struct dispatch_job *j)
 					   .model = session_model(j),
 					   .provider = j->runner->name,
 					   .request = j->r->id,
+					   .params = j->r->turn_json,
 					   .messages = j->r->messages + j->first_new,
 					   .n = j->r->nmessages - j->first_new},
 		on_begin, j);
@@ -310,6 +311,7 @@ bool memory_end(struct dispatch_job *j)
 		.text = j->answer.data ? j->answer.data : "",
 		.len = j->answer.len,
 		.error = ok ? NULL : j->end.failed.text,
+		.finish = ok ? finish_reason_name(j->end.finished.reason) : NULL,
 		.tokens_in = u ? u->prompt_tokens : -1,
 		.tokens_cached = u ? u->cached_tokens : -1,
 		.tokens_out = u ? u->completion_tokens : -1,

@@ -56,6 +56,8 @@ struct request {
 	char *extra_json; /* owned or NULL: an object with the fields the core does not read
 			   * (tools, response_format, ...), in OpenAI's dialect */
 
+	char *turn_json; /* owned or NULL: an object that is stored with the turn, for the dialect */
+
 	/* memory: messages holds only what is new when conversation is set */
 	char *conversation; /* owned or NULL; an id, "new", "last", "incognito" (a new one in memory only) */
 	char *parent; /* owned or NULL: the hash of the message that the new ones follow, or "root"; NULL: the head */

@@ -232,6 +232,25 @@ def test_a_response_can_be_read_again_with_its_input(far):
     assert [i.content[0].text for i in client.responses.input_items.list(made.id)] == ["b", "a"]
 
 
+def test_a_stored_response_keeps_its_settings_and_its_end(far):
+    client = client_of(far)
+    c = client.conversations.create()
+    made = client.responses.create(model="fake/length", input="x", conversation=c.id, metadata={"a": "b"}, temperature=0.5,
+                                   instructions="secret instructions", text={"format": {"type": "json_object"}}, user="u")
+    again = rc.response(far.request("GET", "/v1/responses/" + made.id)[2])
+    assert (again.status, again.incomplete_details.reason) == ("incomplete", "max_output_tokens")
+    assert (again.metadata, again.temperature, again.user) == ({"a": "b"}, 0.5, "u")
+    assert again.text.format.type == "json_object" and again.instructions is None
+    assert again.output == made.output
+    for file in far.database.parent.glob("memory.db*"):
+        assert b"secret instructions" not in file.read_bytes()
+    failed = rc.stream(far, model="fake/mid-error", input="x", conversation=c.id).response
+    again = rc.response(far.request("GET", "/v1/responses/" + failed.id)[2])
+    assert (again.status, again.output, again.error.message) == ("failed", [], failed.error.message)
+    e = rc.error(far, 400, model="fake/ok", input="x", previous_response_id=failed.id)
+    assert "error" in e["message"] and e["param"] == "previous_response_id"
+
+
 def test_a_response_follows_another_where_the_head_still_stands(far, up):
     client = client_of(far)
     c = client.conversations.create()
