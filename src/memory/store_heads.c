@@ -89,7 +89,7 @@ static void free_rows(struct store_job *job)
 }
 
 static const struct store_op row_ops[] = {
-	[ROW_LIST] = {"list conversations", 0, run_list, tell_rows, free_rows},
+	[ROW_LIST] = {"list conversations", STORE_ASIDE, run_list, tell_rows, free_rows},
 	[ROW_GET] = {"read a conversation's row", 0, run_row, tell_rows, free_rows},
 	[ROW_CREATE] = {"make a conversation", STORE_WRITES, run_row, tell_rows,
 			free_rows},
