@@ -161,6 +161,7 @@ static void finish(struct answer *a, const struct event *ev)
 
 	if (a->is_stream) {
 		send_head(a);
+		openai_finished(&a->enc, ev);
 		openai_add_finish(&a->enc, ev, http_chunk_begin(a->conn));
 		http_chunk_end(a->conn);
 		http_stream_end(a->conn);
@@ -267,14 +268,18 @@ static int read_fields(const struct http_request *h, struct request *r, struct e
 		{"completion", CLASS_COMPLETION},
 		{"batch", CLASS_BATCH},
 	};
-	struct str conversation = http_header(h, "x-hob-conversation");
+	struct str parent = http_header(h, "x-hob-parent");
 	struct str is_private = http_header(h, "x-hob-private");
 	struct str class = http_header(h, "x-hob-class");
 	struct str supersede = http_header(h, "x-hob-supersede");
 	size_t i = 0;
 
-	if (conversation.ptr && openai_set_conversation(r, conversation, e) != 0)
+	if (parent.ptr && openai_set_parent(r, parent, e) != 0)
 		return -1;
+	if (r->parent && !r->conversation)
+		return err_set(e, ERR_INVALID,
+			       "a parent is one of a conversation: name it in "
+			       "x-hob-conversation");
 	if (read_client(h, r, e) < 0 || read_budget(h, r, e) < 0)
 		return -1;
 	if (is_private.ptr && !str_eq(is_private, "0") && !str_eq(is_private, "1"))
@@ -341,7 +346,9 @@ static void start(const struct call *call, struct request *r,
 struct request *openai_read(const struct call *call, bool is_chat,
 			    struct openai_params *p, struct err *e)
 {
-	struct request *r = openai_decode(call->http->body, is_chat, p, e);
+	struct str conversation = http_header(call->http, "x-hob-conversation");
+	struct request *r =
+		openai_decode_for(call->http->body, is_chat, conversation, p, e);
 
 	if (r && read_fields(call->http, r, e) == 0)
 		return r;
