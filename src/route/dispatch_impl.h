@@ -37,7 +37,8 @@ enum {
 	MAX_ANSWER_BYTES = 32 << 20,
 	MAX_REASONING_BYTES = 1 << 20, /* that are kept; the rest is cut off */
 	SUMMARY_WAIT_MS = 60000, /* of a call that does not fit; then turns are dropped */
-	SUMMARY_LATER_MS = 600000, /* after a failure, for the same message */
+	SUMMARY_SOON_MS = 120000,  /* after a failure, for the same conversation */
+	SUMMARY_LATER_MS = 600000, /* and up to the same message */
 	BACKGROUND_IDLE_MS = 200,  /* nobody asks anything for so long */
 	BACKGROUND_MAX = 32,       /* summaries and titles that wait */
 	INCOGNITO_MAX_CONVERSATIONS = 100,

@@ -18,7 +18,7 @@
 enum {
 	TASK_MAX_YIELDS = 4,
 	FAILURES_MAX = 64,
-	ASK_TOKENS = 320, /* of the question, at most */
+	ASK_TOKENS = 240, /* of the question, at most */
 	FLAT_CALL_BYTES = 2000,
 };
 
@@ -52,9 +52,9 @@ struct summary_task {
 TAILQ_HEAD(task_list, summary_task);
 
 struct failure {
-	const struct store *store; /* compared, never followed */
-	int64_t message;
-	uint64_t until_ms;
+	char conversation[CONVERSATION_ID_BYTES];
+	int64_t message; /* up to which it would have reached */
+	uint64_t at_ms;  /* 0: none */
 };
 
 struct background {
@@ -78,22 +78,29 @@ static void task_free(struct summary_task *t)
 
 /* ---- what failed is left alone for a while */
 
-static bool failed_lately(const struct background *b, const struct store *s,
+static bool failed_lately(const struct background *b, const char *conversation,
 			  int64_t message)
 {
 	uint64_t now = clock_mono_ms();
 
-	for (int i = 0; i < FAILURES_MAX; i++)
-		if (b->failures[i].store == s && b->failures[i].message == message &&
-		    b->failures[i].until_ms > now)
+	for (int i = 0; i < FAILURES_MAX; i++) {
+		const struct failure *f = &b->failures[i];
+
+		if (f->at_ms && !strcmp(f->conversation, conversation) &&
+		    now < f->at_ms + (f->message == message ? SUMMARY_LATER_MS
+							    : SUMMARY_SOON_MS))
 			return true;
+	}
 	return false;
 }
 
 static void note_failure(struct background *b, const struct summary_task *t)
 {
-	b->failures[b->next_failure++ % FAILURES_MAX] = (struct failure){
-		t->store, t->upto_id, clock_mono_ms() + SUMMARY_LATER_MS};
+	struct failure *f = &b->failures[b->next_failure++ % FAILURES_MAX];
+
+	snprintf(f->conversation, sizeof f->conversation, "%s", t->conversation);
+	f->message = t->upto_id;
+	f->at_ms = clock_mono_ms();
 }
 
 /* ---- who writes */
@@ -183,7 +190,8 @@ static int readable_to(const struct dispatch_job *j, const struct context_plan *
 		sum += j->context.tokens[i];
 	if (p->summary >= 0)
 		sum += context_guess(strlen(j->context.summaries[p->summary].text));
-	left -= (int64_t)left * CONTEXT_NOTES_PERCENT / 100; /* the notes' share */
+	if (j->context.nnotes) /* their share */
+		left -= left * CONTEXT_NOTES_PERCENT / 100;
 	for (int i = from; i <= upto; i++) {
 		sum += j->context.tokens[i];
 		if (sum > left)
@@ -211,7 +219,7 @@ static struct summary_task *summary_task_new(struct dispatch_job *j,
 		context_summary_tokens(w.ctx < j->context.ctx ? w.ctx : j->context.ctx);
 	to = readable_to(j, p, from, upto, w.ctx, max_tokens);
 	if (to <= from || to > j->nhistory ||
-	    failed_lately(j->d->background, j->store, j->context.marks[to - 1].id))
+	    failed_lately(j->d->background, j->conversation, j->context.marks[to - 1].id))
 		return NULL;
 	t = task_new(j, TASK_SUMMARY, w.model, suffix);
 	t->upto = to - 1;
