@@ -128,15 +128,20 @@ static bool resident(const struct dispatch_job *j, struct writer *w)
 	return w->model != NULL;
 }
 
+/* What may not leave this machine is written by a model that is on it. */
 static bool configured(const struct dispatch_job *j, struct writer *w)
 {
 	const struct config *c = j->d->parts.config;
+	const struct config_provider *p;
 	struct cache_row row;
 
 	if (!c->memory_summary_model)
 		return false;
+	p = config_provider_of(c, c->memory_summary_model);
+	if (p && !p->local && (j->r->is_private || c->local_only))
+		return false;
 	w->model = c->memory_summary_model;
-	w->ctx = config_provider_of(c, w->model) ? REMOTE_CTX : c->ctx;
+	w->ctx = p ? REMOTE_CTX : c->ctx;
 	if (cache_find(j->d->parts.cache, w->model, &row) && row.ctx > 0)
 		w->ctx = row.ctx;
 	return true;

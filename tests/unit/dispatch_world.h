@@ -508,6 +508,7 @@ struct answer {
 	int events, started, ends, progress, nattempts, kept, dropped, summarised, elided,
 		ctx;
 	double most_usd;
+	enum progress_stage stage;
 	struct event end;
 	int cancel_at; /* the event after which it cancels itself; 0 = never */
 	bool gone;     /* cancelled */
@@ -557,6 +558,7 @@ static inline void on_event(struct event_sink *s, const struct event *ev)
 		break;
 	case EVENT_PROGRESS:
 		a->progress++;
+		a->stage = ev->progress.stage;
 		break;
 	case EVENT_FINISHED:
 		assert_int_equal(a->started, 1);

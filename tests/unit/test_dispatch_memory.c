@@ -243,6 +243,7 @@ static void a_call_that_waits_for_its_summary_can_be_cancelled(void **state)
 	say(&w, &a, "good", 150, id);
 	start(&w, &a, turn("good", text, id));
 	RUN_UNTIL(&w, w.far.starts == 1 && a.progress > 0);
+	assert_string_equal(progress_stage_name(a.stage), "summarising");
 	dispatch_cancel(a.job);
 	assert_int_equal(w.far.cancels, 1);
 	assert_int_equal(a.ends, 0);
@@ -268,6 +269,15 @@ static void on_row(void *arg, const struct err *e, const struct store_conversati
 	r->messages = list->messages;
 	snprintf(r->title, sizeof r->title, "%s", list->title);
 	snprintf(r->status, sizeof r->status, "%s", list->status);
+}
+
+static void on_none(void *arg, const struct err *e, const struct store_conversation *list,
+		    int n)
+{
+	(void)list;
+	((struct row *)arg)->times++;
+	assert_int_equal(e->code, ERR_NONE);
+	assert_int_equal(n, 0);
 }
 
 static void look(struct world *w, const char *id, struct row *r)
@@ -426,6 +436,38 @@ static void a_private_conversation_makes_every_turn_private(void **state)
 	world_fini(&w);
 }
 
+static void an_incognito_conversation_goes_on_and_is_volatile(void **state)
+{
+	struct world w;
+	struct answer a;
+	struct row row = {0};
+	char id[64] = "incognito";
+
+	(void)state;
+	open_world(&w, "memory { titles = false store = off }\n");
+	say(&w, &a, "good", 20, id);
+	assert_int_equal(id[0], 'Z');
+	assert_true(last_seen()->is_volatile);
+	say(&w, &a, "good", 20, id);
+	assert_int_equal(a.kept, 2);
+	assert_int_equal(strlen(a.message), 32);
+	store_list(w.store, &(struct store_list_ask){.limit = 10}, on_none, &row);
+	RUN_UNTIL(&w, row.times);
+	world_fini(&w);
+}
+
+static void an_unknown_incognito_conversation_is_an_error(void **state)
+{
+	struct world w;
+	struct answer a;
+
+	(void)state;
+	open_world(&w, "memory { titles = false }\n");
+	ask(&w, &a, turn("good", "hi", "Z1ARZ3NDEKTSV4RRFFQ69G5FAV"));
+	assert_failed_with(&a, ERR_NOT_FOUND, "Z1ARZ3NDEKTSV4RRFFQ69G5FAV");
+	world_fini(&w);
+}
+
 /* ---- the tree */
 
 static void a_parent_makes_another_answer_and_the_hashes_come_back(void **state)
@@ -541,6 +583,8 @@ int main(void)
 		cmocka_unit_test(what_is_only_recorded_is_sent_as_it_is),
 		cmocka_unit_test(store_false_of_a_conversation_reads_and_adds_nothing),
 		cmocka_unit_test(a_private_conversation_makes_every_turn_private),
+		cmocka_unit_test(an_incognito_conversation_goes_on_and_is_volatile),
+		cmocka_unit_test(an_unknown_incognito_conversation_is_an_error),
 		cmocka_unit_test(a_parent_makes_another_answer_and_the_hashes_come_back),
 		cmocka_unit_test(tool_calls_go_back_as_the_raw_message),
 		cmocka_unit_test(old_tool_results_are_elided_and_named),
