@@ -122,6 +122,11 @@ static int first_note(const struct job_context *x, int budget, int *tokens)
 	return i;
 }
 
+static bool is_history(const struct dispatch_job *j, int i)
+{
+	return i >= j->lead && i < j->lead + j->nhistory;
+}
+
 /* One more item than joined, for an answer (tokens < 0: none). */
 static void fit(const struct dispatch_job *j, int answer_tokens, struct context_plan *out)
 {
@@ -130,7 +135,7 @@ static void fit(const struct dispatch_job *j, int answer_tokens, struct context_
 	struct context_summary *s = xcalloc((size_t)x->nsummaries + 1, sizeof *s);
 	struct context_ask a = {.items = items,
 				.n = j->njoined,
-				.nhistory = j->nhistory,
+				.nhistory = j->lead + j->nhistory,
 				.summaries = s,
 				.nsummaries = x->nsummaries,
 				.ctx = x->ctx,
@@ -142,15 +147,16 @@ static void fit(const struct dispatch_job *j, int answer_tokens, struct context_
 			.tokens = x->tokens[i],
 			.bytes = strlen(j->joined[i].text),
 			/* new ones have no name by which they could be asked for */
-			.is_result = j->joined[i].role == ROLE_TOOL && i < j->nhistory};
+			.is_result = j->joined[i].role == ROLE_TOOL && is_history(j, i)};
 	if (answer_tokens >= 0)
 		items[a.n++] = (struct context_item){.role = ROLE_ASSISTANT,
 						     .tokens = answer_tokens};
 	for (int i = 0; i < x->nsummaries; i++)
-		s[i] = (struct context_summary){x->summaries[i].upto,
+		s[i] = (struct context_summary){j->lead + x->summaries[i].upto,
 						summary_tokens(&x->summaries[i])};
 	first_note(x, a.budget, &a.notes_tokens);
 	context_fit(&a, out);
+	out->kept -= j->lead;
 	free(items);
 	free(s);
 }
@@ -179,7 +185,8 @@ static void add_blocks(const struct dispatch_job *j, const struct context_plan *
 	summary_add_notes(out, x->notes + from, x->nnotes - from);
 	if (p->summary >= 0)
 		summary_add_block(out, x->summaries[p->summary].text,
-				  x->summaries[p->summary].upto + 1 - p->nsystem,
+				  j->lead + x->summaries[p->summary].upto + 1 -
+					  p->nsystem,
 				  x->summaries[p->summary].model);
 }
 
@@ -232,7 +239,7 @@ static struct message elided(struct dispatch_job *j, int i)
 	struct message m = j->joined[i];
 	struct buf text = {0};
 
-	summary_add_elided(&text, strlen(m.text), j->context.marks[i].hash);
+	summary_add_elided(&text, strlen(m.text), j->context.marks[i - j->lead].hash);
 	m.text = buf_take(&text, NULL);
 	own(&j->context, m.text);
 	m.raw_json = elided_raw(m.raw_json, m.text);
@@ -247,7 +254,7 @@ static bool elides(const struct dispatch_job *j, const struct context_plan *p, i
 				  .tokens = j->context.tokens[i],
 				  .bytes = strlen(j->joined[i].text),
 				  .is_result = j->joined[i].role == ROLE_TOOL &&
-					       i < j->nhistory};
+					       is_history(j, i)};
 
 	return i >= p->first && i < p->elided_to && context_is_long(&it);
 }
@@ -341,11 +348,11 @@ static void keep_counts(struct dispatch_job *j)
 	int n = 0;
 
 	for (int i = 0; i < x->nasked; i++) {
-		int at = x->asked[i];
+		int at = x->asked[i] - j->lead;
 
-		if (at >= j->nhistory || x->marks[at].tokens >= 0)
+		if (!is_history(j, x->asked[i]) || x->marks[at].tokens >= 0)
 			continue;
-		x->marks[at].tokens = tokens[n] = x->tokens[at];
+		x->marks[at].tokens = tokens[n] = x->tokens[x->asked[i]];
 		ids[n++] = x->marks[at].id;
 	}
 	if (n)
@@ -398,7 +405,8 @@ static void start_counts(struct dispatch_job *j, bool engine)
 	}
 	free(tokenizer);
 	for (int i = 0; i < j->njoined; i++)
-		x->tokens[i] = engine && i < j->nhistory ? x->marks[i].tokens : -1;
+		x->tokens[i] =
+			engine && is_history(j, i) ? x->marks[i - j->lead].tokens : -1;
 }
 
 /* The first message always: what the template adds around them depends on it, and the budget with it. */

@@ -164,8 +164,8 @@ struct dispatch_job {
 	struct message *history; /* owned, with its texts */
 	int nhistory;
 	struct message *
-		joined; /* owned array of borrowed texts: history and new ones, all of it */
-	int njoined;
+		joined; /* owned array of borrowed texts: r's first `lead`, history, new ones */
+	int njoined, lead;
 	bool begun;     /* store_turn_begin() was called; never twice */
 	bool begin_due; /* and has not answered */
 	int64_t turn;   /* 0 = none open */

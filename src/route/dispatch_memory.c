@@ -123,15 +123,18 @@ static void copy_history(struct dispatch_job *j, const struct store_message *pat
 	}
 }
 
-/* A client that sends its system prompt with each turn does not pile them up. */
+/* Instructions of this turn alone, the history, what is new.  A client that sends its system prompt with
+ * each turn does not pile them up. */
 static void join(struct dispatch_job *j, const struct store_path *p)
 {
 	const struct request *r = j->r;
 
 	j->joined = xcalloc((size_t)(j->nhistory + r->nmessages) + 1, sizeof *j->joined);
+	for (j->lead = 0; j->lead < r->nunkept; j->lead++)
+		j->joined[j->njoined++] = r->messages[j->lead];
 	for (int i = 0; i < j->nhistory; i++)
 		j->joined[j->njoined++] = j->history[i];
-	for (int i = 0; i < r->nmessages; i++)
+	for (int i = r->nunkept; i < r->nmessages; i++)
 		if (!store_repeats_system(p->messages, p->n, &r->messages[i]))
 			j->joined[j->njoined++] = r->messages[i];
 }
@@ -153,7 +156,7 @@ static void take_path(struct dispatch_job *j, const struct store_path *p)
 	copy_history(j, p->messages, p->n);
 	join(j, p);
 	context_take(j, p);
-	if (!j->njoined) {
+	if (j->njoined == j->lead) {
 		err_set(&e, ERR_INVALID,
 			"'messages' is empty, and so is the conversation");
 		job_fail(j, &e);
@@ -264,16 +267,16 @@ void memory_begin(struct dispatch_job *j)
 				       .model = session_model(j),
 				       .provider = j->runner->name,
 				       .request = j->r->id,
-				       .messages = j->r->messages,
-				       .n = j->r->nmessages};
+				       .messages = j->r->messages + j->r->nunkept,
+				       .n = j->r->nmessages - j->r->nunkept};
 
 	if (j->begun || !writes(j)) { /* begun: its end names who answered */
 		job_run(j);
 		return;
 	}
 	if (j->conversation) {
-		ask.messages = j->joined + j->nhistory;
-		ask.n = j->njoined - j->nhistory;
+		ask.messages = j->joined + j->lead + j->nhistory;
+		ask.n = j->njoined - j->lead - j->nhistory;
 	}
 	job_move(j, JOB_BEGIN);
 	job_wait(j, STORE_WAIT_MS);

@@ -211,8 +211,8 @@ static struct summary_task *summary_task_new(struct dispatch_job *j,
 					     const struct context_plan *p, int upto,
 					     const char *suffix)
 {
-	int from =
-		p->summary < 0 ? p->nsystem : j->context.summaries[p->summary].upto + 1;
+	int from = p->summary < 0 ? p->nsystem
+				  : j->lead + j->context.summaries[p->summary].upto + 1;
 	struct writer w = {0};
 	struct summary_task *t;
 	struct buf question = {0};
@@ -223,12 +223,13 @@ static struct summary_task *summary_task_new(struct dispatch_job *j,
 	max_tokens =
 		context_summary_tokens(w.ctx < j->context.ctx ? w.ctx : j->context.ctx);
 	to = readable_to(j, p, from, upto, w.ctx, max_tokens);
-	if (to <= from || to > j->nhistory ||
-	    failed_lately(j->d->background, j->conversation, j->context.marks[to - 1].id))
+	if (to <= from || to > j->lead + j->nhistory ||
+	    failed_lately(j->d->background, j->conversation,
+			  j->context.marks[to - 1 - j->lead].id))
 		return NULL;
 	t = task_new(j, TASK_SUMMARY, w.model, suffix);
-	t->upto = to - 1;
-	t->upto_id = j->context.marks[to - 1].id;
+	t->upto = to - 1 - j->lead;
+	t->upto_id = j->context.marks[to - 1 - j->lead].id;
 	t->max_tokens = max_tokens;
 	for (int i = from; i < to; i++)
 		t->stands_for_bytes +=
@@ -551,13 +552,13 @@ bool summary_before(struct dispatch_job *j)
 	struct summary_task *t;
 
 	if (!j->d->parts.config->memory_summary || j->summary_tried || p->hard_upto < 0 ||
-	    p->hard_upto >= j->nhistory)
+	    p->hard_upto >= j->lead + j->nhistory)
 		return false;
 	j->summary_tried = true;
 	t = summary_task_new(j, p, p->hard_upto, "pre");
 	if (!t)
 		return false;
-	if (t->upto < p->first - 1) { /* a piece of it: nobody waits for that */
+	if (j->lead + t->upto < p->first - 1) { /* a piece of it: nobody waits for that */
 		task_free(t);
 		return false;
 	}
@@ -611,7 +612,7 @@ void summary_tell(struct dispatch_job *j)
 
 static const char *first_question(const struct dispatch_job *j)
 {
-	for (int i = 0; i < j->njoined; i++)
+	for (int i = j->lead; i < j->njoined; i++)
 		if (j->joined[i].role == ROLE_USER)
 			return *j->joined[i].text ? j->joined[i].text : NULL;
 	return NULL;
@@ -655,7 +656,7 @@ static void want_summary(struct dispatch_job *j)
 	if (tokens < 0)
 		tokens = context_guess(j->answer.len);
 	context_plan_next(j, tokens, &next);
-	if (next.soft_upto < 0 || next.soft_upto >= j->nhistory)
+	if (next.soft_upto < 0 || next.soft_upto >= j->lead + j->nhistory)
 		return;
 	t = summary_task_new(j, &next, next.soft_upto, "sum");
 	if (t)

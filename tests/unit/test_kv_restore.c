@@ -450,6 +450,7 @@ int main(void)
 		cmocka_unit_test(no_room_in_the_store_is_no_failure),
 		cmocka_unit_test(
 			an_idle_conversation_goes_to_disk_so_that_a_crash_loses_little),
+		cmocka_unit_test(what_is_volatile_is_saved_nowhere),
 		cmocka_unit_test(
 			random_jobs_with_random_cancels_stay_right_and_within_budget),
 		cmocka_unit_test(the_real_model_goes_on_after_4000_tokens),
