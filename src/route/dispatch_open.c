@@ -139,7 +139,8 @@ struct store *dispatch_incognito(struct dispatch *d, struct err *e)
 	if (d->incognito)
 		return d->incognito;
 	d->incognito = store_open(d->parts.loop, ":memory:", e);
-	UNUSED(limits);
+	if (d->incognito)
+		store_set_limits(d->incognito, &limits);
 	return d->incognito;
 }
 
