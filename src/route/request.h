@@ -64,7 +64,8 @@ struct request {
 	enum tristate
 		keep; /* YES without a conversation: recorded, and sent as it is; NO: never
 			     * stored; UNSAID: as memory.store says */
-	bool is_private; /* must not leave this machine */
+	bool is_private;  /* must not leave this machine */
+	bool is_volatile; /* nothing of it is written to disk: no saved KV state */
 	char *client_name; /* owned or NULL: what asks, "zed", "hob chat": rules may ask for it */
 	double budget_usd; /* the most that this answer may cost; < 0 = not given */
 	uint64_t
