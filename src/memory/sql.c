@@ -31,7 +31,7 @@
 	"t.backend, t.error, b.hash, p.hash, r.hash, coalesce(t.tokens_in, -1), " \
 	"coalesce(t.tokens_cached, -1), coalesce(t.tokens_out, -1), "             \
 	"coalesce(t.ttft_ms, -1), coalesce(t.total_ms, -1), "                     \
-	"coalesce(t.cost_nanousd, -1), t.created_at FROM turn t "                 \
+	"coalesce(t.cost_nanousd, -1), t.created_at, t.params FROM turn t "       \
 	"LEFT JOIN message b ON b.id = t.base_id "                                \
 	"LEFT JOIN message p ON p.id = t.prompt_id "                              \
 	"LEFT JOIN message r ON r.id = t.reply_id "
@@ -156,7 +156,8 @@ static const char *const sql_text[SQL_NR] = {
 	[SQL_GET] = CONVERSATION "WHERE s.id = ?1",
 	[SQL_TURN_ADD] =
 		"INSERT INTO turn (id, session_id, base_id, prompt_id, status, model, backend, "
-		"created_at, request) VALUES (?1, ?2, ?3, ?4, 'running', ?5, ?6, ?7, ?8)",
+		"created_at, request, params) "
+		"VALUES (?1, ?2, ?3, ?4, 'running', ?5, ?6, ?7, ?8, coalesce(?9, '{}'))",
 	[SQL_TURN_GET] =
 		"SELECT session_id, coalesce(base_id, 0), prompt_id, status FROM turn WHERE id = ?1",
 	[SQL_TURN_PARTIAL] =
@@ -166,7 +167,8 @@ static const char *const sql_text[SQL_NR] = {
 		"partial = CASE ?2 WHEN 'done' THEN NULL ELSE coalesce(?4, partial) END, error = ?5, "
 		"tokens_in = ?6, tokens_cached = ?7, tokens_out = ?8, ttft_ms = ?9, total_ms = ?10, "
 		"cost_nanousd = ?11, model = coalesce(?12, model), "
-		"backend = coalesce(?13, backend) WHERE id = ?1",
+		"backend = coalesce(?13, backend), params = CASE WHEN ?14 IS NULL THEN params "
+		"ELSE json_set(params, '$.finish_reason', ?14) END WHERE id = ?1",
 	[SQL_TURN_REBASE] =
 		"UPDATE turn SET base_id = ?3 WHERE status = 'running' AND session_id = ?1 "
 		"AND base_id = ?2 AND id <> ?4",
