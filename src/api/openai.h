@@ -8,6 +8,7 @@
 #define HOB_OPENAI_H
 
 #include "api/routes.h"
+#include "base/json.h"
 #include "route/event.h"
 #include "route/request.h"
 
@@ -33,6 +34,8 @@ struct request *openai_decode(struct str body, bool is_chat, struct openai_param
 /* The same of a whole call: body and x-hob-* fields. */
 struct request *openai_read(const struct call *call, bool is_chat,
 			    struct openai_params *p, struct err *e);
+/* The member "messages" of an object, behind what r has. */
+int openai_decode_messages(struct request *r, const cJSON *root, struct err *e);
 /* An id, "new" or "last", in place of what the request had. */
 int openai_set_conversation(struct request *r, struct str id, struct err *e);
 

@@ -2,18 +2,24 @@
 #include "api/routes.h"
 
 #include "api/cache_api.h"
+#include "api/history_api.h"
 #include "api/hob.h"
+#include "api/memory_api.h"
 #include "api/metrics_api.h"
 #include "api/models_api.h"
+#include "api/move_api.h"
+#include "api/notes_api.h"
 #include "api/openai.h"
+#include "api/persona.h"
 #include "api/route_api.h"
+#include "api/search_api.h"
 #include "api/usage_api.h"
 
 static const struct route routes[] = {
 	{"GET", "/healthz", hob_health},
 	{"GET", "/metrics", metrics_get},
 	{"GET", "/v1/models", models_api_list},
-	{"GET", "/v1/models/*", models_api_get},
+	{"GET", "/v1/models/**", models_api_get},
 	{"POST", "/v1/chat/completions", openai_chat},
 	{"POST", "/v1/completions", openai_completion},
 	{"GET", "/v1/hob/cache", cache_api_get},
@@ -27,20 +33,58 @@ static const struct route routes[] = {
 	{"GET", "/v1/hob/providers", route_api_providers},
 	{"POST", "/v1/hob/route/explain", route_api_explain},
 	{"GET", "/v1/hob/routes/decisions", route_api_decisions},
-	{"GET", "/v1/hob/conversations", hob_conversations},
-	{"GET", "/v1/hob/conversations/*", hob_conversation},
-	{"DELETE", "/v1/hob/conversations/*", hob_conversation_delete},
+	{"GET", "/v1/hob/conversations", history_api_list},
+	{"POST", "/v1/hob/conversations", history_api_create},
+	{"POST", "/v1/hob/conversations/import", move_api_import},
+	{"GET", "/v1/hob/conversations/*", history_api_get},
+	{"PATCH", "/v1/hob/conversations/*", history_api_change},
+	{"DELETE", "/v1/hob/conversations/*", history_api_delete},
+	{"POST", "/v1/hob/conversations/*/head", history_api_head},
+	{"POST", "/v1/hob/conversations/*/fork", history_api_fork},
+	{"GET", "/v1/hob/conversations/*/turns", history_api_turns},
+	{"GET", "/v1/hob/conversations/*/export", move_api_export},
+	{"GET", "/v1/hob/search", search_api_get},
+	{"GET", "/v1/hob/notes", notes_api_list},
+	{"POST", "/v1/hob/notes", notes_api_add},
+	{"DELETE", "/v1/hob/notes/*", notes_api_delete},
+	{"GET", "/v1/hob/memory", memory_api_get},
+	{"POST", "/v1/hob/forget", memory_api_forget},
+	{"POST", "/v1/hob/backup", memory_api_backup},
+	{"GET", "/v1/hob/personas", persona_api_list},
 };
+
+/* Bytes of the path that a star stands for: up to the next '/', or ("**", at the end) all. */
+static size_t star_len(const char *star, struct str path)
+{
+	const char *slash = memchr(path.ptr, '/', path.len);
+
+	return star[1] == '*' || !slash ? path.len : (size_t)(slash - path.ptr);
+}
 
 static bool path_matches(const char *pattern, struct str path, struct str *param)
 {
-	size_t n = strlen(pattern);
+	struct str found = STR("");
 
-	if (pattern[n - 1] != '*')
-		return str_eq(path, pattern);
-	if (path.len < n || memcmp(path.ptr, pattern, n - 1) != 0)
+	for (; *pattern; pattern++) {
+		size_t n = 1;
+
+		if (*pattern != '*') {
+			if (!path.len || *path.ptr != *pattern)
+				return false;
+		} else {
+			n = star_len(pattern, path);
+			if (!n)
+				return false;
+			if (!found.len)
+				found = (struct str){path.ptr, n};
+			pattern += pattern[1] == '*';
+		}
+		path = (struct str){path.ptr + n, path.len - n};
+	}
+	if (path.len)
 		return false;
-	*param = (struct str){path.ptr + n - 1, path.len - n + 1};
+	if (found.len)
+		*param = found;
 	return true;
 }
 

@@ -11,14 +11,16 @@ struct call {
 	const struct server *server;
 	struct conn *conn;
 	const struct http_request *http;
-	struct str param; /* what '*' in the pattern stood for, still %-encoded */
+	struct str
+		param; /* what the first star of the pattern stood for, still %-encoded */
 };
 
 typedef void route_handler(const struct call *call);
 
 struct route {
 	const char *method; /* GET answers HEAD too */
-	const char *path;   /* a '*' at the end stands for one or more characters */
+	const char *
+		path; /* '*' stands for one segment, "**" at the end for one or more characters */
 	route_handler *handler;
 };
 

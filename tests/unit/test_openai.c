@@ -442,9 +442,9 @@ static void routes_know_paths_methods_and_parameters(void **state)
 	assert_null(
 		routes_find(STR("POST"), STR("/healthz"), &param, allow, sizeof(allow)));
 	assert_string_equal(allow, "GET, HEAD");
-	assert_null(routes_find(STR("PATCH"), STR("/v1/hob/conversations/x"), &param,
-				allow, sizeof(allow)));
-	assert_string_equal(allow, "GET, HEAD, DELETE");
+	assert_null(routes_find(STR("PUT"), STR("/v1/hob/conversations/x"), &param, allow,
+				sizeof(allow)));
+	assert_string_equal(allow, "GET, HEAD, PATCH, DELETE");
 	assert_null(
 		routes_find(STR("GET"), STR("/healthz/"), &param, allow, sizeof(allow)));
 	assert_string_equal(allow, "");
@@ -453,6 +453,43 @@ static void routes_know_paths_methods_and_parameters(void **state)
 	assert_non_null(routes_find(STR("GET"), STR("/v1/models/a/b"), &param, allow,
 				    sizeof(allow)));
 	assert_true(str_eq(param, "a/b"));
+}
+
+static void a_star_stands_for_one_segment_of_a_path(void **state)
+{
+	static const struct {
+		const char *method, *path;
+		const char *param; /* NULL: no such route */
+	} cases[] = {
+		{"GET", "/v1/hob/conversations/x", "x"},
+		{"GET", "/v1/hob/conversations/x/turns", "x"},
+		{"POST", "/v1/hob/conversations/a%2Fb/head", "a%2Fb"},
+		{"POST", "/v1/hob/conversations/import", ""},
+		{"GET", "/v1/hob/conversations/", NULL},
+		{"GET", "/v1/hob/conversations//turns", NULL},
+		{"GET", "/v1/hob/conversations/x/turns/", NULL},
+		{"GET", "/v1/hob/conversations/x/turn", NULL},
+		{"DELETE", "/v1/hob/conversations/x/turns", NULL},
+		{"GET", "/v1/hob/conversations/x/y/turns", NULL},
+		{"DELETE", "/v1/hob/notes/12", "12"},
+		{"GET", "/v1/hob", NULL},
+		{"GET", "", NULL},
+	};
+	char allow[64];
+
+	UNUSED(state);
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct str param;
+		const struct route *r =
+			routes_find(str_of(cases[i].method), str_of(cases[i].path),
+				    &param, allow, sizeof allow);
+
+		if (!r != !cases[i].param)
+			fail_msg("%s %s: %s", cases[i].method, cases[i].path,
+				 r ? r->path : "no route");
+		if (r && !str_eq(param, cases[i].param))
+			fail_msg("%s: '%.*s'", cases[i].path, (int)param.len, param.ptr);
+	}
 }
 
 /* -- where it ran -- */
@@ -567,6 +604,7 @@ int main(void)
 		cmocka_unit_test(raw_completions_have_their_own_shape),
 		cmocka_unit_test(an_error_object_names_type_and_code),
 		cmocka_unit_test(routes_know_paths_methods_and_parameters),
+		cmocka_unit_test(a_star_stands_for_one_segment_of_a_path),
 		cmocka_unit_test(a_reply_says_where_it_ran_and_what_was_tried_before),
 		cmocka_unit_test(a_stream_says_what_it_may_cost_at_most),
 	};
