@@ -69,8 +69,7 @@ static void fail_group(struct store_job *from, struct store_job *end,
 static int run_job(struct store *s, struct store_job *j)
 {
 	if (j->flags & STORE_FORGETS &&
-	    schema_limit(s->sql.db, (int64_t)DBFILE_MAX_BYTES + STORE_FORGET_BYTES,
-			 &j->err) < 0)
+	    schema_limit(s->sql.db, s->file.max_bytes + STORE_FORGET_BYTES, &j->err) < 0)
 		return -1;
 	return j->op->run(&s->sql, j);
 }
@@ -153,7 +152,7 @@ static void scrub_group(struct store *s, struct store_job *first, struct store_j
 				j->err = e;
 	}
 	if (any && !s->sql.read_only)
-		schema_limit(s->sql.db, DBFILE_MAX_BYTES, &e);
+		schema_limit(s->sql.db, s->file.max_bytes, &e);
 }
 
 static void answer(struct store *s, struct store_job *j)
