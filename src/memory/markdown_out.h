@@ -2,8 +2,8 @@
  * head, each under a heading.  Pure.
  *
  * Text of a message stands as it is, since it mostly is Markdown; its headings and open fences
- * cannot swallow what follows.  Tool calls, tool results and reasoning stand in fences longer than
- * any within; attachments are named with type and size, not included. */
+ * cannot swallow what follows (markdown_text.h).  Tool calls and tool results stand in fences longer
+ * than any within, reasoning in a quotation; attachments are named with type and size, not included. */
 #ifndef HOB_MARKDOWN_OUT_H
 #define HOB_MARKDOWN_OUT_H
 

@@ -223,6 +223,51 @@ static const char *const sql_text[SQL_NR] = {
 	/* store_keep.c: limits, forgetting, figures */
 
 	/* store_move.c: export, import */
+	[SQL_MOVE_SESSION] =
+		"SELECT s.title, s.title_by, s.model, h.hash, s.forked_from, s.pinned, "
+		"s.is_private, s.created_at, s.updated_at, s.metadata FROM session s "
+		"LEFT JOIN message h ON h.id = s.head_id WHERE s.id = ?1",
+	/* an order that does not depend on where the rows came from */
+	[SQL_MOVE_NODES] =
+		"WITH RECURSIVE seen(id) AS ("
+		"SELECT head_id FROM session WHERE id = ?1 AND head_id IS NOT NULL "
+		"UNION SELECT prompt_id FROM turn WHERE session_id = ?1 "
+		"UNION SELECT reply_id FROM turn WHERE session_id = ?1 AND reply_id IS NOT NULL "
+		"UNION SELECT base_id FROM turn WHERE session_id = ?1 AND base_id IS NOT NULL "
+		"UNION SELECT message_id FROM tip WHERE session_id = ?1 "
+		"UNION SELECT m.parent_id FROM seen JOIN message m ON m.id = seen.id "
+		"WHERE m.parent_id IS NOT NULL) SELECT m.id FROM seen "
+		"JOIN message m ON m.id = seen.id ORDER BY m.depth, m.created_at, m.hash",
+	[SQL_MOVE_NODE] =
+		"SELECT m.hash, p.hash, m.role, m.parts, m.created_at, m.reasoning "
+		"FROM message m LEFT JOIN message p ON p.id = m.parent_id WHERE m.id = ?1",
+	[SQL_MOVE_TURNS] =
+		"SELECT coalesce(t.request, ''), "
+		"CASE t.status WHEN 'running' THEN 'interrupted' ELSE t.status END, t.model, "
+		"t.backend, t.error, b.hash, p.hash, r.hash, coalesce(t.tokens_in, -1), "
+		"coalesce(t.tokens_cached, -1), coalesce(t.tokens_out, -1), "
+		"coalesce(t.ttft_ms, -1), coalesce(t.total_ms, -1), "
+		"coalesce(t.cost_nanousd, -1), t.created_at, t.partial FROM turn t "
+		"LEFT JOIN message b ON b.id = t.base_id "
+		"LEFT JOIN message p ON p.id = t.prompt_id "
+		"LEFT JOIN message r ON r.id = t.reply_id "
+		"WHERE t.session_id = ?1 ORDER BY t.id",
+	[SQL_MOVE_SESSION_ADD] =
+		"INSERT INTO session (id, title, title_by, model, head_id, pinned, is_private, "
+		"created_at, updated_at, metadata, used_seq) "
+		"VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, " NEXT_SEQ ")",
+	[SQL_MOVE_FORKED] =
+		"UPDATE session SET forked_from = ?2 WHERE id = ?1 "
+		"AND EXISTS (SELECT 1 FROM session WHERE id = ?2)",
+	[SQL_MOVE_TURN_SESSION] = "SELECT session_id = ?2 FROM turn WHERE request = ?1",
+	[SQL_MOVE_TURN_LIKE] =
+		"SELECT 1 FROM turn WHERE session_id = ?1 AND prompt_id = ?2 AND reply_id IS ?3 "
+		"AND created_at = ?4 AND status = ?5 LIMIT 1",
+	[SQL_MOVE_TURN_ADD] =
+		"INSERT INTO turn (id, session_id, base_id, prompt_id, reply_id, status, model, "
+		"backend, partial, error, tokens_in, tokens_cached, tokens_out, ttft_ms, total_ms, "
+		"cost_nanousd, created_at, request) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, "
+		"?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
 };
 
 /* SQLite 3.40 forgets the system's errno on some ways out of a write, so this thread's own, cleared

@@ -75,6 +75,15 @@ enum sql_id {
 	/* store_keep.c: limits, forgetting, figures */
 
 	/* store_move.c: export, import */
+	SQL_MOVE_SESSION,
+	SQL_MOVE_NODES,
+	SQL_MOVE_NODE,
+	SQL_MOVE_TURNS,
+	SQL_MOVE_SESSION_ADD,
+	SQL_MOVE_FORKED,
+	SQL_MOVE_TURN_SESSION,
+	SQL_MOVE_TURN_LIKE,
+	SQL_MOVE_TURN_ADD,
 
 	SQL_NR
 };
