@@ -36,6 +36,12 @@
 	"LEFT JOIN message p ON p.id = t.prompt_id "                              \
 	"LEFT JOIN message r ON r.id = t.reply_id "
 
+/* ?1 and up to ?2 messages behind it, those with the greatest ids first: the newest. */
+#define BEHIND                                                        \
+	"WITH RECURSIVE down(id) AS (SELECT ?1 UNION ALL "            \
+	"SELECT c.id FROM down JOIN message c ON c.parent_id = down.id " \
+	"ORDER BY 1 DESC LIMIT ?2)"
+
 static const char *const sql_text[SQL_NR] = {
 	[SQL_BEGIN] = "BEGIN IMMEDIATE",
 	[SQL_COMMIT] = "COMMIT",
@@ -219,6 +225,40 @@ static const char *const sql_text[SQL_NR] = {
 		"ON CONFLICT (message_id, tokenizer) DO UPDATE SET tokens = excluded.tokens",
 
 	/* store_search.c */
+	[SQL_SEARCH_NEWEST] =
+		"SELECT rowid, 0.0 FROM message_fts WHERE message_fts MATCH ?1 "
+		"ORDER BY rowid DESC LIMIT ?2",
+	[SQL_SEARCH] = "SELECT rowid, bm25(message_fts) FROM message_fts "
+		       "WHERE message_fts MATCH ?1",
+	/* the plus keeps SQLite from asking the index once for each member */
+	[SQL_SEARCH_IN] =
+		"WITH RECURSIVE seen(id) AS ("
+		"SELECT head_id FROM session WHERE id = ?2 AND head_id IS NOT NULL "
+		"UNION SELECT prompt_id FROM turn WHERE session_id = ?2 "
+		"UNION SELECT reply_id FROM turn WHERE session_id = ?2 AND reply_id IS NOT NULL "
+		"UNION SELECT message_id FROM tip WHERE session_id = ?2 "
+		"UNION SELECT m.parent_id FROM seen JOIN message m ON m.id = seen.id "
+		"WHERE m.parent_id IS NOT NULL) "
+		"SELECT rowid, bm25(message_fts) FROM message_fts "
+		"WHERE message_fts MATCH ?1 AND +rowid IN (SELECT id FROM seen)",
+	[SQL_SEARCH_TURN] =
+		BEHIND " SELECT s.id, s.title FROM turn JOIN session s ON s.id = turn.session_id "
+		       "WHERE turn.id = (SELECT max(id) FROM ("
+		       "SELECT max(t.id) AS id FROM down JOIN turn t ON t.prompt_id = down.id "
+		       "UNION ALL "
+		       "SELECT max(t.id) FROM down JOIN turn t ON t.reply_id = down.id))",
+	[SQL_SEARCH_HEAD] =
+		BEHIND ", found(id) AS ("
+		       "SELECT s.id FROM down JOIN session s ON s.head_id = down.id "
+		       "UNION SELECT t.session_id FROM down JOIN tip t ON t.message_id = down.id) "
+		       "SELECT s.id, s.title FROM found JOIN session s ON s.id = found.id "
+		       "ORDER BY s.used_seq DESC, s.updated_at DESC LIMIT 1",
+	[SQL_SEARCH_NAMED] = "SELECT title FROM session WHERE id = ?1",
+	[SQL_SEARCH_SNIPPET] =
+		"SELECT m.hash, m.role, m.created_at, "
+		"snippet(message_fts, 0, ?3, ?4, '…', 24) "
+		"FROM message_fts JOIN message m ON m.id = message_fts.rowid "
+		"WHERE message_fts MATCH ?1 AND message_fts.rowid = ?2",
 
 	/* store_keep.c: limits, forgetting, figures */
 

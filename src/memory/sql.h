@@ -71,6 +71,13 @@ enum sql_id {
 	SQL_COUNT_PUT,
 
 	/* store_search.c */
+	SQL_SEARCH_NEWEST,
+	SQL_SEARCH,
+	SQL_SEARCH_IN,
+	SQL_SEARCH_TURN,
+	SQL_SEARCH_HEAD,
+	SQL_SEARCH_NAMED,
+	SQL_SEARCH_SNIPPET,
 
 	/* store_keep.c: limits, forgetting, figures */
 
