@@ -183,7 +183,7 @@ static int decode_max_tokens(struct sampling *s, const cJSON *root, struct err *
 	return 0;
 }
 
-static int decode_sampling(struct request *r, const cJSON *root, struct err *e)
+int openai_decode_sampling(struct request *r, const cJSON *root, struct err *e)
 {
 	enum { TOP_K_MAX = 1000000 };
 	const double max_seed =
@@ -313,7 +313,7 @@ static int decode(struct request *r, cJSON *root, struct openai_params *p, struc
 		return -1;
 	if (persona && persona_set(r, str_of(persona), e) != 0)
 		return -1;
-	if (decode_params(root, p, e) != 0 || decode_sampling(r, root, e) != 0 ||
+	if (decode_params(root, p, e) != 0 || openai_decode_sampling(r, root, e) != 0 ||
 	    json_duration(root, "keep_alive", &r->keep_alive_ms, e) < 0)
 		return -1;
 	if ((r->is_chat ? openai_decode_messages : decode_prompt)(r, root, e) != 0)

@@ -11,6 +11,7 @@
 #include "api/notes_api.h"
 #include "api/openai.h"
 #include "api/persona.h"
+#include "api/responses.h"
 #include "api/route_api.h"
 #include "api/search_api.h"
 #include "api/usage_api.h"
@@ -22,6 +23,7 @@ static const struct route routes[] = {
 	{"GET", "/v1/models/**", models_api_get},
 	{"POST", "/v1/chat/completions", openai_chat},
 	{"POST", "/v1/completions", openai_completion},
+	{"POST", "/v1/responses", responses_create},
 	{"GET", "/v1/hob/cache", cache_api_get},
 	{"GET", "/v1/hob/cache/decisions", cache_api_decisions},
 	{"GET", "/v1/hob/cache/events", cache_api_events},
@@ -53,54 +55,56 @@ static const struct route routes[] = {
 	{"GET", "/v1/hob/personas", persona_api_list},
 };
 
-/* Bytes of the path that a star stands for: up to the next '/', or ("**", at the end) all. */
-static size_t star_len(const char *star, struct str path)
+static size_t segment_len(struct str s)
 {
-	const char *slash = memchr(path.ptr, '/', path.len);
+	const char *slash = memchr(s.ptr, '/', s.len);
 
-	return star[1] == '*' || !slash ? path.len : (size_t)(slash - path.ptr);
+	return slash ? (size_t)(slash - s.ptr) : s.len;
 }
 
-static bool path_matches(const char *pattern, struct str path, struct str *param)
+static bool path_matches(const char *pattern, struct str path,
+			 struct str params[ROUTE_PARAMS])
 {
-	struct str found = STR("");
+	int n = 0;
 
-	for (; *pattern; pattern++) {
-		size_t n = 1;
+	for (int i = 0; i < ROUTE_PARAMS; i++)
+		params[i] = STR("");
+	while (*pattern) {
+		size_t len = 1;
 
-		if (*pattern != '*') {
-			if (!path.len || *path.ptr != *pattern)
+		if (!path.len)
+			return false;
+		if (*pattern == '*') {
+			bool rest = pattern[1] == '*';
+
+			len = rest ? path.len : segment_len(path);
+			if (!len)
 				return false;
-		} else {
-			n = star_len(pattern, path);
-			if (!n)
-				return false;
-			if (!found.len)
-				found = (struct str){path.ptr, n};
-			pattern += pattern[1] == '*';
+			ASSERT(n < ROUTE_PARAMS);
+			params[n++] = (struct str){path.ptr, len};
+			pattern += rest;
+		} else if (*pattern != *path.ptr) {
+			return false;
 		}
-		path = (struct str){path.ptr + n, path.len - n};
+		pattern++;
+		path = (struct str){path.ptr + len, path.len - len};
 	}
-	if (path.len)
-		return false;
-	if (found.len)
-		*param = found;
-	return true;
+	return !path.len;
 }
 
-const struct route *routes_find(struct str method, struct str path, struct str *param,
-				char *allow, size_t allow_bytes)
+const struct route *routes_find(struct str method, struct str path,
+				struct str params[ROUTE_PARAMS], char *allow,
+				size_t allow_bytes)
 {
 	size_t used = 0;
 
-	*param = STR("");
 	allow[0] = '\0';
 	for (size_t i = 0; i < ARRAY_LEN(routes); i++) {
 		const struct route *r = &routes[i];
 		bool is_get = !strcmp(r->method, "GET");
 		int n;
 
-		if (!path_matches(r->path, path, param))
+		if (!path_matches(r->path, path, params))
 			continue;
 		if (str_eq(method, r->method) || (is_get && str_eq(method, "HEAD")))
 			return r;
@@ -114,14 +118,21 @@ const struct route *routes_find(struct str method, struct str path, struct str *
 
 /* -- errors -- */
 
-void api_add_error(struct buf *out, const struct err *e)
+static void add_error(struct buf *out, const struct err *e, const char *param,
+		      const char *code)
 {
 	const struct err_info *info = err_info(e->code);
 
 	buf_adds(out, "{\"error\":{\"message\":");
 	buf_add_json(out, e->text, strlen(e->text));
-	buf_addf(out, ",\"type\":\"%s\",\"param\":null,\"code\":\"%s\"}}",
-		 info->openai_type, info->name);
+	buf_addf(out, ",\"type\":\"%s\",\"param\":", info->openai_type);
+	buf_add_json_or_null(out, param);
+	buf_addf(out, ",\"code\":\"%s\"}}", code ? code : info->name);
+}
+
+void api_add_error(struct buf *out, const struct err *e)
+{
+	add_error(out, e, NULL, NULL);
 }
 
 /* The official clients retry 408, 409, 429 and 5xx twice by themselves, so that each of our own
@@ -153,6 +164,19 @@ void api_reply_error_status(struct conn *c, int status, const struct err *e,
 		buf_adds(&head, extra);
 	api_add_error(&body, e);
 	http_reply(c, status, "application/json", head.data, buf_str(&body));
+	buf_free(&body);
+	buf_free(&head);
+}
+
+void api_reply_error_about(struct conn *c, const struct err *e, const char *param,
+			   const char *code)
+{
+	struct buf body = {0}, head = {0};
+
+	add_retry(&head, e);
+	add_error(&body, e, param, code);
+	http_reply(c, err_info(e->code)->http_status, "application/json", head.data,
+		   buf_str(&body));
 	buf_free(&body);
 	buf_free(&head);
 }

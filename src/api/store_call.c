@@ -3,11 +3,6 @@
 
 #include "memory/store.h"
 
-static void on_abort(struct exchange *x)
-{
-	CONTAINER_OF(x, struct store_call, exchange)->conn = NULL;
-}
-
 static void call_free(struct store_call *sc)
 {
 	cJSON_Delete(sc->body);
@@ -21,25 +16,25 @@ static void call_free(struct store_call *sc)
 
 void store_call_fail(struct store_call *sc, const struct err *e)
 {
-	if (sc->conn)
-		api_reply_error(sc->conn, e);
+	if (sc->pending.conn)
+		api_reply_error(sc->pending.conn, e);
 	call_free(sc);
 }
 
 bool store_call_failed(struct store_call *sc, const struct err *e)
 {
-	if (sc->conn && e->code == ERR_NONE)
+	if (sc->pending.conn && e->code == ERR_NONE)
 		return false;
-	if (sc->conn)
-		api_reply_error(sc->conn, e);
+	if (sc->pending.conn)
+		api_reply_error(sc->pending.conn, e);
 	call_free(sc);
 	return true;
 }
 
 void store_call_reply_as(struct store_call *sc, const char *content_type, struct str body)
 {
-	if (sc->conn)
-		http_reply(sc->conn, 200, content_type, NULL, body);
+	if (sc->pending.conn)
+		http_reply(sc->pending.conn, 200, content_type, NULL, body);
 	call_free(sc);
 }
 
@@ -91,12 +86,10 @@ struct store_call *store_call_new(const struct call *call, const char *id)
 		return NULL;
 	}
 	sc = xcalloc(1, sizeof *sc);
-	sc->exchange.abort = on_abort;
-	sc->conn = call->conn;
 	sc->api = call->api;
 	sc->store = store;
 	sc->id = id ? xstrdup(id) : NULL;
-	exchange_begin(call->conn, &sc->exchange);
+	pending_begin(&sc->pending, call->conn);
 	return sc;
 }
 

@@ -1,12 +1,11 @@
 /* A call of our own API that the store answers.
  *
- * Loop thread.  A store's job cannot be cancelled and its answer comes later, so each such call is a
- * struct of its own that outlives a client who left: abort() only takes the connection away.  It
+ * Loop thread.  Each such call is a struct of its own that outlives a client who left (pending.h).  It
  * ends in store_call_reply(), store_call_fail() or a store_call_failed() that is true. */
 #ifndef HOB_STORE_CALL_H
 #define HOB_STORE_CALL_H
 
-#include "api/routes.h"
+#include "api/pending.h"
 #include "base/json.h"
 
 struct store;
@@ -14,8 +13,7 @@ struct store;
 enum { STORE_CALL_ID_BYTES = 64 };
 
 struct store_call {
-	struct exchange exchange;
-	struct conn *conn;     /* NULL: the client has left */
+	struct pending pending;
 	const struct api *api; /* borrowed */
 	struct store *store;   /* borrowed: the one that keeps `id` */
 	char *id;              /* owned: a conversation's, or NULL */

@@ -432,27 +432,43 @@ static void an_error_object_names_type_and_code(void **state)
 static void routes_know_paths_methods_and_parameters(void **state)
 {
 	char allow[64];
-	struct str param;
+	struct str params[ROUTE_PARAMS];
 
 	UNUSED(state);
 	assert_non_null(
-		routes_find(STR("GET"), STR("/healthz"), &param, allow, sizeof(allow)));
+		routes_find(STR("GET"), STR("/healthz"), params, allow, sizeof(allow)));
 	assert_non_null(
-		routes_find(STR("HEAD"), STR("/healthz"), &param, allow, sizeof(allow)));
+		routes_find(STR("HEAD"), STR("/healthz"), params, allow, sizeof(allow)));
 	assert_null(
-		routes_find(STR("POST"), STR("/healthz"), &param, allow, sizeof(allow)));
+		routes_find(STR("POST"), STR("/healthz"), params, allow, sizeof(allow)));
 	assert_string_equal(allow, "GET, HEAD");
-	assert_null(routes_find(STR("PUT"), STR("/v1/hob/conversations/x"), &param, allow,
+	assert_null(routes_find(STR("PUT"), STR("/v1/hob/conversations/x"), params, allow,
 				sizeof(allow)));
 	assert_string_equal(allow, "GET, HEAD, PATCH, DELETE");
 	assert_null(
-		routes_find(STR("GET"), STR("/healthz/"), &param, allow, sizeof(allow)));
+		routes_find(STR("GET"), STR("/healthz/"), params, allow, sizeof(allow)));
 	assert_string_equal(allow, "");
-	assert_null(routes_find(STR("GET"), STR("/v1/models/"), &param, allow,
+	assert_null(routes_find(STR("GET"), STR("/v1/models/"), params, allow,
 				sizeof(allow)));
-	assert_non_null(routes_find(STR("GET"), STR("/v1/models/a/b"), &param, allow,
+	assert_non_null(routes_find(STR("GET"), STR("/v1/models/a/b"), params, allow,
 				    sizeof(allow)));
-	assert_true(str_eq(param, "a/b"));
+	assert_true(str_eq(params[0], "a/b"));
+}
+
+static void a_star_is_one_segment_and_two_are_the_rest(void **state)
+{
+	char allow[64];
+	struct str params[ROUTE_PARAMS];
+
+	UNUSED(state);
+	assert_null(routes_find(STR("GET"), STR("/v1/hob/conversations/a/b/c/d"), params,
+				allow, sizeof(allow)));
+	assert_string_equal(allow, "");
+	assert_non_null(routes_find(STR("GET"), STR("/v1/hob/conversations/a"), params,
+				    allow, sizeof(allow)));
+	assert_true(str_eq(params[0], "a") && str_eq(params[1], ""));
+	assert_null(routes_find(STR("GET"), STR("/v1/hob/conversations/"), params, allow,
+				sizeof(allow)));
 }
 
 static void a_star_stands_for_one_segment_of_a_path(void **state)
@@ -479,16 +495,17 @@ static void a_star_stands_for_one_segment_of_a_path(void **state)
 
 	UNUSED(state);
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-		struct str param;
+		struct str params[ROUTE_PARAMS];
 		const struct route *r =
 			routes_find(str_of(cases[i].method), str_of(cases[i].path),
-				    &param, allow, sizeof allow);
+				    params, allow, sizeof allow);
 
 		if (!r != !cases[i].param)
 			fail_msg("%s %s: %s", cases[i].method, cases[i].path,
 				 r ? r->path : "no route");
-		if (r && !str_eq(param, cases[i].param))
-			fail_msg("%s: '%.*s'", cases[i].path, (int)param.len, param.ptr);
+		if (r && !str_eq(params[0], cases[i].param))
+			fail_msg("%s: '%.*s'", cases[i].path, (int)params[0].len,
+				 params[0].ptr);
 	}
 }
 
@@ -605,6 +622,7 @@ int main(void)
 		cmocka_unit_test(an_error_object_names_type_and_code),
 		cmocka_unit_test(routes_know_paths_methods_and_parameters),
 		cmocka_unit_test(a_star_stands_for_one_segment_of_a_path),
+		cmocka_unit_test(a_star_is_one_segment_and_two_are_the_rest),
 		cmocka_unit_test(a_reply_says_where_it_ran_and_what_was_tried_before),
 		cmocka_unit_test(a_stream_says_what_it_may_cost_at_most),
 	};
