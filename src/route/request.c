@@ -69,6 +69,7 @@ void request_free(struct request *r)
 	free(r->client_name);
 	free(r->conversation);
 	free(r->parent);
+	free(r->persona);
 	free(r);
 }
 
