@@ -23,7 +23,7 @@ struct stream {
 	ask_text_cb *on_text;
 	void *arg;
 	bool done, failed;
-	bool shown; /* of render_progress() */
+	bool shown;    /* of render_progress() */
 	struct err *e; /* borrowed: set once failed */
 };
 
@@ -40,7 +40,10 @@ static void add_messages(const struct ask *a, struct buf *b)
 		buf_adds(b, i ? ",{" : "{");
 		add_field(b, "role", a->messages[i].role);
 		buf_addc(b, ',');
-		add_field(b, "content", a->messages[i].text);
+		if (a->messages[i].content)
+			buf_addf(b, "\"content\":%s", a->messages[i].content);
+		else
+			add_field(b, "content", a->messages[i].text);
 		buf_addc(b, '}');
 	}
 	buf_addc(b, ']');
@@ -62,6 +65,11 @@ static void request_body(const struct ask *a, struct buf *b)
 		buf_addf(b, ",\"max_tokens\":%lld", (long long)a->max_tokens);
 	if (a->seed >= 0)
 		buf_addf(b, ",\"seed\":%lld", (long long)a->seed);
+	if (a->schema)
+		buf_addf(b,
+			 ",\"response_format\":{\"type\":\"json_schema\",\"json_schema\":"
+			 "{\"name\":\"answer\",\"strict\":true,\"schema\":%s}}",
+			 a->schema);
 	buf_addc(b, '}');
 }
 
@@ -125,12 +133,17 @@ static void take_delta(struct stream *s, const cJSON *choice)
 
 static void take_extras(struct ask_answer *a, const cJSON *usage, const cJSON *hob)
 {
+	const cJSON *attempts = NULL;
+
 	if (usage) {
 		take_int(usage, "prompt_tokens", &a->prompt_tokens);
 		take_int(usage, "completion_tokens", &a->completion_tokens);
 	}
 	if (!hob)
 		return;
+	take_string(hob, "tier", &a->tier);
+	take_string(hob, "prompt", &a->prompt);
+	take_string(hob, "message", &a->message);
 	take_string(hob, "provider", &a->provider);
 	take_string(hob, "model", &a->model);
 	take_string(hob, "reason", &a->reason);
@@ -142,6 +155,12 @@ static void take_extras(struct ask_answer *a, const cJSON *usage, const cJSON *h
 	take_int(hob, "cached_tokens", &a->cached_tokens);
 	take_int(hob, "kept", &a->kept);
 	take_int(hob, "dropped", &a->dropped);
+	take_int(hob, "summarised", &a->summarised);
+	take_int(hob, "elided", &a->elided);
+	take_int(hob, "ctx", &a->ctx);
+	if (json_array(hob, "attempts", &attempts, NULL) == 1)
+		a->attempts = cJSON_GetArraySize(attempts);
+	json_double(hob, "cost_usd", 0, DBL_MAX, &a->cost_usd, NULL);
 	json_double(hob, "prefill_ms", -1, DBL_MAX, &a->prefill_ms, NULL);
 	json_double(hob, "decode_ms", -1, DBL_MAX, &a->decode_ms, NULL);
 }
@@ -242,6 +261,10 @@ int ask(struct client *c, const struct ask *a, ask_text_cb *on_text, void *arg,
 				   .path = a->prompt ? "/v1/completions"
 						     : "/v1/chat/completions",
 				   .conversation = a->conversation,
+				   .parent = a->parent,
+				   .persona = a->persona,
+				   .client = a->client,
+				   .is_private = a->is_private,
 				   .progress = true,
 				   .data = on_data,
 				   .arg = &s};
@@ -254,6 +277,8 @@ int ask(struct client *c, const struct ask *a, ask_text_cb *on_text, void *arg,
 				   .cached_tokens = -1,
 				   .prefill_ms = -1,
 				   .decode_ms = -1,
+				   .cost_usd = -1,
+				   .ctx = -1,
 				   .kept = -1,
 				   .dropped = -1};
 	request_body(a, &body);
@@ -272,6 +297,9 @@ int ask(struct client *c, const struct ask *a, ask_text_cb *on_text, void *arg,
 void ask_answer_fini(struct ask_answer *a)
 {
 	buf_free(&a->text);
+	free(a->tier);
+	free(a->prompt);
+	free(a->message);
 	free(a->model);
 	free(a->provider);
 	free(a->reason);

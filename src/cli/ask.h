@@ -10,12 +10,20 @@
 struct ask_message {
 	const char *role; /* "system", "user", "assistant" */
 	char *text;       /* owned by whoever owns the array */
+	char *content; /* as text; JSON that is sent instead (parts with images), or NULL */
 };
 
 struct ask {
-	const char *model;        /* NULL: the default one */
-	const char *conversation; /* an id, "new" or "last"; NULL: without memory */
-	const char *prompt; /* text to go on from, without a template; NULL: messages */
+	const char *model; /* NULL: the default one */
+	const char *
+		conversation; /* an id, "new", "last" or "incognito"; NULL: without memory */
+	const char *
+		parent; /* the messages go behind this one: a hash or "root"; NULL: the newest */
+	const char *persona; /* of the configuration, or NULL */
+	const char *client;  /* who asks: "hob run" */
+	bool is_private;     /* only to models on this machine */
+	const char *schema;  /* JSON schema of the answer, as text, or NULL */
+	const char *prompt;  /* text to go on from, without a template; NULL: messages */
 	const struct ask_message *messages;
 	int nmessages;
 	double temperature; /* < 0: not given */
@@ -27,9 +35,16 @@ struct ask {
 struct ask_answer {
 	struct buf text; /* as the model wrote it */
 	char *model, *provider, *reason, *conversation, *finish; /* owned, or NULL */
+	char *tier; /* "vram", "ram", "remote", ...; owned, or NULL */
+	char *prompt,
+		*message; /* hashes of the last message asked and of the reply; owned, or NULL */
 	int64_t prompt_tokens, completion_tokens, cached_tokens; /* -1: unknown */
 	double prefill_ms, decode_ms;                            /* < 0: unknown */
-	int64_t kept, dropped; /* messages of the history; -1: no memory was used */
+	double cost_usd;                                         /* < 0: unknown */
+	int64_t ctx;                /* tokens of context in all; -1: unknown */
+	int64_t kept, dropped;      /* messages of the history; -1: no memory was used */
+	int64_t summarised, elided; /* behind a summary; tool results shortened */
+	int attempts;               /* that failed before this one */
 };
 
 /* Bytes of the answer as they come, not filtered.  is_reasoning: the model thinks aloud.

@@ -155,9 +155,30 @@ static size_t on_header(char *p, size_t size, size_t n, void *arg)
 	return line.len;
 }
 
+/* What a person typed may not end the line: it becomes a header of the same name that names nothing. */
+static void add_header(struct call *c, const char *name, const char *value)
+{
+	char *line;
+
+	if (!value)
+		return;
+	line = xasprintf("%s: %s", name, value);
+	for (char *p = line; *p; p++)
+		if ((unsigned char)*p < ' ' || *p == 0x7F)
+			*p = '?';
+	c->headers = curl_slist_append(c->headers, line);
+	free(line);
+}
+
 static void call_init(struct call *c, const struct client *client)
 {
 	const struct client_request *r = c->request;
+	const struct {
+		const char *name, *value;
+	} named[] = {{"x-hob-conversation", r->conversation},
+		     {"x-hob-parent", r->parent},
+		     {"x-hob-persona", r->persona},
+		     {"x-hob-client", r->client}};
 	char *url = xasprintf("http://localhost%s", r->path);
 
 	c->started_ms = c->last_byte_ms = clock_mono_ms();
@@ -184,12 +205,8 @@ static void call_init(struct call *c, const struct client *client)
 		/* A body over 1 MiB would else wait for "100 Continue". */
 		c->headers = curl_slist_append(c->headers, "expect:");
 	}
-	if (r->conversation) {
-		char *h = xasprintf("x-hob-conversation: %s", r->conversation);
-
-		c->headers = curl_slist_append(c->headers, h);
-		free(h);
-	}
+	for (size_t i = 0; i < ARRAY_LEN(named); i++)
+		add_header(c, named[i].name, named[i].value);
 	if (r->is_private)
 		c->headers = curl_slist_append(c->headers, "x-hob-private: 1");
 	if (r->progress)

@@ -274,7 +274,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_chat(daemon, columns, term):
     t.send("not sent\x03")
     t.expect("leaves")
     t.send("Say yes.\r")
-    t.expect(r"tokens/s")
+    t.expect(rf"{MODEL_NAME} · ")  # the status line; at 40 columns its end is cut
     t.send("\x04")
     assert t.end() == 0
     assert t.is_as_found()
@@ -307,14 +307,13 @@ def test_typed_lines_are_kept_in_a_private_file(daemon):
     t = Terminal(daemon, "chat", MODEL_NAME, "-n", "2")
     t.expect("> ")
     t.send("first \\\r")
-    t.expect(r"\. ")
     t.send("second\r")
     t.expect("tokens")
     t.send("\x04")
     assert t.end() == 0
     path = daemon.home / "state/hob/chat_history"
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
-    assert "second" in path.read_text()
+    assert "\nfirst \\012second\n" in path.read_text().replace("\\040", " ")
 
 
 EVIL = "a\x1b]0;owned\x07b\x1b[2Jc\u009b31md\re\x7ff\u00e9"
