@@ -88,6 +88,13 @@ static void api_engine_json(void *arg, struct buf *out)
 		 (unsigned long long)ram, (unsigned long long)disk);
 }
 
+static void api_forget_computed(void *arg)
+{
+	struct daemon *d = arg;
+
+	engine_forget(d->engine);
+}
+
 static void api_metrics(void *arg, struct buf *out)
 {
 	struct daemon *d = arg;
@@ -278,6 +285,7 @@ static int start_server(struct daemon *d, struct err *e)
 			      .cache = d->cache,
 			      .engine_json = api_engine_json,
 			      .metrics_text = api_metrics,
+			      .forget_computed = api_forget_computed,
 			      .engine_status = api_engine,
 			      .memory_status = api_memory,
 			      .arg = d,

@@ -30,6 +30,8 @@ struct api {
 	void (*engine_json)(void *arg, struct buf *out); /* one JSON object */
 	void (*metrics_text)(void *arg,
 			     struct buf *out);   /* Prometheus text, whole lines */
+	void (*forget_computed)(
+		void *arg); /* what models have computed of what was said */
 	const char *(*engine_status)(void *arg); /* "ready", "starting", "down" */
 	const char *(*memory_status)(void *arg); /* NULL: "ok" with a store, else "off" */
 	void *arg;
