@@ -29,6 +29,8 @@ static const struct {
 	{"note", cmd_note, "what every model shall know"},
 	{"forget", cmd_forget, "delete conversations for good"},
 	{"backup", cmd_backup, "copy the conversations to a file"},
+	{"export", cmd_export, "conversations to files"},
+	{"import", cmd_import, "conversations from files: hob's, ChatGPT's, llm's, OpenAI's"},
 	{"serve", cmd_serve, "the daemon; other commands start it when needed"},
 	{"stop", cmd_stop, "end the daemon"},
 	{"engine", cmd_engine, "the worker that computes; started by the daemon"},
