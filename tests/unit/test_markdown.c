@@ -100,9 +100,10 @@ static void check_at(int columns, const char *text, const char *want)
 static void emphasis_follows_its_flanks(void **state)
 {
 	UNUSED(state);
-	check("a *b* **c** ***d*** _e_ __f__ ~~g~~",
-	      "a <3>b<> <1>c<> <1;3>d<> <3>e<> <1>f<> <9>g<>\n");
+	check("a *b* **c** ***d*** _e_ __f f__ ~~g~~",
+	      "a <3>b<> <1>c<> <1;3>d<> <3>e<> <1>f f<> <9>g<>\n");
 	check("2 * 3 * 4 snake_case_name a*b*c", "2 * 3 * 4 snake_case_name a<3>b<>c\n");
+	check("__init__.py **__x__** _`a`_", "__init__.py <1>__x__<> <3;36>a<>\n");
 	check("**a *b* c**", "<1>a <1;3>b<1> c<>\n");
 	check("**a**b** `*`", "<1>a<>b** <36>*<>\n");
 	check("**\xE4\xB8\xAD\xE3\x80\x82**\xE5\x90\x8E",
@@ -176,6 +177,7 @@ static void lists_nest_and_hang(void **state)
 	check("1. a\n   * b\n10) c\n2) d", "1. a\n   ◦ b\n10) c\n2) d\n");
 	check("- [ ] a\n- [x] b\n- [y] c\n- [", "☐ a\n☑ b\n• [y] c\n• [\n");
 	check("-\n- \n  a\n-", "• \n• a\n• \n");
+	check("- a\nlazy\n<p>b\n", "• a\n  lazy\n<p>b\n");
 	check("a\n2. b\n1. c", "a\n2. b\n1. c\n");
 	check_at(16, "- one two three four\n  1. five six seven",
 		 "• one two three\n  four\n  1. five six\n     seven\n");
@@ -197,6 +199,7 @@ static void fences_hold_code_and_end_by_their_own_kind(void **state)
 	check("- a\n  ```sh\n  x\n    y\nz\n  ```\n- b",
 	      "• a\n\n  x\n    y\n  z\n\n• b\n");
 	check("```c\nint", "<36>int<>\n");
+	check("> ```\n> a\n>\n> b\n> ```", "<2>│ <>a\n<2>│ <>\n<2>│ <>b\n");
 	check("``` a`b\nc", "``` a`b\nc\n");
 	check("a\n\n    *x*\n\n    y\nb", "a\n\n*x*\n\ny\nb\n");
 	check("```make\na:\n\tb\n```", "<36>a<>:\n\tb\n");
