@@ -8,6 +8,7 @@
 #include "cli/markdown.h"
 #include "cli/markdown_inline.h"
 #include "cli/render.h"
+#include "tests/unit/sanitized.h"
 
 static int columns_of(void *arg)
 {
@@ -396,6 +397,52 @@ static void any_cut_gives_the_same_bytes(void **state)
 	}
 }
 
+/* Renders text cut behind each byte whose bit is set. */
+static char *render_cut(const char *text, size_t n, unsigned cuts)
+{
+	int columns = 12;
+	struct markdown *m = markdown_new(columns_of, &columns);
+	struct render_filter f = {0};
+	struct buf out = {0}, b = {0};
+
+	for (size_t i = 0, from = 0; i < n; i++) {
+		if (i < n - 1 && !(cuts >> i & 1))
+			continue;
+		buf_clear(&b);
+		render_filter(&f, &b, text + from, i + 1 - from);
+		markdown_text(m, &out, b.data, b.len);
+		from = i + 1;
+	}
+	buf_clear(&b);
+	render_filter_end(&f, &b);
+	markdown_text(m, &out, b.data, b.len);
+	markdown_end(m, &out);
+	markdown_free(m);
+	buf_free(&b);
+	buf_addc(&out, 0);
+	return buf_take(&out, NULL);
+}
+
+static void every_possible_cut_of_a_small_text_gives_the_same_bytes(void **state)
+{
+	uint64_t seed = 99;
+	char text[10];
+
+	UNUSED(state);
+	for (int round = 0; round < 200; round++) {
+		size_t n = random_text(&seed, text, sizeof text, 9, "");
+		char *whole = render_cut(text, n, 0);
+
+		for (unsigned cuts = 1; n > 1 && cuts < 1u << (n - 1); cuts++) {
+			char *got = render_cut(text, n, cuts);
+
+			assert_string_equal(got, whole);
+			free(got);
+		}
+		free(whole);
+	}
+}
+
 static void no_letter_is_lost(void **state)
 {
 	uint64_t seed = 2463534242;
@@ -466,7 +513,7 @@ static void a_megabyte_of_any_marker_is_done(void **state)
 		" ",     "~~a", "[a](b)",    "\n>",          "a \n",     "|a|\n",
 		"```\n", "日",  "e\xCC\x81", "\xE2\x80\x8D", "- - - - ", "[a](<",
 		"$a",    "\\[", "**a* "};
-	enum { BYTES = 1 << 20 };
+	enum { BYTES = SANITIZED ? 1 << 17 : 1 << 20 };
 	char *text = xmalloc(BYTES);
 
 	UNUSED(state);
@@ -502,6 +549,7 @@ int main(void)
 		cmocka_unit_test(what_is_certain_appears_at_once),
 		cmocka_unit_test(a_span_of_more_than_a_line_shows_its_markers),
 		cmocka_unit_test(any_cut_gives_the_same_bytes),
+		cmocka_unit_test(every_possible_cut_of_a_small_text_gives_the_same_bytes),
 		cmocka_unit_test(no_letter_is_lost),
 		cmocka_unit_test(styles_are_closed_at_the_end_of_each_line),
 		cmocka_unit_test(a_megabyte_of_any_marker_is_done),
