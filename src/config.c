@@ -51,8 +51,6 @@ static cfg_opt_t cache_opts[] = {CFG_STR("budget", "0", CFGF_NONE),
 				 CFG_STR("trace", NULL, CFGF_NONE),
 				 CFG_STR("llama_server", "llama-server", CFGF_NONE),
 				 CFG_END()};
-static cfg_opt_t memory_opts[] = {CFG_BOOL("enabled", cfg_true, CFGF_NONE),
-				  CFG_STR("path", NULL, CFGF_NONE), CFG_END()};
 static cfg_opt_t model_opts[] = {CFG_STR("path", NULL, CFGF_NONE),
 				 CFG_INT("ctx", 0, CFGF_NONE),
 				 CFG_BOOL("pinned", cfg_false, CFGF_NONE),
@@ -73,11 +71,13 @@ static cfg_opt_t model_opts[] = {CFG_STR("path", NULL, CFGF_NONE),
 static cfg_opt_t top_opts[] = {
 	CFG_SEC("server", server_opts, CFGF_NONE),
 	CFG_SEC("cache", cache_opts, CFGF_NONE),
-	CFG_SEC("memory", memory_opts, CFGF_NONE),
+	CFG_SEC("memory", config_memory_opts, CFGF_NONE),
 	CFG_SEC("model", model_opts, CFGF_TITLE | CFGF_MULTI | CFGF_NO_TITLE_DUPES),
 	CFG_SEC("provider", config_provider_opts,
 		CFGF_TITLE | CFGF_MULTI | CFGF_NO_TITLE_DUPES),
 	CFG_SEC("route", config_route_opts,
+		CFGF_TITLE | CFGF_MULTI | CFGF_NO_TITLE_DUPES),
+	CFG_SEC("persona", config_persona_opts,
 		CFGF_TITLE | CFGF_MULTI | CFGF_NO_TITLE_DUPES),
 	CFG_SEC("budget", config_budget_opts, CFGF_NONE),
 	CFG_STR("models_dir", NULL, CFGF_NONE),
@@ -93,9 +93,10 @@ static _Thread_local const char *reported_file;
 static const char *nearest_key(const char *word)
 {
 	static const cfg_opt_t *const tables[] = {
-		top_opts,          server_opts,      cache_opts,
-		memory_opts,       model_opts,       config_provider_opts,
-		config_route_opts, config_rule_opts, config_budget_opts};
+		top_opts,           server_opts,        cache_opts,
+		model_opts,         config_memory_opts, config_provider_opts,
+		config_route_opts,  config_rule_opts,   config_budget_opts,
+		config_persona_opts};
 	struct nearest n = {.word = word};
 
 	for (size_t i = 0; i < ARRAY_LEN(tables); i++)
@@ -464,20 +465,15 @@ static int read_models(struct config *c, cfg_t *top, const char *file, struct er
 static int read_all(struct config *c, cfg_t *top, struct err *e)
 {
 	const char *file = c->file ? c->file : "built-in configuration";
-	cfg_t *memory = cfg_getsec(top, "memory");
-	char *data = paths_data_dir();
 
-	c->memory_enabled = cfg_getbool(memory, "enabled");
-	c->memory_path = cfg_getstr(memory, "path")
-				 ? copy_path(cfg_getstr(memory, "path"))
-				 : xasprintf("%s/memory.db", data);
 	c->models_dir = cfg_getstr(top, "models_dir")
 				? copy_path(cfg_getstr(top, "models_dir"))
 				: paths_models_dir();
 	c->default_model = copy(cfg_getstr(top, "default_model"));
-	free(data);
 	if (read_server(c, cfg_getsec(top, "server"), file, e) < 0 ||
 	    read_cache(c, cfg_getsec(top, "cache"), file, e) < 0 ||
+	    config_read_memory(c, cfg_getsec(top, "memory"), file, e) < 0 ||
+	    config_read_personas(c, top, file, e) < 0 ||
 	    config_read_providers(c, top, file, e) < 0 ||
 	    read_models(c, top, file, e) < 0 || config_read_routes(c, top, file, e) < 0)
 		return -1;
@@ -594,6 +590,9 @@ void config_free(struct config *c)
 		config_provider_free(&c->providers[i]);
 	for (int i = 0; i < c->nroutes; i++)
 		config_route_free(&c->routes[i]);
+	for (int i = 0; i < c->npersonas; i++)
+		config_persona_free(&c->personas[i]);
+	free(c->personas);
 	free(c->routes);
 	free(c->hosts);
 	free(c->models);
@@ -607,6 +606,7 @@ void config_free(struct config *c)
 	free(c->trace);
 	free(c->llama_server);
 	free(c->memory_path);
+	free(c->memory_summary_model);
 	free(c->models_dir);
 	free(c->default_model);
 	free(c);

@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "cache/policy.h"
+#include "memory/store_limits.h"
 
 enum model_role {
 	MODEL_ANY,
@@ -90,13 +91,13 @@ struct config_rule {
 	char *name;
 	int min_tokens, max_tokens; /* of the prompt; 0 = no bound */
 	enum tristate images, tools, structured, is_private;
-	char *class, *client;    /* or NULL */
-	struct names code;       /* languages of code in the prompt: any of them */
-	struct names words;      /* in the last user message, any case: any of them */
-	char *regex;             /* PCRE2, of the last user message; or NULL */
+	char *class, *client; /* or NULL */
+	struct names code;    /* languages of code in the prompt: any of them */
+	struct names words;   /* in the last user message, any case: any of them */
+	char *regex;          /* PCRE2, of the last user message; or NULL */
 	struct config_rule_compiled *compiled; /* of the regex; owned, by rules_check() */
-	char *hours;             /* "22:00-07:00", local time; or NULL */
-	struct names days;       /* "mon" ... "sun": any of them */
+	char *hours;                           /* "22:00-07:00", local time; or NULL */
+	struct names days;                     /* "mon" ... "sun": any of them */
 	double budget_below_usd; /* of today's budget is left; < 0 = not asked */
 	struct names use;        /* candidates; empty: refuse */
 	char *refuse;            /* text of the refusal, or NULL */
@@ -121,6 +122,27 @@ struct config_route {
 struct config_budget {
 	double daily, monthly, conversation;
 	double soft; /* share of a cap from which local models are preferred */
+};
+
+/* Whose turns are written to disk; incognito conversations never are. */
+enum memory_store {
+	MEMORY_STORE_OFF, /* nobody's */
+	MEMORY_STORE_CLI, /* those of hob's own commands */
+	MEMORY_STORE_OPT_IN, /* of whoever asks: a conversation, store: true, the Responses API */
+	MEMORY_STORE_ALL /* chat requests without a conversation too */
+};
+
+enum { PERSONA_MAX_SYSTEM_BYTES = 64 << 10, PERSONA_MAX_NAME_BYTES = 64 };
+
+/* A system prompt, a model and settings under one name.  Everything in it yields to what a
+ * request says itself. */
+struct config_persona {
+	char *name;
+	char *system, *system_file; /* one of them, or neither; NULL: not given */
+	char *model, *description;  /* or NULL */
+	double temperature, top_p;  /* < 0 = not given */
+	int max_tokens;             /* 0 = not given */
+	bool is_private;            /* true: nothing of it leaves this machine */
 };
 
 struct config {
@@ -162,6 +184,12 @@ struct config {
 	/* memory {} */
 	bool memory_enabled;
 	char *memory_path; /* $XDG_DATA_HOME/hob/memory.db */
+	enum memory_store memory_store;
+	bool memory_durable; /* every turn is synced to disk before it counts as kept */
+	bool memory_summary; /* false: whole turns are dropped instead */
+	char *memory_summary_model; /* owned; NULL: the one that is warm, else the turn's */
+	bool memory_titles;         /* a model makes titles, in the background */
+	struct store_limits memory_limits;
 
 	char *models_dir; /* $XDG_DATA_HOME/hob/models */
 	char *default_model;
@@ -172,6 +200,8 @@ struct config {
 	struct config_route *routes; /* "auto" is not among them unless it was written */
 	int nroutes;
 	struct config_budget budget;
+	struct config_persona *personas;
+	int npersonas;
 };
 
 /* What the command line says; it wins over the file, also when that is read again. */
@@ -195,6 +225,12 @@ const struct config_model *config_model(const struct config *c,
 					const char *name); /* or NULL */
 const struct config_route *config_route(const struct config *c,
 					const char *name); /* or NULL */
+
+const struct config_persona *config_persona(const struct config *c,
+					    const char *name); /* or NULL */
+
+/* "opt-in", as in the file */
+const char *config_memory_store_name(enum memory_store store);
 
 /* A size as in the file: "8GiB", "500 MB", "1073741824".  False: it is none. */
 bool config_bytes(const char *s, uint64_t *out);

@@ -6,7 +6,7 @@
 #include "config.h"
 
 extern cfg_opt_t config_provider_opts[], config_route_opts[], config_rule_opts[],
-	config_budget_opts[];
+	config_budget_opts[], config_memory_opts[], config_persona_opts[];
 
 /* Of a named section ("cache", or a title), for messages. */
 struct config_at {
@@ -30,6 +30,13 @@ char *config_text(const struct config_at *at,
 char *config_path_text(const struct config_at *at,
 		       const char *key); /* "~/" is the home folder */
 void names_free(struct names *n);
+
+/* config_memory.c */
+int config_read_memory(struct config *c, cfg_t *section, const char *file, struct err *e);
+
+/* config_personas.c */
+int config_read_personas(struct config *c, cfg_t *top, const char *file, struct err *e);
+void config_persona_free(struct config_persona *p);
 
 /* config_providers.c */
 int config_read_providers(struct config *c, cfg_t *top, const char *file, struct err *e);

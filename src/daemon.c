@@ -458,6 +458,12 @@ static void reload(struct daemon *d)
 		log_warn(
 			"reload: ctx, slots, threads, kernels, packed, kv_ram and kv_disk of "
 			"cache change at the next start");
+	if (next->memory_enabled != old->memory_enabled ||
+	    strcmp(next->memory_path, old->memory_path) ||
+	    next->memory_durable != old->memory_durable)
+		log_warn(
+			"reload: enabled, path and durability of memory change at the next "
+			"start");
 	d->config = next;
 	d->api.config = next;
 	models_rescan(d->models, next);

@@ -1,12 +1,13 @@
 /* OpenAI's dialect: /v1/models, /v1/chat/completions, /v1/completions.
  *
- * openai.c        handlers and the life of one answer
+ * openai.c        handlers
  * openai_decode.c bytes to struct request; pure
  * openai_encode.c events to chunks or one object; pure
  * Shapes as the official client's types (npm openai 6.49.0, PyPI openai 1.x and 2.x) read them. */
 #ifndef HOB_OPENAI_H
 #define HOB_OPENAI_H
 
+#include <cjson/cJSON.h>
 #include "api/routes.h"
 #include "route/event.h"
 #include "route/request.h"
@@ -33,6 +34,10 @@ struct request *openai_decode(struct str body, bool is_chat, struct openai_param
 /* The same of a whole call: body and x-hob-* fields. */
 struct request *openai_read(const struct call *call, bool is_chat,
 			    struct openai_params *p, struct err *e);
+/* What x-hob-* fields say, into r. */
+int openai_read_fields(const struct http_request *h, struct request *r, struct err *e);
+/* temperature, top_p, top_k, min_p, seed, stop, max_tokens: the members that are there. */
+int openai_decode_sampling(struct request *r, const cJSON *root, struct err *e);
 /* An id, "new" or "last", in place of what the request had. */
 int openai_set_conversation(struct request *r, struct str id, struct err *e);
 
@@ -72,6 +77,16 @@ void openai_started(struct openai_encoder *enc, const struct event *ev);
  * cost once that is known (openai_finished()), else the upper bound, "<=0.0042". */
 void openai_add_fields(const struct openai_encoder *enc, struct buf *head);
 void openai_finished(struct openai_encoder *enc, const struct event *ev);
+/* The member "hob": where it runs and why, with what it took once that is known (u not NULL). */
+void openai_add_hob(const struct openai_encoder *enc, struct buf *out,
+		    const struct usage *u);
+/* One of OpenAI's delta.tool_calls; strings live as long as *tree, which the caller deletes. */
+struct openai_tool_delta {
+	int index;
+	const char *id, *name, *arguments; /* or NULL */
+};
+int openai_read_tool_delta(const struct event *ev, cJSON **tree,
+			   struct openai_tool_delta *out, struct err *e);
 
 /* Streams: each appends whole SSE events. */
 void openai_add_delta(struct openai_encoder *enc, const struct event *ev,

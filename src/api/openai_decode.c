@@ -181,7 +181,7 @@ static int decode_max_tokens(struct sampling *s, const cJSON *root, struct err *
 	return 0;
 }
 
-static int decode_sampling(struct request *r, const cJSON *root, struct err *e)
+int openai_decode_sampling(struct request *r, const cJSON *root, struct err *e)
 {
 	enum { TOP_K_MAX = 1000000 };
 	const double max_seed =
@@ -307,7 +307,7 @@ static int decode(struct request *r, cJSON *root, struct openai_params *p, struc
 	r->model = xstrdup(*model ? model : "default");
 	if (conversation && openai_set_conversation(r, str_of(conversation), e) != 0)
 		return -1;
-	if (decode_params(root, p, e) != 0 || decode_sampling(r, root, e) != 0 ||
+	if (decode_params(root, p, e) != 0 || openai_decode_sampling(r, root, e) != 0 ||
 	    json_duration(root, "keep_alive", &r->keep_alive_ms, e) < 0)
 		return -1;
 	if ((r->is_chat ? decode_messages : decode_prompt)(r, root, e) != 0)

@@ -8,7 +8,10 @@
 #include "base/json.h"
 #include "route/route_log.h"
 
-enum { REASON_FIELD_BYTES = 400 };
+enum {
+	REASON_FIELD_BYTES = 400,
+	WHOLE_BYTES = 1000, /* of a whole reply without its text: mostly one allocation */
+};
 
 void openai_encoder_init(struct openai_encoder *enc, const struct request *r,
 			 const struct openai_params *p)
@@ -186,8 +189,7 @@ static void add_number(struct buf *out, const char *name, double v)
 		buf_addf(out, "%.10g", v);
 }
 
-/* Where it runs and why, with what it took once that is known (u not NULL). */
-static void add_hob(const struct openai_encoder *enc, struct buf *out,
+void openai_add_hob(const struct openai_encoder *enc, struct buf *out,
 		    const struct usage *u)
 {
 	buf_adds(out, "\"hob\":{\"provider\":");
@@ -268,7 +270,7 @@ static void add_role(struct openai_encoder *enc, struct buf *out)
 	begin_chunk(enc, out);
 	buf_adds(out, "{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},"
 		      "\"logprobs\":null,\"finish_reason\":null}],");
-	add_hob(enc, out, NULL);
+	openai_add_hob(enc, out, NULL);
 	end_chunk(enc, out);
 }
 
@@ -327,7 +329,7 @@ void openai_add_finish(struct openai_encoder *enc, const struct event *ev,
 		add_usage(out, &ev->finished.usage);
 	}
 	buf_addc(out, ',');
-	add_hob(enc, out, &ev->finished.usage);
+	openai_add_hob(enc, out, &ev->finished.usage);
 	buf_adds(out, "}\n\ndata: [DONE]\n\n");
 }
 
@@ -350,38 +352,49 @@ static struct openai_tool_call *tool_call(struct openai_encoder *enc, int index)
 	return &enc->tools[index];
 }
 
+int openai_read_tool_delta(const struct event *ev, cJSON **tree,
+			   struct openai_tool_delta *out, struct err *e)
+{
+	const cJSON *function = NULL, *d;
+	int64_t index = 0;
+
+	*out = (struct openai_tool_delta){0};
+	*tree = json_read((struct str){ev->text.ptr, ev->text.len}, 0, e);
+	d = *tree;
+	if (!d)
+		return err_wrap(e, "tool call from the model");
+	if (json_int(d, "index", 0, OPENAI_MAX_TOOL_CALLS - 1, &index, e) < 0 ||
+	    json_string(d, "id", &out->id, e) < 0 ||
+	    json_object(d, "function", &function, e) < 0)
+		return -1;
+	if (function && (json_string(function, "name", &out->name, e) < 0 ||
+			 json_string(function, "arguments", &out->arguments, e) < 0))
+		return -1;
+	out->index = (int)index;
+	return 0;
+}
+
 /* Joins OpenAI's delta.tool_calls elements by their index. */
 static int gather_tool_call(struct openai_encoder *enc, const struct event *ev,
 			    struct err *e)
 {
-	const char *id = NULL, *name = NULL, *arguments = NULL;
-	const cJSON *function = NULL;
+	struct openai_tool_delta d;
 	struct openai_tool_call *t;
-	int64_t index = 0;
-	int rc = -1;
-	cJSON *d = json_read((struct str){ev->text.ptr, ev->text.len}, 0, e);
+	cJSON *tree;
+	int rc = openai_read_tool_delta(ev, &tree, &d, e);
 
-	if (!d)
-		return err_wrap(e, "tool call from the model");
-	if (json_int(d, "index", 0, OPENAI_MAX_TOOL_CALLS - 1, &index, e) < 0 ||
-	    json_string(d, "id", &id, e) < 0 ||
-	    json_object(d, "function", &function, e) < 0)
-		goto out;
-	if (function && (json_string(function, "name", &name, e) < 0 ||
-			 json_string(function, "arguments", &arguments, e) < 0))
-		goto out;
-	t = tool_call(enc, (int)index);
-	if (id)
-		replace(&t->id, id);
-	if (name)
-		replace(&t->name, name);
-	if (arguments)
-		buf_adds(&t->arguments, arguments);
-	rc = 0;
-	if (t->arguments.len > OPENAI_MAX_WHOLE_BYTES)
-		rc = err_set(e, ERR_TOO_LARGE, "a tool call grew over 32 MiB");
-out:
-	cJSON_Delete(d);
+	if (rc == 0) {
+		t = tool_call(enc, d.index);
+		if (d.id)
+			replace(&t->id, d.id);
+		if (d.name)
+			replace(&t->name, d.name);
+		if (d.arguments)
+			buf_adds(&t->arguments, d.arguments);
+		if (t->arguments.len > OPENAI_MAX_WHOLE_BYTES)
+			rc = err_set(e, ERR_TOO_LARGE, "a tool call grew over 32 MiB");
+	}
+	cJSON_Delete(tree);
 	return rc;
 }
 
@@ -442,6 +455,7 @@ static void add_whole_message(const struct openai_encoder *enc, struct buf *out)
 
 void openai_add_whole(struct openai_encoder *enc, const struct event *ev, struct buf *out)
 {
+	buf_reserve(out, WHOLE_BYTES + enc->text.len);
 	add_object(enc, enc->is_chat ? "chat.completion" : "text_completion", out);
 	buf_adds(out, "{\"index\":0,");
 	if (enc->is_chat) {
@@ -454,6 +468,6 @@ void openai_add_whole(struct openai_encoder *enc, const struct event *ev, struct
 	buf_addc(out, ',');
 	add_usage(out, &ev->finished.usage);
 	buf_addc(out, ',');
-	add_hob(enc, out, &ev->finished.usage);
+	openai_add_hob(enc, out, &ev->finished.usage);
 	buf_addc(out, '}');
 }

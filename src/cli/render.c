@@ -8,6 +8,10 @@
 #include <unistd.h>
 #include <utf8proc.h>
 
+#include "cli/markdown.h"
+
+enum { RENDER_COLUMNS = 80 };
+
 /* Bytes of the character that a lead byte announces, 0 for a byte that cannot lead. */
 static int lead_length(unsigned char c)
 {
@@ -115,54 +119,86 @@ void render_answer_init(struct render_answer *a, FILE *out, bool thoughts)
 	a->colour = render_colour(fileno(out));
 }
 
-/* Between thoughts and text: colour off or on, and a line of its own for each. */
+static int answer_columns(void *answer)
+{
+	const struct render_answer *a = answer;
+
+	return render_columns(fileno(a->out), RENDER_COLUMNS);
+}
+
+/* Filtered bytes to the screen. */
+static void show(struct render_answer *a, struct buf *b, const struct buf *text)
+{
+	if (!text->len)
+		return;
+	a->any = true;
+	a->at_line_start = text->data[text->len - 1] == '\n';
+	if (!a->colour || a->in_thought) {
+		buf_add(b, text->data, text->len);
+		return;
+	}
+	if (!a->markdown)
+		a->markdown = markdown_new(answer_columns, a);
+	markdown_text(a->markdown, b, text->data, text->len);
+}
+
+/* What is held of a kind of text, and the end of its line. */
+static void end_kind(struct render_answer *a, struct buf *b)
+{
+	struct buf rest = {0};
+
+	render_filter_end(&a->filter, &rest);
+	show(a, b, &rest);
+	buf_free(&rest);
+	if (a->markdown)
+		markdown_end(a->markdown, b);
+	else if (a->any && !a->at_line_start)
+		buf_addc(b, '\n');
+	if (a->colour && a->in_thought)
+		buf_adds(b, "\033[0m");
+	a->at_line_start = true;
+	markdown_free(a->markdown);
+	a->markdown = NULL;
+}
+
 static void switch_kind(struct render_answer *a, struct buf *b, bool thought)
 {
-	render_filter_end(&a->filter, b);
-	if (a->any && !a->at_line_start)
-		buf_addc(b, '\n');
-	if (a->colour)
-		buf_adds(b, thought ? "\033[2m" : "\033[0m");
+	end_kind(a, b);
+	if (a->colour && thought)
+		buf_adds(b, "\033[2m");
 	a->in_thought = thought;
+}
+
+/* Writes and empties b. */
+static int put(struct render_answer *a, struct buf *b)
+{
+	if (b->len)
+		fwrite(b->data, 1, b->len, a->out);
+	buf_free(b);
+	return fflush(a->out) || ferror(a->out) ? -1 : 0;
 }
 
 bool render_answer_text(void *answer, const char *p, size_t n, bool is_reasoning)
 {
 	struct render_answer *a = answer;
-	struct buf b = {0};
-	size_t before;
+	struct buf b = {0}, text = {0};
 
 	if (is_reasoning && !a->thoughts)
 		return true;
 	if (is_reasoning != a->in_thought)
 		switch_kind(a, &b, is_reasoning);
-	before = b.len;
-	render_filter(&a->filter, &b, p, n);
-	if (b.len > before) {
-		a->any = true;
-		a->at_line_start = b.data[b.len - 1] == '\n';
-	}
-	if (b.len)
-		fwrite(b.data, 1, b.len, a->out);
-	buf_free(&b);
-	return !fflush(a->out) && !ferror(a->out);
+	render_filter(&a->filter, &text, p, n);
+	show(a, &b, &text);
+	buf_free(&text);
+	return !put(a, &b);
 }
 
 int render_answer_end(struct render_answer *a)
 {
 	struct buf b = {0};
 
-	if (a->filter.need)
-		a->at_line_start = false;
-	render_filter_end(&a->filter, &b);
-	if (a->in_thought && a->colour)
-		buf_adds(&b, "\033[0m");
-	if (!a->at_line_start)
-		buf_addc(&b, '\n');
-	if (b.len)
-		fwrite(b.data, 1, b.len, a->out);
-	buf_free(&b);
-	return fflush(a->out) || ferror(a->out) ? -1 : 0;
+	end_kind(a, &b);
+	return put(a, &b);
 }
 
 void render_progress(bool *shown, const char *stage, int64_t done, int64_t total)

@@ -26,18 +26,22 @@ char *render_line(const char *text);
 /* JSON escapes C0 but not DEL and C1: filtered on a terminal, untouched elsewhere. */
 void render_json(FILE *out, struct str json);
 
-/* An answer as it streams in: filtered, thoughts dim and apart from the text. */
+/* An answer as it streams in: filtered, thoughts dim and apart from the text.  Where escape sequences
+ * are understood the text is shown as Markdown (cli/markdown.h), thoughts are not interpreted; elsewhere (a
+ * pipe, a file, a dumb terminal, NO_COLOR) the text is as the model wrote it. */
 struct render_answer {
 	struct render_filter filter;
-	FILE *out;     /* borrowed; flushed at each piece */
-	bool colour;   /* may use escape sequences */
-	bool thoughts; /* show reasoning too */
+	struct markdown *markdown; /* owned; NULL until there is text to show so */
+	FILE *out;                 /* borrowed; flushed at each piece */
+	bool colour;               /* may use escape sequences */
+	bool thoughts;             /* show reasoning too */
 	bool in_thought, at_line_start, any;
 };
 void render_answer_init(struct render_answer *a, FILE *out, bool thoughts);
 /* An ask_text_cb (cli/ask.h): false and errno when writing failed. */
 bool render_answer_text(void *answer, const char *p, size_t n, bool is_reasoning);
-/* Ends the line and the colour; -1 and errno when writing failed at any time. */
+/* Shows what was held, ends the line and the colour, releases the renderer: owed after each init, also when
+ * the answer failed or was stopped; -1 and errno when writing failed at any time. */
 int render_answer_end(struct render_answer *a);
 
 /* True when fd is a terminal that may show colour: not dumb, NO_COLOR not set. */

@@ -89,7 +89,48 @@ static const char schema_v1[] =
 	"CREATE TRIGGER message_ro BEFORE UPDATE ON message BEGIN"
 	" SELECT RAISE(ABORT, 'messages are immutable'); END;";
 
-const char *const schema_migrations[SCHEMA_VERSION] = {schema_v1};
+/* Version 2.  A turn's name from outside; what conversations are besides heads.
+ * message.depth: messages on the path up to and including this one, so that lists count nothing.
+ * message.reasoning: not hashed, since no client sends it back; the first one stays.
+ * session.used_seq: the order of use, free of clocks; 0 = never used.
+ * tip: what a conversation has reached otherwise than by a turn (appended, forked, left by undo);
+ * head, turns and tips together reach all that belongs to it.
+ * What a trigger removes nobody can forget to remove. */
+static const char schema_v2[] =
+	"DROP TRIGGER message_ro;"
+	"ALTER TABLE message ADD COLUMN depth INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE message ADD COLUMN reasoning TEXT;"
+	"WITH RECURSIVE d(id, depth) AS (SELECT id, 1 FROM message WHERE parent_id IS NULL"
+	" UNION ALL SELECT m.id, d.depth + 1 FROM d JOIN message m ON m.parent_id = d.id)"
+	" UPDATE message SET depth = d.depth FROM d WHERE d.id = message.id;"
+	"CREATE TRIGGER message_ro BEFORE UPDATE ON message BEGIN"
+	" SELECT RAISE(ABORT, 'messages are immutable'); END;"
+	"ALTER TABLE turn ADD COLUMN request TEXT;"
+	"CREATE UNIQUE INDEX turn_request ON turn(request) WHERE request IS NOT NULL;"
+	"ALTER TABLE session ADD COLUMN title_by TEXT NOT NULL DEFAULT ''"
+	" CHECK (title_by IN ('','user','model'));"
+	"ALTER TABLE session ADD COLUMN is_private INTEGER NOT NULL DEFAULT 0"
+	" CHECK (is_private IN (0,1));"
+	"ALTER TABLE session ADD COLUMN metadata TEXT NOT NULL DEFAULT '{}'"
+	" CHECK (json_valid(metadata));"
+	"ALTER TABLE session ADD COLUMN used_seq INTEGER NOT NULL DEFAULT 0;"
+	"UPDATE session SET used_seq = coalesce((SELECT max(id) FROM turn"
+	" WHERE session_id = session.id), head_id IS NOT NULL);"
+	"CREATE INDEX session_used ON session(used_seq);"
+	"CREATE INDEX session_pinned ON session(used_seq) WHERE pinned = 1;"
+	"CREATE TABLE tip ("
+	" session_id TEXT NOT NULL REFERENCES session(id) ON DELETE CASCADE,"
+	" message_id INTEGER NOT NULL REFERENCES message(id),"
+	" PRIMARY KEY (session_id, message_id)) STRICT, WITHOUT ROWID;"
+	"CREATE INDEX tip_message ON tip(message_id);"
+	"CREATE INDEX note_scope ON note(scope);"
+	"CREATE TRIGGER session_ad AFTER DELETE ON session BEGIN"
+	" DELETE FROM note WHERE scope = old.id; END;"
+	"CREATE TRIGGER message_blob_ad AFTER DELETE ON message_blob BEGIN"
+	" DELETE FROM blob WHERE hash = old.blob_hash AND NOT EXISTS"
+	" (SELECT 1 FROM message_blob WHERE blob_hash = old.blob_hash); END;";
+
+const char *const schema_migrations[SCHEMA_VERSION] = {schema_v1, schema_v2};
 
 /* secure_delete is explicit because only some distributions compile it on; mmap stays off since
  * an I/O error would become SIGBUS; temporary files would leak text into a shared folder. */

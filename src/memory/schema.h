@@ -9,7 +9,7 @@
 
 enum {
 	SCHEMA_APPLICATION_ID = 0x686f6230, /* "hob0": never touch a stranger's file */
-	SCHEMA_VERSION = 1,
+	SCHEMA_VERSION = 2,
 };
 
 /* schema_migrations[i] leads from version i to i + 1.  A released entry is never changed. */

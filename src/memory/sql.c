@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdarg.h>
 #include "memory/sql.h"
+#include "memory/ulid.h"
 
 /* A path is walked from the head by parent; child ids are greater than their parent's, so
  * ordering by id is root first. */
@@ -13,15 +14,27 @@
 	"SELECT m.parent_id FROM path JOIN message m ON m.id = path.id " \
 	"WHERE m.parent_id IS NOT NULL) "
 
-/* The order is that of turns begun, because clocks jump. */
-#define CONVERSATION                                                                                  \
-	"SELECT s.id, s.title, s.model, s.created_at, s.updated_at, "                                 \
-	"(" PATH_FROM(                                                                                \
-		"s.head_id") "SELECT count(id) FROM path), "                                          \
-			     "coalesce(t.status, ''), "                                               \
-			     "CASE WHEN t.status IN ('interrupted', 'cancelled') THEN t.partial END " \
-			     "FROM session s LEFT JOIN turn t ON "                                    \
-			     "t.id = (SELECT max(id) FROM turn WHERE session_id = s.id) "
+/* Behind all that were used before: an order of its own, because clocks jump. */
+#define NEXT_SEQ "(SELECT coalesce(max(used_seq), 0) + 1 FROM session)"
+
+#define CONVERSATION                                                              \
+	"SELECT s.id, s.title, s.model, s.created_at, s.updated_at, "             \
+	"coalesce(h.depth, 0), coalesce(t.status, ''), "                          \
+	"CASE WHEN t.status IN ('interrupted', 'cancelled') THEN t.partial END, " \
+	"h.hash, s.forked_from, s.metadata, s.pinned, s.is_private "              \
+	"FROM session s LEFT JOIN message h ON h.id = s.head_id "                 \
+	"LEFT JOIN turn t ON "                                                    \
+	"t.id = (SELECT max(id) FROM turn WHERE session_id = s.id) "
+
+#define TURN                                                                      \
+	"SELECT t.id, t.session_id, coalesce(t.request, ''), t.status, t.model, " \
+	"t.backend, t.error, b.hash, p.hash, r.hash, coalesce(t.tokens_in, -1), " \
+	"coalesce(t.tokens_cached, -1), coalesce(t.tokens_out, -1), "             \
+	"coalesce(t.ttft_ms, -1), coalesce(t.total_ms, -1), "                     \
+	"coalesce(t.cost_nanousd, -1), t.created_at FROM turn t "                 \
+	"LEFT JOIN message b ON b.id = t.base_id "                                \
+	"LEFT JOIN message p ON p.id = t.prompt_id "                              \
+	"LEFT JOIN message r ON r.id = t.reply_id "
 
 static const char *const sql_text[SQL_NR] = {
 	[SQL_BEGIN] = "BEGIN IMMEDIATE",
@@ -33,9 +46,11 @@ static const char *const sql_text[SQL_NR] = {
 	[SQL_MESSAGE_FIND] = "SELECT id FROM message WHERE hash = ?1",
 	[SQL_MESSAGE_ADD] =
 		/* parts that are no JSON become NULL, which the column refuses */
-	"INSERT INTO message (hash, parent_id, role, parts, text, bytes, created_at) "
+	"INSERT INTO message (hash, parent_id, role, parts, text, bytes, created_at, id, "
+	"reasoning, depth) "
 	"VALUES (?1, ?2, ?3, CASE WHEN json_valid(?4) THEN ?4 END, CASE ?3 WHEN 'tool' THEN '' "
-	"ELSE json_extract(?4, '$[0].text') END, ?5, ?6) RETURNING id",
+	"ELSE json_extract(?4, '$[0].text') END, ?5, ?6, ?7, ?8, "
+	"coalesce((SELECT depth FROM message WHERE id = ?2), 0) + 1)",
 	[SQL_MESSAGE_HASH] = "SELECT hash FROM message WHERE id = ?1",
 	[SQL_MESSAGE_FORGET] =
 		"DELETE FROM message WHERE id = ?1 "
@@ -44,41 +59,74 @@ static const char *const sql_text[SQL_NR] = {
 		"AND NOT EXISTS (SELECT 1 FROM turn WHERE prompt_id = ?1) "
 		"AND NOT EXISTS (SELECT 1 FROM turn WHERE reply_id = ?1) "
 		"AND NOT EXISTS (SELECT 1 FROM turn WHERE base_id = ?1) "
+		"AND NOT EXISTS (SELECT 1 FROM tip WHERE message_id = ?1) "
 		"AND NOT EXISTS (SELECT 1 FROM note WHERE source_id = ?1)",
 	[SQL_PATH] = PATH_FROM(
-		"head_id FROM session WHERE id = ?1 AND head_id IS NOT NULL") "SELECT m.id, m.role, json_extract(m.parts, '$[0].text'), "
-									      "json_extract(m.parts, '$[1].message'), m.created_at "
-									      "FROM message m WHERE m.id IN (SELECT id FROM path) ORDER BY m.id",
+		"?1") "SELECT m.id, m.role, json_extract(m.parts, '$[0].text'), "
+		      "json_extract(m.parts, '$[1].message'), m.created_at, m.hash, m.reasoning, "
+		      "coalesce((SELECT tokens FROM token_count "
+		      "WHERE message_id = m.id AND tokenizer = ?2), -1) "
+		      "FROM message m WHERE m.id IN (SELECT id FROM path) ORDER BY m.id",
 	[SQL_PATH_HAS_SYSTEM] =
 		PATH_FROM("?1") "SELECT 1 FROM path JOIN message m ON m.id = path.id "
 				"WHERE m.role = 'system' AND m.parts = ?2 LIMIT 1",
+	[SQL_PATH_SESSION] = PATH_FROM(
+		"?1") "SELECT s.id FROM path JOIN session s ON s.head_id = path.id "
+		      "WHERE s.head_id >= ?2 AND s.is_private = 0 AND NOT EXISTS "
+		      "(SELECT 1 FROM turn t WHERE t.session_id = s.id "
+		      "AND t.status = 'running') "
+		      "ORDER BY s.head_id DESC, s.used_seq DESC LIMIT 1",
 	[SQL_SESSION_ADD] =
 		"INSERT INTO session (id, model, created_at, updated_at) VALUES (?1, ?2, ?3, ?3)",
-	[SQL_SESSION_LAST] = "SELECT session_id FROM turn ORDER BY id DESC LIMIT 1",
-	[SQL_SESSION_HEAD] = "SELECT coalesce(head_id, 0) FROM session WHERE id = ?1",
+	[SQL_SESSION_LAST] =
+		"SELECT s.id FROM session s WHERE s.used_seq > 0 AND (s.head_id IS NOT NULL "
+		"OR EXISTS (SELECT 1 FROM turn WHERE session_id = s.id)) "
+		"ORDER BY s.used_seq DESC LIMIT 1",
+	[SQL_SESSION_HEAD] =
+		"SELECT coalesce(head_id, 0), is_private FROM session WHERE id = ?1",
 	[SQL_SESSION_BEGIN] =
-		"UPDATE session SET head_id = ?2, model = ?3, updated_at = ?4 WHERE id = ?1",
+		"UPDATE session SET head_id = ?2, model = ?3, updated_at = ?4, "
+		"used_seq = " NEXT_SEQ " WHERE id = ?1",
 	[SQL_SESSION_MOVE] =
 		"UPDATE session SET head_id = ?3, updated_at = ?4 WHERE id = ?1 AND head_id = ?2",
 	[SQL_SESSION_TITLE] =
 		"UPDATE session SET title = ?2 WHERE id = ?1 AND title = ''",
+	[SQL_SESSION_FORKED] = "UPDATE session SET forked_from = ?2 WHERE id = ?1",
+	/* ids below that of the message cannot be below it in the tree: the walk ends there */
+	[SQL_SESSION_REACHES] =
+		"WITH RECURSIVE kin(id) AS (SELECT ?1 UNION "
+		"SELECT p.id FROM kin JOIN session s ON s.id = kin.id "
+		"JOIN session p ON p.id = s.forked_from "
+		"WHERE p.is_private <= (SELECT is_private FROM session WHERE id = ?1)), "
+		"seen(id) AS (SELECT s.head_id FROM kin JOIN session s ON s.id = kin.id "
+		"WHERE s.head_id >= ?2 "
+		"UNION SELECT t.prompt_id FROM kin JOIN turn t ON t.session_id = kin.id "
+		"WHERE t.prompt_id >= ?2 "
+		"UNION SELECT t.reply_id FROM kin JOIN turn t ON t.session_id = kin.id "
+		"WHERE t.reply_id >= ?2 "
+		"UNION SELECT t.message_id FROM kin JOIN tip t ON t.session_id = kin.id "
+		"WHERE t.message_id >= ?2 "
+		"UNION SELECT m.parent_id FROM seen JOIN message m ON m.id = seen.id "
+		"WHERE m.parent_id >= ?2) SELECT 1 FROM seen WHERE id = ?2 LIMIT 1",
 	[SQL_SESSION_MEMBERS] =
 		"WITH RECURSIVE seen(id) AS ("
 		"SELECT head_id FROM session WHERE id = ?1 AND head_id IS NOT NULL "
 		"UNION SELECT prompt_id FROM turn WHERE session_id = ?1 "
 		"UNION SELECT reply_id FROM turn WHERE session_id = ?1 AND reply_id IS NOT NULL "
+		"UNION SELECT base_id FROM turn WHERE session_id = ?1 AND base_id IS NOT NULL "
+		"UNION SELECT message_id FROM tip WHERE session_id = ?1 "
 		"UNION SELECT m.parent_id FROM seen JOIN message m ON m.id = seen.id "
 		"WHERE m.parent_id IS NOT NULL) SELECT id FROM seen ORDER BY id DESC",
 	[SQL_SESSION_DELETE] = "DELETE FROM session WHERE id = ?1",
 	[SQL_SESSION_SWEEP] =
-		"DELETE FROM session WHERE head_id IS NULL "
+		"DELETE FROM session WHERE used_seq = 0 AND head_id IS NULL "
 		"AND NOT EXISTS (SELECT 1 FROM turn WHERE session_id = session.id)",
-	[SQL_LIST] = CONVERSATION "WHERE s.head_id IS NOT NULL OR t.id IS NOT NULL "
-				  "ORDER BY t.id DESC, s.updated_at DESC LIMIT ?1",
+	[SQL_LIST] = CONVERSATION "WHERE s.used_seq > 0 AND s.used_seq < ?2 "
+				  "ORDER BY s.used_seq DESC LIMIT ?1",
 	[SQL_GET] = CONVERSATION "WHERE s.id = ?1",
 	[SQL_TURN_ADD] =
-		"INSERT INTO turn (session_id, base_id, prompt_id, status, model, backend, created_at) "
-		"VALUES (?1, ?2, ?3, 'running', ?4, ?5, ?6) RETURNING id",
+		"INSERT INTO turn (id, session_id, base_id, prompt_id, status, model, backend, "
+		"created_at, request) VALUES (?1, ?2, ?3, ?4, 'running', ?5, ?6, ?7, ?8)",
 	[SQL_TURN_GET] =
 		"SELECT session_id, coalesce(base_id, 0), prompt_id, status FROM turn WHERE id = ?1",
 	[SQL_TURN_PARTIAL] =
@@ -89,16 +137,86 @@ static const char *const sql_text[SQL_NR] = {
 		"tokens_in = ?6, tokens_cached = ?7, tokens_out = ?8, ttft_ms = ?9, total_ms = ?10, "
 		"cost_nanousd = ?11, model = coalesce(?12, model), "
 		"backend = coalesce(?13, backend) WHERE id = ?1",
+	[SQL_TURN_REBASE] =
+		"UPDATE turn SET base_id = ?3 WHERE status = 'running' AND session_id = ?1 "
+		"AND base_id = ?2 AND id <> ?4",
 	[SQL_TURN_RUNNING] =
 		"SELECT id, coalesce(partial, '') FROM turn WHERE status = 'running' "
 		"ORDER BY id DESC LIMIT 1",
+	[SQL_TURN_RETRIED] =
+		"SELECT t.session_id FROM turn t JOIN session s ON s.id = t.session_id "
+		"WHERE t.prompt_id = ?1 AND t.status IN ('error', 'cancelled', 'interrupted') "
+		"AND t.reply_id IS NULL AND s.head_id IS t.base_id AND s.is_private = 0 "
+		"AND NOT EXISTS (SELECT 1 FROM turn r WHERE r.session_id = s.id "
+		"AND r.status = 'running') ORDER BY t.id DESC LIMIT 1",
+	[SQL_TURN_OF_REPLY] =
+		"SELECT session_id FROM turn WHERE reply_id = ?1 ORDER BY id DESC LIMIT 1",
+	[SQL_LAST_IDS] =
+		"SELECT (SELECT coalesce(max(id), 0) FROM message), "
+		"(SELECT coalesce(max(id), 0) FROM turn), (SELECT coalesce(max(id), 0) FROM note), "
+		"(SELECT coalesce(max(id), '') FROM session)",
 	[SQL_FTS_OPTIMIZE] = "INSERT INTO message_fts (message_fts) VALUES ('optimize')",
 	[SQL_FTS_MERGE] =
 		"INSERT INTO message_fts (message_fts, rank) VALUES ('merge', 200)",
 
 	/* store_heads.c: rows, heads, turns */
+	[SQL_LIST_PINNED] =
+		CONVERSATION "WHERE s.pinned = 1 AND s.used_seq > 0 AND s.used_seq < ?2 "
+			     "ORDER BY s.used_seq DESC LIMIT ?1",
+	[SQL_SESSION_SEQ] = "SELECT used_seq FROM session WHERE id = ?1",
+	[SQL_SESSION_CREATE] =
+		"INSERT INTO session (id, model, created_at, updated_at, used_seq) "
+		"VALUES (?1, '', ?2, ?2, " NEXT_SEQ ")",
+	[SQL_SESSION_CHANGE] =
+		"UPDATE session SET "
+		"title = CASE WHEN ?2 IS NULL OR (?3 = 'model' AND title_by = 'user') THEN title "
+		"ELSE ?2 END, "
+		"title_by = CASE WHEN ?2 IS NULL OR (?3 = 'model' AND title_by = 'user') "
+		"THEN title_by ELSE ?3 END, "
+		"model = coalesce(?4, model), metadata = coalesce(?5, metadata), "
+		"pinned = coalesce(?6, pinned), is_private = coalesce(?7, is_private) "
+		"WHERE id = ?1",
+	[SQL_SESSION_FORK] =
+		"INSERT INTO session (id, title, title_by, head_id, forked_from, model, policy, "
+		"is_private, metadata, created_at, updated_at, used_seq) "
+		"SELECT ?1, title, title_by, ?3, id, model, policy, is_private, metadata, ?4, ?4, " NEXT_SEQ
+		" FROM session WHERE id = ?2",
+	[SQL_SESSION_HEAD_TO] =
+		"UPDATE session SET head_id = ?2, updated_at = ?3 WHERE id = ?1",
+	[SQL_SESSION_APPEND] =
+		"UPDATE session SET head_id = ?2, updated_at = ?3, used_seq = " NEXT_SEQ
+		" WHERE id = ?1",
+	[SQL_SESSION_RUNS] =
+		"SELECT 1 FROM turn WHERE status = 'running' AND session_id = ?1 LIMIT 1",
+	[SQL_TIP_ADD] =
+		"INSERT OR IGNORE INTO tip (session_id, message_id) VALUES (?1, ?2)",
+	[SQL_PATH_UNDO] =
+		PATH_FROM("?1") "SELECT coalesce(m.parent_id, 0) FROM path "
+				"JOIN message m ON m.id = path.id WHERE m.role = 'user' "
+				"ORDER BY m.id DESC LIMIT 1",
+	[SQL_TURNS] = TURN "WHERE t.session_id = ?1 ORDER BY t.id DESC LIMIT ?2",
+	[SQL_TURN_NAMED] = TURN "WHERE t.request = ?1",
 
 	/* store_notes.c: notes, summaries, token counts */
+	[SQL_PATH_SUMMARIES] =
+		PATH_FROM("?1") "SELECT u.upto_id, u.model, u.text, u.tokens FROM path "
+				"CROSS JOIN summary u ON u.upto_id = path.id "
+				"ORDER BY u.upto_id, u.created_at, u.model",
+	[SQL_NOTES] = "SELECT id, scope, text, created_at FROM note "
+		      "WHERE scope IN ('', ?1) ORDER BY id",
+	[SQL_NOTE_ADD] =
+		"INSERT INTO note (id, scope, text, created_at) VALUES (?1, ?2, ?3, ?4)",
+	[SQL_NOTE_COUNT] = "SELECT count(*) FROM note WHERE scope = ?1",
+	[SQL_NOTE_DELETE] = "DELETE FROM note WHERE id = ?1",
+	[SQL_SUMMARY_PUT] =
+		"INSERT INTO summary (upto_id, model, text, tokens, created_at) "
+		"SELECT id, ?2, ?3, ?4, ?5 FROM message WHERE id = ?1 "
+		"ON CONFLICT (upto_id, model) DO UPDATE SET text = excluded.text, "
+		"tokens = excluded.tokens, created_at = excluded.created_at",
+	[SQL_COUNT_PUT] =
+		"INSERT INTO token_count (message_id, tokenizer, tokens) "
+		"SELECT id, ?2, ?3 FROM message WHERE id = ?1 "
+		"ON CONFLICT (message_id, tokenizer) DO UPDATE SET tokens = excluded.tokens",
 
 	/* store_search.c */
 
@@ -159,9 +277,27 @@ int sql_err(sqlite3 *db, int rc, const char *what, struct err *e)
 		       db ? sqlite3_errmsg(db) : sqlite3_errstr(rc));
 }
 
+/* The greatest ids so far; a conversation's id begins with its time. */
+static int last_ids(struct sql *q, struct err *e)
+{
+	sqlite3_stmt *st = sql_bind(q, SQL_LAST_IDS, "");
+	int rc = st ? sql_step(q, st, e) : 0;
+
+	if (rc <= 0)
+		return rc;
+	q->last_message = sqlite3_column_int64(st, 0);
+	q->last_turn = sqlite3_column_int64(st, 1);
+	q->last_note = sqlite3_column_int64(st, 2);
+	q->last_id_ms = ulid_ms((const char *)sqlite3_column_text(st, 3));
+	return sql_run(q, st, e);
+}
+
 int sql_open(struct sql *q, sqlite3 *db, bool read_only, struct err *e)
 {
-	*q = (struct sql){.db = db, .read_only = read_only};
+	const char *name = sqlite3_db_filename(db, "main");
+
+	*q = (struct sql){
+		.db = db, .read_only = read_only, .in_memory = !name || !name[0]};
 	for (int i = 0; i < SQL_NR; i++) {
 		int rc = sqlite3_prepare_v3(db, sql_text[i], -1,
 					    SQLITE_PREPARE_PERSISTENT, &q->st[i], NULL);
@@ -172,7 +308,10 @@ int sql_open(struct sql *q, sqlite3 *db, bool read_only, struct err *e)
 		sql_close(q);
 		return -1;
 	}
-	return 0;
+	if (last_ids(q, e) == 0)
+		return 0;
+	sql_close(q);
+	return -1;
 }
 
 void sql_close(struct sql *q)

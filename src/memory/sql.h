@@ -21,12 +21,15 @@ enum sql_id {
 	SQL_MESSAGE_FORGET,
 	SQL_PATH,
 	SQL_PATH_HAS_SYSTEM,
+	SQL_PATH_SESSION,
 	SQL_SESSION_ADD,
 	SQL_SESSION_LAST,
 	SQL_SESSION_HEAD,
 	SQL_SESSION_BEGIN,
 	SQL_SESSION_MOVE,
 	SQL_SESSION_TITLE,
+	SQL_SESSION_FORKED,
+	SQL_SESSION_REACHES,
 	SQL_SESSION_MEMBERS,
 	SQL_SESSION_DELETE,
 	SQL_SESSION_SWEEP,
@@ -36,13 +39,36 @@ enum sql_id {
 	SQL_TURN_GET,
 	SQL_TURN_PARTIAL,
 	SQL_TURN_END,
+	SQL_TURN_REBASE,
 	SQL_TURN_RUNNING,
+	SQL_TURN_RETRIED,
+	SQL_TURN_OF_REPLY,
+	SQL_LAST_IDS,
 	SQL_FTS_OPTIMIZE,
 	SQL_FTS_MERGE,
 
 	/* store_heads.c: rows, heads, turns */
+	SQL_LIST_PINNED,
+	SQL_SESSION_SEQ,
+	SQL_SESSION_CREATE,
+	SQL_SESSION_CHANGE,
+	SQL_SESSION_FORK,
+	SQL_SESSION_HEAD_TO,
+	SQL_SESSION_APPEND,
+	SQL_SESSION_RUNS,
+	SQL_TIP_ADD,
+	SQL_PATH_UNDO,
+	SQL_TURNS,
+	SQL_TURN_NAMED,
 
 	/* store_notes.c: notes, summaries, token counts */
+	SQL_PATH_SUMMARIES,
+	SQL_NOTES,
+	SQL_NOTE_ADD,
+	SQL_NOTE_COUNT,
+	SQL_NOTE_DELETE,
+	SQL_SUMMARY_PUT,
+	SQL_COUNT_PUT,
 
 	/* store_search.c */
 
@@ -57,6 +83,11 @@ struct sql {
 	sqlite3 *db; /* owned */
 	sqlite3_stmt *st[SQL_NR];
 	bool read_only; /* a newer hob's file: statements that do not fit it stay NULL */
+	bool in_memory; /* no file: its conversations are incognito */
+	/* The greatest ever given out: what was deleted gives no id back, so that a late answer
+	 * about it meets nothing instead of something else. */
+	int64_t last_message, last_turn, last_note;
+	int64_t last_id_ms; /* of a conversation's id: they sort when the clock steps back too */
 };
 
 /* Takes the connection.  When it fails the connection is closed. */

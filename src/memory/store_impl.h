@@ -3,6 +3,7 @@
  *   store.c        the threads, groups of jobs in one transaction, the way answers come back
  *   store_turns.c  paths and turns
  *   store_heads.c  conversations as rows and heads
+ *   store_notes.c  notes, summaries, token counts
  *
  * An operation is a `struct store_op` (a table of functions) and a struct of its own that begins
  * with a `struct store_job`: question and answer in one.  It belongs to the loop thread, then to
@@ -55,6 +56,9 @@ char *store_copy_str(struct store_job *j, const char *text);
 char *store_copy_or_null(struct store_job *j, const char *text);
 struct message *store_copy_messages(struct store_job *j, const struct message *m, int n);
 void store_free_messages(struct message *m, int n);
+struct tree_path;
+/* Borrows both. */
+struct store_path store_path_of(const char *id, const struct tree_path *p);
 /* Hands it over; the answer comes in a later turn of the loop, also when it is refused. */
 void store_submit(struct store *s, struct store_job *j);
 

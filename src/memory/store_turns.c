@@ -1,13 +1,27 @@
 /* Paths and turns: what every prompt with a conversation asks of the store.
  *
  * Each operation copies its question on the loop thread, runs on the store's and answers on the
- * loop thread again; tree.c has the rules. */
+ * loop thread again; tree_turns.c has the rules. */
 #include "memory/store_impl.h"
 
 #include "base/clock.h"
 #include "memory/tree.h"
 
 /* ---- the path ---- */
+
+struct store_path store_path_of(const char *id, const struct tree_path *p)
+{
+	return (struct store_path){
+		.conversation = id,
+		.messages = p->messages,
+		.n = p->n,
+		.summaries = p->summaries,
+		.nsummaries = p->nsummaries,
+		.notes = p->notes,
+		.nnotes = p->nnotes,
+		.is_private = p->is_private,
+	};
+}
 
 struct path_job {
 	struct store_job job;
@@ -24,15 +38,14 @@ static int run_path(struct sql *q, struct store_job *job)
 	if (tree_resolve(q, j->conversation, j->model, clock_unix_ms(), j->id,
 			 &job->err) < 0)
 		return -1;
-	return tree_path(q, j->id, &j->path, &job->err);
+	return tree_path(q, j->id, j->parent, j->tokenizer, &j->path, &job->err);
 }
 
 static void tell_path(struct store_job *job)
 {
 	struct path_job *j = (struct path_job *)job;
 	bool ok = job->err.code == ERR_NONE;
-	struct store_path p = {
-		.conversation = j->id, .messages = j->path.messages, .n = j->path.n};
+	struct store_path p = store_path_of(j->id, &j->path);
 
 	j->cb(job->arg, &job->err, ok ? &p : NULL);
 }
@@ -82,10 +95,11 @@ static int run_begin(struct sql *q, struct store_job *job)
 	const struct store_turn_begin *a = &j->ask;
 	int64_t now = clock_unix_ms();
 
-	if (tree_resolve(q, a->conversation, a->model, now, j->id, &job->err) < 0)
+	if (a->conversation ? tree_resolve(q, a->conversation, a->model, now, j->id,
+					   &job->err) < 0
+			    : tree_turn_where(q, a, now, j->id, &job->err) < 0)
 		return -1;
-	return tree_turn_begin(q, j->id, a->model, a->provider, a->messages, a->n, now,
-			       &j->turn, &job->err);
+	return tree_turn_begin(q, j->id, a, now, &j->turn, &job->err);
 }
 
 static void tell_begin(struct store_job *job)
@@ -122,7 +136,8 @@ void store_turn_begin(struct store *s, const struct store_turn_begin *ask,
 	j->ask.parent = store_copy_or_null(&j->job, ask->parent);
 	j->ask.model = store_copy_str(&j->job, ask->model);
 	j->ask.provider = store_copy_str(&j->job, ask->provider);
-	j->ask.request = store_copy_or_null(&j->job, ask->request);
+	j->ask.request = store_copy_or_null(
+		&j->job, ask->request && ask->request[0] ? ask->request : NULL);
 	j->ask.messages = store_copy_messages(&j->job, ask->messages, ask->n);
 	store_submit(s, &j->job);
 }
@@ -167,20 +182,23 @@ struct end_job {
 	store_end_cb *cb;
 	int64_t turn;
 	struct store_turn_end end; /* its strings are owned */
+	struct tree_ended kept;
 };
 
 static int run_end(struct sql *q, struct store_job *job)
 {
 	struct end_job *j = (struct end_job *)job;
 
-	return tree_turn_end(q, j->turn, &j->end, clock_unix_ms(), &job->err);
+	return tree_turn_end(q, j->turn, &j->end, clock_unix_ms(), &j->kept, &job->err);
 }
 
 static void tell_end(struct store_job *job)
 {
 	struct end_job *j = (struct end_job *)job;
 
-	j->cb(job->arg, &job->err, "", "");
+	bool ok = job->err.code == ERR_NONE;
+
+	j->cb(job->arg, &job->err, ok ? j->kept.prompt : "", ok ? j->kept.reply : "");
 }
 
 static void free_end(struct store_job *job)

@@ -749,7 +749,8 @@ static void damage_found_while_running_is_checked_at_the_next_start(void **state
 	for (int i = 0; i < 50; i++)
 		turn(b, id, "question", "reply");
 	box_close(b); /* a clean stop: nothing asks for a check */
-	page = peek(b, "SELECT rootpage FROM sqlite_schema WHERE name = 'message'");
+	/* a table that opening does not look into */
+	page = peek(b, "SELECT rootpage FROM sqlite_schema WHERE name = 'summary'");
 	overwrite(b->path, (page - 1) * 4096, 4096);
 	box_open(b);
 	assert_null(store_notice(b->store));
@@ -814,9 +815,9 @@ static void a_newer_file_is_read_and_never_written(void **state)
 
 static void a_migration_backs_up_first_and_is_all_or_nothing(void **state)
 {
-	static const char *const steps[] = {
-		"unused", "CREATE TABLE extra (x)",
-		"CREATE TABLE more (x); CREATE TABLE extra (x)"};
+	static const char *const steps[SCHEMA_VERSION + 2] = {
+		[SCHEMA_VERSION] = "CREATE TABLE extra (x)",
+		[SCHEMA_VERSION + 1] = "CREATE TABLE more (x); CREATE TABLE extra (x)"};
 	struct box *b = *state;
 	char id[64] = "new", bak[800];
 	struct err e = {0};
@@ -826,18 +827,22 @@ static void a_migration_backs_up_first_and_is_all_or_nothing(void **state)
 	box_close(b);
 	assert_int_equal(sqlite3_open_v2(b->path, &db, SQLITE_OPEN_READWRITE, NULL),
 			 SQLITE_OK);
-	assert_int_equal(schema_migrate(db, b->path, steps, 1, 2, &e), 0);
-	assert_int_equal(schema_migrate(db, b->path, steps, 2, 3, &e), -1);
+	assert_int_equal(schema_migrate(db, b->path, steps, SCHEMA_VERSION,
+					SCHEMA_VERSION + 1, &e),
+			 0);
+	assert_int_equal(schema_migrate(db, b->path, steps, SCHEMA_VERSION + 1,
+					SCHEMA_VERSION + 2, &e),
+			 -1);
 	sqlite3_close(db);
-	assert_int_equal(peek(b, "PRAGMA user_version"), 2);
+	assert_int_equal(peek(b, "PRAGMA user_version"), SCHEMA_VERSION + 1);
 	assert_int_equal(
 		peek(b,
 		     "SELECT count(*) FROM sqlite_schema WHERE name IN ('extra', 'more')"),
 		1);
-	snprintf(bak, sizeof(bak), "%s.v1.bak", b->path);
+	snprintf(bak, sizeof(bak), "%s.v%d.bak", b->path, SCHEMA_VERSION);
 	assert_int_equal(mode_of(bak), 0600);
 	memcpy(b->path, bak, sizeof(b->path));
-	assert_int_equal(peek(b, "PRAGMA user_version"), 1);
+	assert_int_equal(peek(b, "PRAGMA user_version"), SCHEMA_VERSION);
 	assert_int_equal(peek(b, "SELECT count(*) FROM message"), 2);
 	box_open(b); /* the copy is a whole database */
 }
