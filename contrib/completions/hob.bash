@@ -46,8 +46,8 @@ _hob() {
 		fi ;;
 	--prompt)
 		return ;;
-	-f)
-		if [[ $command == route ]]; then
+	-f | --image | --schema)
+		if [[ $command == route || $command == run ]]; then
 			COMPREPLY=($(compgen -f -- "$cur"))
 			return
 		fi ;;
@@ -60,7 +60,7 @@ _hob() {
 	--by | -b)
 		[[ $command == usage ]] && _hob_words $'model\nday\nprovider\nconversation\nmodel,day'
 		return ;;
-	--days | -d) return ;;
+	--days | -d | --persona | -P) return ;;
 	--kernels | -k)
 		_hob_words $'auto\nscalar\navx2\navx512'
 		return ;;
@@ -70,8 +70,8 @@ _hob() {
 	if [[ $cur == -* ]]; then
 		local options=
 		case $command in
-		run) options="--model --system --conversation --temperature --max-tokens --seed --raw --json --stats --no-start" ;;
-		chat) options="--continue --conversation --model --system --temperature --max-tokens --no-start" ;;
+		run) options="--model --persona --system --file --image --schema --conversation --private --incognito --temperature --max-tokens --seed --raw --json --stats --no-start" ;;
+		chat) options="--continue --conversation --model --persona --system --private --incognito --temperature --max-tokens --no-start" ;;
 		ls | history | providers) options="--json --no-start" ;;
 		route) options="--json --no-start --model --prompt --file --image --tools --private" ;;
 		ps | why | pin | unpin) options="--json" ;;
