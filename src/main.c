@@ -25,6 +25,8 @@ static const struct {
 	{"cache", cmd_cache, "replay recorded requests under other settings"},
 	{"pull", cmd_pull, "download a model"},
 	{"history", cmd_history, "conversations there were"},
+	{"export", cmd_export, "conversations to files"},
+	{"import", cmd_import, "conversations from files: hob's, ChatGPT's, llm's, OpenAI's"},
 	{"serve", cmd_serve, "the daemon; other commands start it when needed"},
 	{"stop", cmd_stop, "end the daemon"},
 	{"engine", cmd_engine, "the worker that computes; started by the daemon"},

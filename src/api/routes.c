@@ -2,10 +2,12 @@
 #include "api/routes.h"
 
 #include "api/cache_api.h"
+#include "api/conversations_api.h"
 #include "api/hob.h"
 #include "api/metrics_api.h"
 #include "api/models_api.h"
 #include "api/openai.h"
+#include "api/responses.h"
 #include "api/route_api.h"
 #include "api/usage_api.h"
 
@@ -13,9 +15,22 @@ static const struct route routes[] = {
 	{"GET", "/healthz", hob_health},
 	{"GET", "/metrics", metrics_get},
 	{"GET", "/v1/models", models_api_list},
-	{"GET", "/v1/models/*", models_api_get},
+	{"GET", "/v1/models/**", models_api_get},
 	{"POST", "/v1/chat/completions", openai_chat},
 	{"POST", "/v1/completions", openai_completion},
+	{"POST", "/v1/responses", responses_create},
+	{"GET", "/v1/responses/*", responses_get},
+	{"DELETE", "/v1/responses/*", responses_delete},
+	{"GET", "/v1/responses/*/input_items", responses_input_items},
+	{"POST", "/v1/responses/*/cancel", responses_cancel},
+	{"POST", "/v1/conversations", conversations_create},
+	{"GET", "/v1/conversations/*", conversations_get},
+	{"POST", "/v1/conversations/*", conversations_update},
+	{"DELETE", "/v1/conversations/*", conversations_delete},
+	{"GET", "/v1/conversations/*/items", conversations_items},
+	{"POST", "/v1/conversations/*/items", conversations_add_items},
+	{"GET", "/v1/conversations/*/items/*", conversations_item},
+	{"DELETE", "/v1/conversations/*/items/*", conversations_delete_item},
 	{"GET", "/v1/hob/cache", cache_api_get},
 	{"GET", "/v1/hob/cache/decisions", cache_api_decisions},
 	{"GET", "/v1/hob/cache/events", cache_api_events},
@@ -32,31 +47,56 @@ static const struct route routes[] = {
 	{"DELETE", "/v1/hob/conversations/*", hob_conversation_delete},
 };
 
-static bool path_matches(const char *pattern, struct str path, struct str *param)
+static size_t segment_len(struct str s)
 {
-	size_t n = strlen(pattern);
+	const char *slash = memchr(s.ptr, '/', s.len);
 
-	if (pattern[n - 1] != '*')
-		return str_eq(path, pattern);
-	if (path.len < n || memcmp(path.ptr, pattern, n - 1) != 0)
-		return false;
-	*param = (struct str){path.ptr + n - 1, path.len - n + 1};
-	return true;
+	return slash ? (size_t)(slash - s.ptr) : s.len;
 }
 
-const struct route *routes_find(struct str method, struct str path, struct str *param,
-				char *allow, size_t allow_bytes)
+static bool path_matches(const char *pattern, struct str path,
+			 struct str params[ROUTE_PARAMS])
+{
+	int n = 0;
+
+	for (int i = 0; i < ROUTE_PARAMS; i++)
+		params[i] = STR("");
+	while (*pattern) {
+		size_t len = 1;
+
+		if (!path.len)
+			return false;
+		if (*pattern == '*') {
+			bool rest = pattern[1] == '*';
+
+			len = rest ? path.len : segment_len(path);
+			if (!len)
+				return false;
+			ASSERT(n < ROUTE_PARAMS);
+			params[n++] = (struct str){path.ptr, len};
+			pattern += rest;
+		} else if (*pattern != *path.ptr) {
+			return false;
+		}
+		pattern++;
+		path = (struct str){path.ptr + len, path.len - len};
+	}
+	return !path.len;
+}
+
+const struct route *routes_find(struct str method, struct str path,
+				struct str params[ROUTE_PARAMS], char *allow,
+				size_t allow_bytes)
 {
 	size_t used = 0;
 
-	*param = STR("");
 	allow[0] = '\0';
 	for (size_t i = 0; i < ARRAY_LEN(routes); i++) {
 		const struct route *r = &routes[i];
 		bool is_get = !strcmp(r->method, "GET");
 		int n;
 
-		if (!path_matches(r->path, path, param))
+		if (!path_matches(r->path, path, params))
 			continue;
 		if (str_eq(method, r->method) || (is_get && str_eq(method, "HEAD")))
 			return r;
@@ -70,14 +110,21 @@ const struct route *routes_find(struct str method, struct str path, struct str *
 
 /* -- errors -- */
 
-void api_add_error(struct buf *out, const struct err *e)
+static void add_error(struct buf *out, const struct err *e, const char *param,
+		      const char *code)
 {
 	const struct err_info *info = err_info(e->code);
 
 	buf_adds(out, "{\"error\":{\"message\":");
 	buf_add_json(out, e->text, strlen(e->text));
-	buf_addf(out, ",\"type\":\"%s\",\"param\":null,\"code\":\"%s\"}}",
-		 info->openai_type, info->name);
+	buf_addf(out, ",\"type\":\"%s\",\"param\":", info->openai_type);
+	buf_add_json_or_null(out, param);
+	buf_addf(out, ",\"code\":\"%s\"}}", code ? code : info->name);
+}
+
+void api_add_error(struct buf *out, const struct err *e)
+{
+	add_error(out, e, NULL, NULL);
 }
 
 /* The official clients retry 408, 409, 429 and 5xx twice by themselves, so that each of our own
@@ -109,6 +156,19 @@ void api_reply_error_status(struct conn *c, int status, const struct err *e,
 		buf_adds(&head, extra);
 	api_add_error(&body, e);
 	http_reply(c, status, "application/json", head.data, buf_str(&body));
+	buf_free(&body);
+	buf_free(&head);
+}
+
+void api_reply_error_about(struct conn *c, const struct err *e, const char *param,
+			   const char *code)
+{
+	struct buf body = {0}, head = {0};
+
+	add_retry(&head, e);
+	add_error(&body, e, param, code);
+	http_reply(c, err_info(e->code)->http_status, "application/json", head.data,
+		   buf_str(&body));
 	buf_free(&body);
 	buf_free(&head);
 }

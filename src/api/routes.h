@@ -11,21 +11,28 @@ struct call {
 	const struct server *server;
 	struct conn *conn;
 	const struct http_request *http;
-	struct str param; /* what '*' in the pattern stood for, still %-encoded */
+	struct str
+		param; /* what the first '*' of the pattern stood for, still %-encoded */
+	struct str param2; /* and the second */
 };
 
 typedef void route_handler(const struct call *call);
 
 struct route {
 	const char *method; /* GET answers HEAD too */
-	const char *path;   /* a '*' at the end stands for one or more characters */
+	/* '*' stands for one segment, one or more characters but no '/'; a "**" at the end for all the
+	 * rest, one or more characters. */
+	const char *path;
 	route_handler *handler;
 };
 
+enum { ROUTE_PARAMS = 2 };
+
 /* The row for method and path, or NULL: then *allow is the comma-separated methods of that path,
- * or "" when no row has it.  *param as in struct call. */
-const struct route *routes_find(struct str method, struct str path, struct str *param,
-				char *allow, size_t allow_bytes);
+ * or "" when no row has it.  params: what each '*' stood for, still %-encoded; "" where there is none. */
+const struct route *routes_find(struct str method, struct str path,
+				struct str params[ROUTE_PARAMS], char *allow,
+				size_t allow_bytes);
 
 /* {"error":{"message":…,"type":…,"param":null,"code":…}} */
 void api_add_error(struct buf *out, const struct err *e);
@@ -33,6 +40,9 @@ void api_add_error(struct buf *out, const struct err *e);
 void api_reply_error(struct conn *c, const struct err *e);
 void api_reply_error_status(struct conn *c, int status, const struct err *e,
 			    const char *extra);
+/* The same, naming the parameter and with OpenAI's own code where it has one; NULL: as above. */
+void api_reply_error_about(struct conn *c, const struct err *e, const char *param,
+			   const char *code);
 void api_reply_json(struct conn *c, const struct buf *body);
 
 /* What a listing is asked for.  ?limit=, 1 to most, into *limit, which holds what is usual; ?model=

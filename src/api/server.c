@@ -41,10 +41,13 @@ static int check_guard(const struct server *s, struct conn *c,
 static bool find_route(struct conn *c, const struct http_request *r, struct call *call,
 		       const struct route **out)
 {
+	struct str params[ROUTE_PARAMS];
 	char allow[64], extra[80];
 	struct err e = {0};
 
-	*out = routes_find(r->method, r->path, &call->param, allow, sizeof(allow));
+	*out = routes_find(r->method, r->path, params, allow, sizeof(allow));
+	call->param = params[0];
+	call->param2 = params[1];
 	if (*out)
 		return true;
 	if (!allow[0]) {

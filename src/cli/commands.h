@@ -32,6 +32,8 @@ int cmd_usage(int argc, char **argv);   /* usage_cmd.c: what was spent */
 int cmd_cache(int argc, char **argv);   /* simulate_cmd.c: replays a trace */
 int cmd_stop(int argc, char **argv);    /* list.c: ends the daemon */
 int cmd_history(int argc, char **argv); /* list.c: conversations */
+int cmd_export(int argc, char **argv);  /* export_cmd.c: conversations to files */
+int cmd_import(int argc, char **argv);  /* import_cmd.c: and back, from others too */
 
 /* Not part of the client side; written elsewhere. */
 int cmd_serve(int argc, char **argv);

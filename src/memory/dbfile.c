@@ -84,11 +84,20 @@ static bool was_unclean(const char *path)
 	       side_file(path, ".suspect", &sb);
 }
 
+static bool means_memory(const char *path)
+{
+	return !strcmp(path, ":memory:");
+}
+
 void dbfile_suspect(const char *path)
 {
-	char *name = xasprintf("%s.suspect", path);
-	int fd = open_private(name, O_NOFOLLOW, NULL);
+	char *name;
+	int fd;
 
+	if (means_memory(path))
+		return;
+	name = xasprintf("%s.suspect", path);
+	fd = open_private(name, O_NOFOLLOW, NULL);
 	if (fd >= 0)
 		close(fd);
 	free(name);
@@ -175,12 +184,32 @@ static int open_known(struct dbfile *f, struct err *e)
 			      e);
 }
 
+static int open_memory(struct dbfile *f, struct err *e)
+{
+	if (connect_db(f, SQLITE_OPEN_READWRITE | SQLITE_OPEN_MEMORY, e) == 0 &&
+	    schema_pragmas(f->db, true, e) == 0 &&
+	    schema_migrate(f->db, f->path, schema_migrations, 0, SCHEMA_VERSION, e) ==
+		    0 &&
+	    schema_limit(f->db, f->max_bytes, e) == 0)
+		return 0;
+	dbfile_close(f);
+	return -1;
+}
+
 int dbfile_open(struct dbfile *f, const char *path, struct err *e)
 {
 	struct err why = {0};
 	int rc;
 
-	*f = (struct dbfile){.path = xstrdup(path), .lock_fd = -1};
+	*f = (struct dbfile){
+		.path = xstrdup(path),
+		.lock_fd = -1,
+		.in_memory = means_memory(path),
+		.max_bytes =
+			means_memory(path) ? DBFILE_MAX_MEMORY_BYTES : DBFILE_MAX_BYTES,
+	};
+	if (f->in_memory)
+		return open_memory(f, e);
 	rc = make_folder(path, e);
 	if (rc == 0)
 		rc = take_lock(f, e);
@@ -196,7 +225,7 @@ int dbfile_open(struct dbfile *f, const char *path, struct err *e)
 		}
 	}
 	if (rc == 0 && !f->read_only)
-		rc = schema_limit(f->db, DBFILE_MAX_BYTES, e);
+		rc = schema_limit(f->db, f->max_bytes, e);
 	if (rc < 0)
 		dbfile_close(f);
 	return rc;

@@ -14,11 +14,16 @@ struct dbfile {
 	int lock_fd;  /* -1 = none; flock on `<path>.lock`, which is never removed */
 	sqlite3 *db;  /* the caller may take it and set NULL */
 	bool read_only;
+	bool in_memory; /* path ":memory:": no file, no lock, nothing on disk */
+	int64_t max_bytes;
 };
 
-enum { DBFILE_MAX_BYTES = 2147483647 }; /* default limit of memory.md §8, 2 GiB */
+enum {
+	DBFILE_MAX_BYTES = 2147483647,       /* default limit of memory.md §8, 2 GiB */
+	DBFILE_MAX_MEMORY_BYTES = 256 << 20, /* of one without a file */
+};
 
-/* Locks, makes or checks, migrates.  A corrupt file is renamed to `<path>.corrupt-<UTC time>`,
+/* Locks, makes or checks, migrates; ":memory:" is only made.  A corrupt file is renamed to `<path>.corrupt-<UTC time>`,
  * with its -wal and -shm, and never deleted.  ERR_CONFLICT: another process holds it.
  * On failure f is as after dbfile_close. */
 int dbfile_open(struct dbfile *f, const char *path, struct err *e);

@@ -36,8 +36,15 @@
 	"LEFT JOIN message p ON p.id = t.prompt_id "                              \
 	"LEFT JOIN message r ON r.id = t.reply_id "
 
+/* ?1 and up to ?2 messages behind it, those with the greatest ids first: the newest. */
+#define BEHIND                                                        \
+	"WITH RECURSIVE down(id) AS (SELECT ?1 UNION ALL "            \
+	"SELECT c.id FROM down JOIN message c ON c.parent_id = down.id " \
+	"ORDER BY 1 DESC LIMIT ?2)"
+
 static const char *const sql_text[SQL_NR] = {
 	[SQL_BEGIN] = "BEGIN IMMEDIATE",
+	[SQL_BEGIN_READ] = "BEGIN",
 	[SQL_COMMIT] = "COMMIT",
 	[SQL_ROLLBACK] = "ROLLBACK",
 	[SQL_SAVEPOINT] = "SAVEPOINT job",
@@ -196,6 +203,7 @@ static const char *const sql_text[SQL_NR] = {
 				"ORDER BY m.id DESC LIMIT 1",
 	[SQL_TURNS] = TURN "WHERE t.session_id = ?1 ORDER BY t.id DESC LIMIT ?2",
 	[SQL_TURN_NAMED] = TURN "WHERE t.request = ?1",
+	[SQL_TURN_UNNAME] = "UPDATE turn SET request = NULL WHERE request = ?1",
 
 	/* store_notes.c: notes, summaries, token counts */
 	[SQL_PATH_SUMMARIES] =
@@ -219,10 +227,89 @@ static const char *const sql_text[SQL_NR] = {
 		"ON CONFLICT (message_id, tokenizer) DO UPDATE SET tokens = excluded.tokens",
 
 	/* store_search.c */
+	[SQL_SEARCH_NEWEST] =
+		"SELECT rowid, 0.0 FROM message_fts WHERE message_fts MATCH ?1 "
+		"ORDER BY rowid DESC LIMIT ?2",
+	[SQL_SEARCH] = "SELECT rowid, bm25(message_fts) FROM message_fts "
+		       "WHERE message_fts MATCH ?1",
+	/* the plus keeps SQLite from asking the index once for each member */
+	[SQL_SEARCH_IN] =
+		"WITH RECURSIVE seen(id) AS ("
+		"SELECT head_id FROM session WHERE id = ?2 AND head_id IS NOT NULL "
+		"UNION SELECT prompt_id FROM turn WHERE session_id = ?2 "
+		"UNION SELECT reply_id FROM turn WHERE session_id = ?2 AND reply_id IS NOT NULL "
+		"UNION SELECT message_id FROM tip WHERE session_id = ?2 "
+		"UNION SELECT m.parent_id FROM seen JOIN message m ON m.id = seen.id "
+		"WHERE m.parent_id IS NOT NULL) "
+		"SELECT rowid, bm25(message_fts) FROM message_fts "
+		"WHERE message_fts MATCH ?1 AND +rowid IN (SELECT id FROM seen)",
+	[SQL_SEARCH_TURN] =
+		BEHIND " SELECT s.id, s.title FROM turn JOIN session s ON s.id = turn.session_id "
+		       "WHERE turn.id = (SELECT max(id) FROM ("
+		       "SELECT max(t.id) AS id FROM down JOIN turn t ON t.prompt_id = down.id "
+		       "UNION ALL "
+		       "SELECT max(t.id) FROM down JOIN turn t ON t.reply_id = down.id))",
+	[SQL_SEARCH_HEAD] =
+		BEHIND ", found(id) AS ("
+		       "SELECT s.id FROM down JOIN session s ON s.head_id = down.id "
+		       "UNION SELECT t.session_id FROM down JOIN tip t ON t.message_id = down.id) "
+		       "SELECT s.id, s.title FROM found JOIN session s ON s.id = found.id "
+		       "ORDER BY s.used_seq DESC, s.updated_at DESC LIMIT 1",
+	[SQL_SEARCH_NAMED] = "SELECT title FROM session WHERE id = ?1",
+	[SQL_SEARCH_SNIPPET] =
+		"SELECT m.hash, m.role, m.created_at, "
+		"snippet(message_fts, 0, ?3, ?4, '…', 24) "
+		"FROM message_fts JOIN message m ON m.id = message_fts.rowid "
+		"WHERE message_fts MATCH ?1 AND message_fts.rowid = ?2",
 
 	/* store_keep.c: limits, forgetting, figures */
 
 	/* store_move.c: export, import */
+	[SQL_MOVE_SESSION] =
+		"SELECT s.title, s.title_by, s.model, h.hash, s.forked_from, s.pinned, "
+		"s.is_private, s.created_at, s.updated_at, s.metadata FROM session s "
+		"LEFT JOIN message h ON h.id = s.head_id WHERE s.id = ?1",
+	/* an order that does not depend on where the rows came from */
+	[SQL_MOVE_NODES] =
+		"WITH RECURSIVE seen(id) AS ("
+		"SELECT head_id FROM session WHERE id = ?1 AND head_id IS NOT NULL "
+		"UNION SELECT prompt_id FROM turn WHERE session_id = ?1 "
+		"UNION SELECT reply_id FROM turn WHERE session_id = ?1 AND reply_id IS NOT NULL "
+		"UNION SELECT base_id FROM turn WHERE session_id = ?1 AND base_id IS NOT NULL "
+		"UNION SELECT message_id FROM tip WHERE session_id = ?1 "
+		"UNION SELECT m.parent_id FROM seen JOIN message m ON m.id = seen.id "
+		"WHERE m.parent_id IS NOT NULL) SELECT m.id FROM seen "
+		"JOIN message m ON m.id = seen.id ORDER BY m.depth, m.created_at, m.hash",
+	[SQL_MOVE_NODE] =
+		"SELECT m.hash, p.hash, m.role, m.parts, m.created_at, m.reasoning "
+		"FROM message m LEFT JOIN message p ON p.id = m.parent_id WHERE m.id = ?1",
+	[SQL_MOVE_TURNS] =
+		"SELECT coalesce(t.request, ''), "
+		"CASE t.status WHEN 'running' THEN 'interrupted' ELSE t.status END, t.model, "
+		"t.backend, t.error, b.hash, p.hash, r.hash, coalesce(t.tokens_in, -1), "
+		"coalesce(t.tokens_cached, -1), coalesce(t.tokens_out, -1), "
+		"coalesce(t.ttft_ms, -1), coalesce(t.total_ms, -1), "
+		"coalesce(t.cost_nanousd, -1), t.created_at, t.partial FROM turn t "
+		"LEFT JOIN message b ON b.id = t.base_id "
+		"LEFT JOIN message p ON p.id = t.prompt_id "
+		"LEFT JOIN message r ON r.id = t.reply_id "
+		"WHERE t.session_id = ?1 ORDER BY t.id",
+	[SQL_MOVE_SESSION_ADD] =
+		"INSERT INTO session (id, title, title_by, model, head_id, pinned, is_private, "
+		"created_at, updated_at, metadata, used_seq) "
+		"VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, " NEXT_SEQ ")",
+	[SQL_MOVE_FORKED] =
+		"UPDATE session SET forked_from = ?2 WHERE id = ?1 "
+		"AND EXISTS (SELECT 1 FROM session WHERE id = ?2)",
+	[SQL_MOVE_TURN_SESSION] = "SELECT session_id = ?2 FROM turn WHERE request = ?1",
+	[SQL_MOVE_TURN_LIKE] =
+		"SELECT 1 FROM turn WHERE session_id = ?1 AND prompt_id = ?2 AND reply_id IS ?3 "
+		"AND created_at = ?4 AND status = ?5 LIMIT 1",
+	[SQL_MOVE_TURN_ADD] =
+		"INSERT INTO turn (id, session_id, base_id, prompt_id, reply_id, status, model, "
+		"backend, partial, error, tokens_in, tokens_cached, tokens_out, ttft_ms, total_ms, "
+		"cost_nanousd, created_at, request) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, "
+		"?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
 };
 
 /* SQLite 3.40 forgets the system's errno on some ways out of a write, so this thread's own, cleared
@@ -244,6 +331,8 @@ static enum err_code code_of(sqlite3 *db, int rc)
 	case SQLITE_CONSTRAINT:
 	case SQLITE_MISMATCH:
 		return ERR_INVALID;
+	case SQLITE_INTERRUPT:
+		return ERR_CANCELLED;
 	case SQLITE_TOOBIG:
 		return ERR_TOO_LARGE;
 	case SQLITE_NOMEM:

@@ -10,6 +10,7 @@
 
 enum sql_id {
 	SQL_BEGIN,
+	SQL_BEGIN_READ,
 	SQL_COMMIT,
 	SQL_ROLLBACK,
 	SQL_SAVEPOINT,
@@ -60,6 +61,7 @@ enum sql_id {
 	SQL_PATH_UNDO,
 	SQL_TURNS,
 	SQL_TURN_NAMED,
+	SQL_TURN_UNNAME,
 
 	/* store_notes.c: notes, summaries, token counts */
 	SQL_PATH_SUMMARIES,
@@ -71,10 +73,26 @@ enum sql_id {
 	SQL_COUNT_PUT,
 
 	/* store_search.c */
+	SQL_SEARCH_NEWEST,
+	SQL_SEARCH,
+	SQL_SEARCH_IN,
+	SQL_SEARCH_TURN,
+	SQL_SEARCH_HEAD,
+	SQL_SEARCH_NAMED,
+	SQL_SEARCH_SNIPPET,
 
 	/* store_keep.c: limits, forgetting, figures */
 
 	/* store_move.c: export, import */
+	SQL_MOVE_SESSION,
+	SQL_MOVE_NODES,
+	SQL_MOVE_NODE,
+	SQL_MOVE_TURNS,
+	SQL_MOVE_SESSION_ADD,
+	SQL_MOVE_FORKED,
+	SQL_MOVE_TURN_SESSION,
+	SQL_MOVE_TURN_LIKE,
+	SQL_MOVE_TURN_ADD,
 
 	SQL_NR
 };

@@ -1,11 +1,11 @@
-/* The store thread, the jobs it is sent, and the way their answers come back.
+/* The writer's thread, the jobs it is sent, and the way their answers come back.
  *
  * One thread and one connection, not uv_queue_work: the pool's four threads also serve files and
  * DNS, would reorder jobs and queue up behind one connection.  Jobs that wait together are run
  * in one transaction, each in a savepoint of its own, and all of them are answered after its
  * COMMIT; when the COMMIT fails all of them fail, reads too, because they saw what is now gone.
  * uv_async_send coalesces, so it is only a wake-up: the list of results is the message. */
-#include "memory/store_impl.h"
+#include "memory/store_aside.h"
 
 #include <signal.h>
 #include "base/clock.h"
@@ -37,6 +37,7 @@ struct store {
 
 	/* between the threads */
 	struct queue jobs, results;
+	struct aside aside; /* unless the file is in memory */
 
 	/* store thread; file.path and file.notice are constant and read by both */
 	struct dbfile file;
@@ -69,8 +70,7 @@ static void fail_group(struct store_job *from, struct store_job *end,
 static int run_job(struct store *s, struct store_job *j)
 {
 	if (j->flags & STORE_FORGETS &&
-	    schema_limit(s->sql.db, (int64_t)DBFILE_MAX_BYTES + STORE_FORGET_BYTES,
-			 &j->err) < 0)
+	    schema_limit(s->sql.db, s->file.max_bytes + STORE_FORGET_BYTES, &j->err) < 0)
 		return -1;
 	return j->op->run(&s->sql, j);
 }
@@ -124,7 +124,7 @@ static void run_group(struct store *s, struct store_job *first, struct store_job
 
 /* Deleted text lives on in the search index until it is merged and in the WAL until that is
  * emptied: a deletion counts only after both. */
-static int scrub(struct store *s, struct err *e)
+static int scrub_file(struct store *s, struct err *e)
 {
 	int rc;
 
@@ -135,6 +135,18 @@ static int scrub(struct store *s, struct err *e)
 	rc = sqlite3_wal_checkpoint_v2(s->sql.db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL,
 				       NULL);
 	return rc == SQLITE_OK ? 0 : sql_err(s->sql.db, rc, "empty the log", e);
+}
+
+static int scrub(struct store *s, struct err *e)
+{
+	int rc;
+
+	if (s->file.in_memory)
+		return scrub_file(s, e);
+	aside_hold(&s->aside); /* a reader would keep the log from being emptied */
+	rc = scrub_file(s, e);
+	aside_release(&s->aside);
+	return rc;
 }
 
 static void scrub_group(struct store *s, struct store_job *first, struct store_job *end)
@@ -153,17 +165,22 @@ static void scrub_group(struct store *s, struct store_job *first, struct store_j
 				j->err = e;
 	}
 	if (any && !s->sql.read_only)
-		schema_limit(s->sql.db, DBFILE_MAX_BYTES, &e);
+		schema_limit(s->sql.db, s->file.max_bytes, &e);
+}
+
+void store_ran(struct store_job *j, const char *path, bool *suspected)
+{
+	if (j->err.code != ERR_NONE)
+		err_wrap(&j->err, "%s", j->op->what);
+	if (j->err.code == ERR_CORRUPT && !*suspected) {
+		*suspected = true;
+		dbfile_suspect(path);
+	}
 }
 
 static void answer(struct store *s, struct store_job *j)
 {
-	if (j->err.code != ERR_NONE)
-		err_wrap(&j->err, "%s", j->op->what);
-	if (j->err.code == ERR_CORRUPT && !s->suspected) {
-		s->suspected = true;
-		dbfile_suspect(s->file.path);
-	}
+	store_ran(j, s->file.path, &s->suspected);
 	ASSERT(queue_push(&s->results, &j->item));
 }
 
@@ -204,6 +221,8 @@ static void store_thread(void *arg)
 
 	while ((chain = queue_wait_all(&s->jobs)) != NULL)
 		run_chain(s, CONTAINER_OF(chain, struct store_job, item));
+	if (!s->file.in_memory)
+		aside_join(&s->aside);
 	if (!s->sql.read_only) {
 		sqlite3_exec(s->sql.db, "PRAGMA optimize", NULL, NULL, NULL);
 		sqlite3_wal_checkpoint_v2(s->sql.db, NULL, SQLITE_CHECKPOINT_TRUNCATE,
@@ -263,6 +282,8 @@ static void on_closed(uv_handle_t *h)
 		return;
 	deliver(s); /* what was asked after store_close, and refused */
 	ASSERT(s->pending == 0);
+	if (!s->file.in_memory)
+		aside_fini(&s->aside);
 	queue_fini(&s->jobs);
 	queue_fini(&s->results);
 	dbfile_close(&s->file);
@@ -365,7 +386,12 @@ void store_submit(struct store *s, struct store_job *j)
 		uv_ref((uv_handle_t *)&s->wake);
 	if (ok && j->op != &idle_op)
 		uv_timer_again(&s->idle);
-	ASSERT(queue_push(ok ? &s->jobs : &s->results, &j->item));
+	if (!ok)
+		ASSERT(queue_push(&s->results, &j->item));
+	else if (j->flags & STORE_ASIDE && !s->file.in_memory)
+		ASSERT(aside_submit(&s->aside, j));
+	else
+		ASSERT(queue_push(&s->jobs, &j->item));
 	if (!ok && !s->handles_closing)
 		uv_async_send(&s->wake);
 }
@@ -476,6 +502,8 @@ struct store *store_open(uv_loop_t *loop, const char *path, struct err *e)
 	uv_unref((uv_handle_t *)&s->wake);
 	uv_timer_start(&s->idle, on_idle, STORE_IDLE_MS, STORE_IDLE_MS);
 	uv_unref((uv_handle_t *)&s->idle);
+	if (!s->file.in_memory)
+		aside_start(&s->aside, s->file.path, &s->results, &s->wake);
 	ASSERT(start_thread(s) == 0);
 	return s;
 }
@@ -493,5 +521,7 @@ void store_close(struct store *s, void (*done)(void *arg), void *arg)
 	s->done_arg = arg;
 	uv_timer_stop(&s->idle);
 	uv_ref((uv_handle_t *)&s->wake);
+	if (!s->file.in_memory)
+		aside_stop(&s->aside);
 	queue_close(&s->jobs);
 }

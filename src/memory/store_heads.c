@@ -89,7 +89,7 @@ static void free_rows(struct store_job *job)
 }
 
 static const struct store_op row_ops[] = {
-	[ROW_LIST] = {"list conversations", 0, run_list, tell_rows, free_rows},
+	[ROW_LIST] = {"list conversations", STORE_ASIDE, run_list, tell_rows, free_rows},
 	[ROW_GET] = {"read a conversation's row", 0, run_row, tell_rows, free_rows},
 	[ROW_CREATE] = {"make a conversation", STORE_WRITES, run_row, tell_rows,
 			free_rows},
@@ -280,6 +280,39 @@ void store_turns(struct store *s, const char *conversation, int limit, store_tur
 void store_turn_of(struct store *s, const char *request, store_turns_cb *cb, void *arg)
 {
 	struct turns_job *j = store_job_new(sizeof(*j), &turns_op, arg);
+
+	j->cb = cb;
+	j->request = store_copy_str(&j->job, request);
+	store_submit(s, &j->job);
+}
+
+struct unname_job {
+	struct store_job job;
+	store_done_cb *cb;
+	char *request; /* owned */
+};
+
+static int run_unname(struct sql *q, struct store_job *job)
+{
+	return tree_turn_unname(q, ((struct unname_job *)job)->request, &job->err);
+}
+
+static void tell_unname(struct store_job *job)
+{
+	((struct unname_job *)job)->cb(job->arg, &job->err);
+}
+
+static void free_unname(struct store_job *job)
+{
+	free(((struct unname_job *)job)->request);
+}
+
+static const struct store_op unname_op = {"take a turn's name away", STORE_WRITES,
+					  run_unname, tell_unname, free_unname};
+
+void store_turn_unname(struct store *s, const char *request, store_done_cb *cb, void *arg)
+{
+	struct unname_job *j = store_job_new(sizeof(*j), &unname_op, arg);
 
 	j->cb = cb;
 	j->request = store_copy_str(&j->job, request);

@@ -77,5 +77,8 @@ void store_turns(struct store *s, const char *conversation, int limit, store_tur
 		 void *arg);
 /* The turn that a request id names (n = 1), or ERR_NOT_FOUND. */
 void store_turn_of(struct store *s, const char *request, store_turns_cb *cb, void *arg);
+/* Takes its name away: store_turn_of() does not find it any more.  Turn and messages stay. */
+void store_turn_unname(struct store *s, const char *request, store_done_cb *cb,
+		       void *arg);
 
 #endif

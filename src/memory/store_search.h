@@ -11,7 +11,7 @@ struct store_hit {
 	enum role role;
 	const char *snippet; /* the text around; matches between U+0002 and U+0003 */
 	int64_t created_ms;
-	double rank; /* bm25: smaller is better */
+	double rank; /* bm25: smaller is better; 0: not ranked, the newest first */
 };
 typedef void store_hits_cb(void *arg, const struct err *e, const struct store_hit *list,
 			   int n);
@@ -22,8 +22,10 @@ struct store_search_ask {
 	const char *conversation; /* only there; or NULL */
 	int limit;                /* 1 to 200 */
 };
-enum { STORE_MAX_QUERY_BYTES = 1024 };
-/* Best first.  ERR_INVALID: nothing to look for. */
+enum { STORE_MAX_QUERY_BYTES = 1024, STORE_MAX_RANKED = 1000 };
+/* Best first; the newest first when more than STORE_MAX_RANKED messages match.  ERR_INVALID: nothing to
+ * look for; ERR_TOO_LARGE: over STORE_MAX_QUERY_BYTES; ERR_NOT_FOUND: no such conversation.  Which
+ * conversation is the newest is judged by the newest turns among the next messages behind a hit. */
 void store_search(struct store *s, const struct store_search_ask *ask, store_hits_cb *cb,
 		  void *arg);
 

@@ -120,6 +120,8 @@ struct tree_ended {
 };
 int tree_turn_end(struct sql *q, int64_t turn, const struct store_turn_end *end,
 		  int64_t now_ms, struct tree_ended *out, struct err *e);
+/* Nobody finds it by this name any more.  ERR_NOT_FOUND: there is none. */
+int tree_turn_unname(struct sql *q, const char *request, struct err *e);
 /* At start: turns left running become interrupted, conversations never used go. */
 int tree_settle(struct sql *q, int64_t now_ms, struct err *e);
 

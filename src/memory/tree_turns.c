@@ -266,3 +266,13 @@ int tree_settle(struct sql *q, int64_t now_ms, struct err *e)
 			return -1;
 	}
 }
+
+int tree_turn_unname(struct sql *q, const char *request, struct err *e)
+{
+	int64_t ignored;
+	int rc = sql_run_int(q, sql_bind(q, SQL_TURN_NAMED, "s", request), &ignored, e);
+
+	if (rc == 0)
+		return err_set(e, ERR_NOT_FOUND, "no turn is called '%.40s'", request);
+	return rc < 0 ? -1 : sql_run(q, sql_bind(q, SQL_TURN_UNNAME, "s", request), e);
+}

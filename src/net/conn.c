@@ -525,6 +525,12 @@ void exchange_begin(struct conn *c, struct exchange *x)
 	c->exchange = x;
 }
 
+void exchange_end(struct conn *c)
+{
+	ASSERT(c->state == ST_HANDLE && c->exchange);
+	c->exchange = NULL;
+}
+
 uv_loop_t *conn_loop(const struct conn *c)
 {
 	return c->set->loop;

@@ -75,6 +75,8 @@ struct exchange {
 	void (*drain)(struct exchange *x);
 };
 void exchange_begin(struct conn *c, struct exchange *x);
+/* Before anything was answered: forgets it, so that another one can begin. */
+void exchange_end(struct conn *c);
 
 uv_loop_t *conn_loop(const struct conn *c);
 struct conn_peer conn_peer(const struct conn *c);

@@ -60,27 +60,28 @@ static void copy_history(struct dispatch_job *j, const struct store_message *pat
 /* A client that sends its system prompt with each turn does not pile them up. */
 static int skip_known_system(const struct dispatch_job *j)
 {
-	int i = 0;
+	const struct message *fresh = j->r->messages + j->r->nunkept;
+	int i = 0, n = j->r->nmessages - j->r->nunkept;
 
-	while (i < j->r->nmessages - 1 && i < j->nhistory &&
-	       j->r->messages[i].role == ROLE_SYSTEM &&
+	while (i < n - 1 && i < j->nhistory && fresh[i].role == ROLE_SYSTEM &&
 	       j->history[i].role == ROLE_SYSTEM &&
-	       !strcmp(j->r->messages[i].text, j->history[i].text))
+	       !strcmp(fresh[i].text, j->history[i].text))
 		i++;
-	return i;
+	return j->r->nunkept + i;
 }
 
 static void join(struct dispatch_job *j)
 {
-	int fresh;
+	int fresh, unkept = j->r->nunkept;
 
 	j->first_new = skip_known_system(j);
 	fresh = j->r->nmessages - j->first_new;
-	j->njoined = j->nhistory + fresh;
+	j->njoined = unkept + j->nhistory + fresh;
 	j->joined = xcalloc((size_t)j->njoined + 1, sizeof *j->joined);
 	j->messages = xcalloc((size_t)j->njoined + 1, sizeof *j->messages);
-	memcpy(j->joined, j->history, (size_t)j->nhistory * sizeof *j->joined);
-	memcpy(j->joined + j->nhistory, j->r->messages + j->first_new,
+	memcpy(j->joined, j->r->messages, (size_t)unkept * sizeof *j->joined);
+	memcpy(j->joined + unkept, j->history, (size_t)j->nhistory * sizeof *j->joined);
+	memcpy(j->joined + unkept + j->nhistory, j->r->messages + j->first_new,
 	       (size_t)fresh * sizeof *j->joined);
 }
 

@@ -49,6 +49,8 @@ struct request {
 	bool is_chat;
 	struct message *messages; /* chat: owned array */
 	int nmessages;
+	int nunkept; /* of them, at the front: for this turn only.  They stand before any history and are
+		      * not stored (the Responses API's instructions) */
 	char *prompt; /* raw completion: owned, else NULL */
 	struct sampling sampling;
 	char *extra_json; /* owned or NULL: an object with the fields the core does not read

@@ -201,7 +201,7 @@ static bool hear(void *arg, const char *p, size_t n, bool is_reasoning)
 static int ask_once(struct fixture *f, struct heard *h, struct ask_answer *answer_out,
 		    struct err *e)
 {
-	struct ask_message m = {"user", (char *)"hi \"you\""};
+	struct ask_message m = {.role = "user", .text = (char *)"hi \"you\""};
 	struct ask a = {.messages = &m,
 			.nmessages = 1,
 			.temperature = -1,

@@ -432,27 +432,43 @@ static void an_error_object_names_type_and_code(void **state)
 static void routes_know_paths_methods_and_parameters(void **state)
 {
 	char allow[64];
-	struct str param;
+	struct str params[ROUTE_PARAMS];
 
 	UNUSED(state);
 	assert_non_null(
-		routes_find(STR("GET"), STR("/healthz"), &param, allow, sizeof(allow)));
+		routes_find(STR("GET"), STR("/healthz"), params, allow, sizeof(allow)));
 	assert_non_null(
-		routes_find(STR("HEAD"), STR("/healthz"), &param, allow, sizeof(allow)));
+		routes_find(STR("HEAD"), STR("/healthz"), params, allow, sizeof(allow)));
 	assert_null(
-		routes_find(STR("POST"), STR("/healthz"), &param, allow, sizeof(allow)));
+		routes_find(STR("POST"), STR("/healthz"), params, allow, sizeof(allow)));
 	assert_string_equal(allow, "GET, HEAD");
-	assert_null(routes_find(STR("PATCH"), STR("/v1/hob/conversations/x"), &param,
+	assert_null(routes_find(STR("PATCH"), STR("/v1/hob/conversations/x"), params,
 				allow, sizeof(allow)));
 	assert_string_equal(allow, "GET, HEAD, DELETE");
 	assert_null(
-		routes_find(STR("GET"), STR("/healthz/"), &param, allow, sizeof(allow)));
+		routes_find(STR("GET"), STR("/healthz/"), params, allow, sizeof(allow)));
 	assert_string_equal(allow, "");
-	assert_null(routes_find(STR("GET"), STR("/v1/models/"), &param, allow,
+	assert_null(routes_find(STR("GET"), STR("/v1/models/"), params, allow,
 				sizeof(allow)));
-	assert_non_null(routes_find(STR("GET"), STR("/v1/models/a/b"), &param, allow,
+	assert_non_null(routes_find(STR("GET"), STR("/v1/models/a/b"), params, allow,
 				    sizeof(allow)));
-	assert_true(str_eq(param, "a/b"));
+	assert_true(str_eq(params[0], "a/b"));
+}
+
+static void a_star_is_one_segment_and_two_are_the_rest(void **state)
+{
+	char allow[64];
+	struct str params[ROUTE_PARAMS];
+
+	UNUSED(state);
+	assert_null(routes_find(STR("GET"), STR("/v1/hob/conversations/a/b/c/d"), params,
+				allow, sizeof(allow)));
+	assert_string_equal(allow, "");
+	assert_non_null(routes_find(STR("GET"), STR("/v1/hob/conversations/a"), params,
+				    allow, sizeof(allow)));
+	assert_true(str_eq(params[0], "a") && str_eq(params[1], ""));
+	assert_null(routes_find(STR("GET"), STR("/v1/hob/conversations/"), params, allow,
+				sizeof(allow)));
 }
 
 /* -- where it ran -- */
@@ -567,6 +583,7 @@ int main(void)
 		cmocka_unit_test(raw_completions_have_their_own_shape),
 		cmocka_unit_test(an_error_object_names_type_and_code),
 		cmocka_unit_test(routes_know_paths_methods_and_parameters),
+		cmocka_unit_test(a_star_is_one_segment_and_two_are_the_rest),
 		cmocka_unit_test(a_reply_says_where_it_ran_and_what_was_tried_before),
 		cmocka_unit_test(a_stream_says_what_it_may_cost_at_most),
 	};
