@@ -46,8 +46,8 @@ _hob() {
 		fi ;;
 	--prompt)
 		return ;;
-	-f)
-		if [[ $command == route ]]; then
+	-f | --image | --schema)
+		if [[ $command == route || $command == run ]]; then
 			COMPREPLY=($(compgen -f -- "$cur"))
 			return
 		fi ;;
@@ -64,7 +64,7 @@ _hob() {
 	-i)
 		[[ $command == search ]] && _hob_words "$(_hob_names "${words[0]}" history)"
 		return ;;
-	--days | -d | --limit | --before | --delete) return ;;
+	--days | -d | --persona | -P | --limit | --before | --delete) return ;;
 	--kernels | -k)
 		_hob_words $'auto\nscalar\navx2\navx512'
 		return ;;
@@ -74,8 +74,8 @@ _hob() {
 	if [[ $cur == -* ]]; then
 		local options=
 		case $command in
-		run) options="--model --system --conversation --temperature --max-tokens --seed --raw --json --stats --no-start" ;;
-		chat) options="--continue --conversation --model --system --temperature --max-tokens --no-start" ;;
+		run) options="--model --persona --system --file --image --schema --conversation --private --incognito --temperature --max-tokens --seed --raw --json --stats --no-start" ;;
+		chat) options="--continue --conversation --model --persona --system --private --incognito --temperature --max-tokens --no-start" ;;
 		ls | providers) options="--json --no-start" ;;
 		history) options="--limit --pin --unpin --title --json --no-start" ;;
 		search) options="--limit --in --json --no-start" ;;
