@@ -162,7 +162,7 @@ static void add_output(struct buf *out, const struct reading *g,
 	buf_add(out, sink.out.data, sink.out.len);
 	buf_adds(out, "],\"usage\":");
 	buf_free(&sink.out);
-	if (g->usage.prompt_tokens >= 0 || g->usage.completion_tokens >= 0)
+	if (!strcmp(g->status, "done"))
 		responses_add_usage(out, &g->usage);
 	else
 		buf_adds(out, "null");
