@@ -1,12 +1,14 @@
 """OpenAI's Responses API: every event and object by the official client's own types."""
 
+import json
+import subprocess
+
 import openai
 import pytest
-
-import responses_client as rc
 from openai.types.conversations import Conversation, ConversationDeletedResource, ConversationItemList
 from openai.types.responses import ResponseItemList
 
+import responses_client as rc
 from conftest import MODEL_NAME
 from fake_upstream import USAGE, WORDS
 
@@ -280,6 +282,9 @@ def test_what_cannot_be_followed_says_so_as_openai_does(far):
         assert (e["code"], e["param"]) == ("previous_response_not_found", "previous_response_id")
     e = rc.error(far, 400, model="fake/ok", input="x", previous_response_id="resp_0123456789abcdef", conversation="a")
     assert e["code"] == "mutually_exclusive_parameters"
+    e = rc.error(far, 400, {"x-hob-conversation": "last"}, model="fake/ok", input="x",
+                 previous_response_id="resp_0123456789abcdef")
+    assert e["code"] == "mutually_exclusive_parameters"
     e = rc.error(far, 404, model="fake/ok", input="x", conversation="conv_01ARZ3NDEKTSV4RRFFQ69G5FAV")
     assert "01ARZ3NDEKTSV4RRFFQ69G5FAV" in e["message"]
     for method, path in (("GET", ""), ("DELETE", ""), ("GET", "/input_items")):
@@ -462,25 +467,23 @@ def test_a_conversation_that_makes_no_sense_is_refused(far, body):
     assert far.request("GET", "/v1/hob/conversations")[2] == before
 
 
-def test_a_conversation_of_the_terminal_goes_on_here_and_by_curl(daemon):
-    """`hob chat` begins it, the official client goes on with it, curl over the socket after that."""
-    import json
-    import subprocess
-
+def test_a_conversation_of_the_terminal_goes_on_here_and_by_curl_on_two_models(make_daemon, up):
+    """`hob chat` begins it, the official client goes on with another model, curl over the socket after that."""
+    daemon = make_daemon(f'provider "fake" {{ kind = "openai" url = "{up.url}" }}\n')
     chat = daemon.run("chat", MODEL_NAME, input="My name is Ada.\n")
     assert chat.returncode == 0, chat.stderr
     [row] = daemon.request("GET", "/v1/hob/conversations?limit=1")[2]["conversations"]
     client = client_of(daemon)
-    r = client.responses.create(model=MODEL_NAME, input="What is my name?", conversation="conv_" + row["id"],
-                                max_output_tokens=20, temperature=0)
-    assert r.conversation.id == "conv_" + row["id"]
+    r = client.responses.create(model="fake/ok", input="What is my name?", conversation="conv_" + row["id"])
+    assert (r.conversation.id, r.output_text) == ("conv_" + row["id"], TEXT)
+    assert sent(up)[0] == ("user", "My name is Ada.") and sent(up)[2] == ("user", "What is my name?")
     body = json.dumps({"model": MODEL_NAME, "messages": [{"role": "user", "content": "Thanks."}], "max_tokens": 4})
     out = subprocess.run(["curl", "-sS", "--unix-socket", daemon.socket, "-H", "x-hob-conversation: " + row["id"],
                           "http://localhost/v1/chat/completions", "-d", body], capture_output=True, timeout=120, check=True)
     reply = json.loads(out.stdout)["choices"][0]["message"]["content"]
     said = texts(conversation_items(daemon, "conv_" + row["id"]))
-    assert said[0].strip() == "My name is Ada." and len(said) == 6
-    assert said[2:4] == ["What is my name?", r.output_text] and said[4:] == ["Thanks.", reply]
+    assert len(said) == 6 and said[0].strip() == "My name is Ada."
+    assert said[2:] == ["What is my name?", TEXT, "Thanks.", reply]
 
 
 # -- what goes wrong
