@@ -179,7 +179,8 @@ static bool read_work(struct work *w, const struct call *call, unsigned what)
 	cJSON *root = read_body(call, &e);
 	int rc = root ? 0 : -1;
 
-	if (rc == 0 && what & READ_METADATA) {
+	if (rc == 0 && what & READ_METADATA &&
+	    cJSON_GetObjectItemCaseSensitive(root, "metadata")) {
 		param = "metadata";
 		w->metadata = responses_read_metadata(root, &e);
 		rc = w->metadata ? 0 : -1;

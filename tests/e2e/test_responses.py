@@ -414,6 +414,9 @@ def test_conversations_are_made_changed_and_deleted(far):
     assert c.id.startswith("conv_") and c.metadata == {"a": "b"}
     assert client.conversations.retrieve(c.id.removeprefix("conv_")) == c
     assert client.conversations.update(c.id, metadata={"c": "d"}).metadata == {"c": "d"}
+    assert far.request("POST", "/v1/conversations/" + c.id, {})[2]["metadata"] == {"c": "d"}
+    assert client.conversations.update(c.id, metadata=None).metadata == {}
+    assert far.request("POST", "/v1/conversations/" + c.id, {"metadata": {"a": 1}})[0] == 400
     gone = far.request("DELETE", "/v1/conversations/" + c.id)[2]
     assert ConversationDeletedResource.model_validate(gone, strict=True).id == c.id
     for call in (client.conversations.retrieve, client.conversations.delete, client.conversations.items.list):
