@@ -121,6 +121,13 @@ static struct request *read_request(struct conn *c,
 		request_free(r);
 		return NULL;
 	}
+	if (p->previous && r->conversation) { /* of the head: the body cannot have both */
+		p->code = "mutually_exclusive_parameters";
+		err_set(e, ERR_INVALID,
+			"x-hob-conversation and 'previous_response_id' exclude each other");
+		request_free(r);
+		return NULL;
+	}
 	r->keep = p->store ? YES : NO;
 	return r;
 }
