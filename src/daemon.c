@@ -92,7 +92,8 @@ static void api_forget_computed(void *arg)
 {
 	struct daemon *d = arg;
 
-	engine_forget(d->engine);
+	if (d->state != CLOSING) /* the store ends after the engine */
+		engine_forget(d->engine);
 }
 
 static void api_metrics(void *arg, struct buf *out)
