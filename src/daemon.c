@@ -22,7 +22,7 @@
 #include "cache/cache.h"
 #include "cache/ledger.h"
 #include "cache/trace.h"
-#include "memory/store.h"
+#include "memory/store_keep.h"
 #include "metrics.h"
 #include "net/fetch.h"
 #include "net/sd.h"
@@ -101,6 +101,7 @@ static void api_metrics(void *arg, struct buf *out)
 	struct daemon *d = arg;
 	struct metrics_view v = {.dispatch = dispatch_stats(d->dispatch),
 				 .cache = d->cache,
+				 .store = d->store,
 				 .engine_restarts = engine_restarts(d->engine),
 				 .connections = server_connections(d->server),
 				 .requests = server_requests(d->server),
@@ -174,9 +175,11 @@ static void start_store(struct daemon *d)
 	if (!d->store) {
 		log_error("conversations will not be kept: %s", e.text);
 		d->store_error = xstrdup(e.text);
-	} else if (store_notice(d->store)) {
-		log_warn("%s", store_notice(d->store));
+		return;
 	}
+	if (store_notice(d->store))
+		log_warn("%s", store_notice(d->store));
+	store_set_limits(d->store, &d->config->memory_limits);
 }
 
 /* For providers that have left the configuration while prompts hold them. */
@@ -487,6 +490,8 @@ static void reload(struct daemon *d)
 	llama = llama_config(next);
 	llama_servers_set(d->llama, &llama);
 	money_set_config(d->money, next);
+	if (d->store)
+		store_set_limits(d->store, &next->memory_limits);
 	dispatch_set_config(d->dispatch, next);
 	reload_remotes(d, old);
 	config_free(old);

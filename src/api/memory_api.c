@@ -127,14 +127,15 @@ static void on_backup(void *arg, const struct err *e)
 	struct store_call *sc = arg;
 	const char *path = "";
 	struct stat st = {0};
+	bool known;
 
 	if (store_call_failed(sc, e))
 		return;
 	json_string(sc->body, "path", &path, NULL);
+	known = stat(path, &st) == 0;
 	buf_addc(&sc->out, '{');
 	buf_add_json_text(&sc->out, "path", path);
-	buf_add_json_number(&sc->out, "bytes", stat(path, &st) == 0, (double)st.st_size,
-			    0);
+	buf_add_json_number(&sc->out, "bytes", known, (double)st.st_size, 0);
 	buf_addc(&sc->out, '}');
 	store_call_reply(sc);
 }
