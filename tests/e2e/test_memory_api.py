@@ -461,23 +461,32 @@ CANARY = "qzcanaryxw"
 
 
 def test_a_reload_says_what_of_memory_waits_for_the_next_start(daemon, up, wait_until):
-    daemon.write_config(config(up, 'memory { durability = "normal" store = "all" }'))
+    daemon.write_config(config(up, 'memory { durability = "normal" store = "all" max_bytes = "5MiB" }'))
     daemon.process.send_signal(1)
     wait_until(lambda: "reload: done" in daemon.log.read_text())
-    assert "reload: enabled, path and durability of memory change at the next start" in daemon.log.read_text()
-    assert ok(daemon.request("GET", "/v1/hob/memory"))["store"] == "all"
+    assert "of memory change" not in daemon.log.read_text()
+    now = ok(daemon.request("GET", "/v1/hob/memory"))
+    assert (now["store"], now["max_bytes"]) == ("all", 5 << 20)
+    say(daemon, "Kept all the same")
+    daemon.write_config(config(up, "memory { enabled = false }"))
+    daemon.process.send_signal(1)
+    wait_until(lambda: "reload: enabled and path of memory change at the next start" in daemon.log.read_text())
+    assert len(ok(daemon.request("GET", ROWS))["conversations"]) == 1
 
 
-def test_forgetting_leaves_no_byte_in_any_file(make_daemon, up, tmp_path):
+def saved_state(d):
+    return list((d.home / "cache/hob/kv").glob("*"))
+
+
+def test_forgetting_leaves_no_byte_in_any_file(make_daemon, up):
     """The real model, so that computed state is saved as well; a trace is recorded; the log is verbose."""
-    trace = "%s/trace.ndjson"
     d = make_daemon(start=False)
-    d.write_config(config(up, 'cache { trace = "%s" }' % (trace % d.home)))
+    d.write_config(config(up, 'cache { trace = "%s/trace.ndjson" }' % d.home))
     d.env["FAKE_KEY"] = "k"
     d.start("--verbose")
     c = say(d, f"The word is {CANARY}. Remember it.")
-    status, fields, body = d.chat(f"The word is {CANARY} twice. Say it: {CANARY}", {"x-hob-conversation": "new"},
-                                  max_tokens=8)
+    status, _, body = d.chat(f"The word is {CANARY} twice. Say it: {CANARY}", {"x-hob-conversation": "new"},
+                             max_tokens=8)
     assert status == 200, body
     ok(d.request("POST", "/v1/hob/notes", {"text": f"Note {CANARY}", "conversation": c}))
     ok(d.request("PATCH", f"{ROWS}/{c}", {"title": f"About {CANARY}", "metadata": {"k": CANARY}}))
@@ -490,4 +499,25 @@ def test_forgetting_leaves_no_byte_in_any_file(make_daemon, up, tmp_path):
     assert files_with(d.home, CANARY.encode()) == []
     d.stop()
     assert files_with(d.home, CANARY.encode()) == []
-    assert fields["x-hob-conversation"]
+
+
+@pytest.mark.parametrize("how", ["forget", "delete"])
+def test_forgetting_takes_what_the_engine_computed_along(make_daemon, how, wait_until):
+    """The tokens of a prompt are its text, so saved KV state must go too: files, and what would become some."""
+    d = make_daemon()
+    long = "This is sentence number %d of a long text about cats. "
+    fields = d.chat("".join(long % n for n in range(40)), {"x-hob-conversation": "new"}, max_tokens=4)[1]
+    c = fields["x-hob-conversation"]
+    d.stop()  # what the slots hold is saved
+    assert len(saved_state(d)) >= 1
+    d.start()
+    assert d.chat("".join(long % n for n in range(100, 140)), {"x-hob-conversation": c}, max_tokens=4)[0] == 200
+    if how == "forget":
+        assert ok(d.request("POST", "/v1/hob/forget", {"conversation": c}))["conversations"] == 1
+    else:
+        ok(d.request("DELETE", f"{ROWS}/{c}"))
+    wait_until(lambda: not saved_state(d), what="no saved state")
+    d.stop()
+    assert saved_state(d) == []
+    d.start()
+    assert d.chat("Hello", max_tokens=4)[0] == 200  # and it still answers
