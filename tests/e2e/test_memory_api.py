@@ -341,6 +341,18 @@ def test_a_personas_system_prompt_is_said_once_in_a_conversation(personas, up):
     assert "Tell nobody." not in texts(personas, c)
 
 
+def test_a_persona_goes_with_responses_too(personas, up):
+    head = {"x-hob-persona": "brief"}
+    first = ok(personas.request("POST", "/v1/responses", {"input": "One"}, head))
+    assert sent(up)["messages"][0] == {"role": "system", "content": "Be brief."} and sent(up)["temperature"] == 0.25
+    ok(personas.request("POST", "/v1/responses", {"input": "Two", "previous_response_id": first["id"]}, head))
+    assert [m["content"] for m in sent(up)["messages"]] == ["Be brief.", "One", TEXT, "Two"]
+    ok(personas.request("POST", "/v1/responses", {"input": "x", "instructions": "Mine."}, head))
+    assert [m["content"] for m in sent(up)["messages"]] == ["Mine.", "x"]
+    status, _, reply = personas.request("POST", "/v1/responses", {"input": "x"}, {"x-hob-persona": "nobody"})
+    assert status == 400 and "no persona 'nobody'" in reply["error"]["message"]
+
+
 def test_a_persona_reads_its_file_when_it_is_used(personas, up):
     status, _, reply = personas.ask("fake/ok", {"x-hob-persona": "file"})
     assert status == 500 and str(personas.prompt) in reply["error"]["message"]
