@@ -88,9 +88,6 @@ struct store;
  * else it is NULL. */
 struct store *store_open(uv_loop_t *loop, const char *path, struct err *e);
 const char *store_notice(const struct store *s);
-/* full (as it is opened): a commit waits for the disk and survives a power cut.  Not full: it survives
- * the end of hob, not that of the machine, and never breaks the file.  No callback. */
-void store_set_durability(struct store *s, bool full);
 /* Answers what is queued (what reads beside the writer is given up: ERR_CANCELLED), checkpoints, calls done once from the loop; s is gone then. */
 void store_close(struct store *s, void (*done)(void *arg), void *arg);
 
