@@ -195,6 +195,26 @@ def test_ctrl_c_clears_a_line_and_up_brings_it_back(screen):
     s.wait(lambda: s.row() == "> precious")
 
 
+def test_ctrl_c_in_the_first_of_three_lines_leaves_them_whole(screen):
+    s = screen("fake/ok")
+    s.prompt()
+    s.send("one\x0atwo\x0athree\x1b[A\x1b[A")
+    s.wait(lambda: s.row() == "> one" and "three" in s.text())
+    s.send("\x03")
+    s.wait(r"> one\ntwo\nthree\^C\n.*leaves")
+    s.prompt()
+
+
+def test_candidates_are_listed_above_a_prompt_of_three_lines(screen):
+    s = screen("fake/ok")
+    s.prompt()
+    s.send("/p\x0atwo\x0athree\x1b[A\x1b[A")
+    s.wait(lambda: s.row() == "> /p" and "three" in s.text())
+    s.send("\t")
+    s.wait(r"/persona +/pin +/private\n> /p\ntwo\nthree$")
+    s.wait(lambda: s.row() == "> /p" and s.screen.cursor.x == 4)
+
+
 @pytest.mark.parametrize("columns", [40, 80])
 def test_wide_characters_wrap_and_are_deleted_whole(screen, up, columns):
     text = "日本語" * 20  # 120 columns
