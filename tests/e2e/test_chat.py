@@ -496,6 +496,28 @@ def test_what_is_said_is_found_opened_named_kept_and_forgotten(screen, remote, u
     s.wait("nothing found")
 
 
+def test_the_reason_stands_in_the_status_line_when_an_answer_fell_back(screen, make_daemon, up):
+    d = make_daemon(REMOTE % up.url + 'route "smart" { candidates = {"fake/500", "fake/ok"} }\n', model=False)
+    s = screen("smart", daemon=d, columns=200)
+    s.prompt()
+    s.send("hello\r")
+    s.wait(r"fake/ok · .*17 tokens · .*fake/500")
+    s.prompt()
+    s.send("/why\r")
+    s.wait(r"reason +.*fake/500")
+
+
+def test_run_gives_the_terminal_back_too(screen, remote, up):
+    s = Screen(remote, "run", "fake/slow", "go", "on")
+    try:
+        s.wait("tick tick")
+        s.process.send_signal(signal.SIGTERM)
+        assert s.end() == -signal.SIGTERM
+        assert s.is_as_found()
+    finally:
+        s.close()
+
+
 def test_a_private_conversation_never_goes_to_a_remote_model(screen, up):
     s = screen("fake/ok")
     s.prompt()
