@@ -75,7 +75,10 @@
 #include "base/err.h"
 #include "route/request.h"
 
-enum { STORE_HASH_TEXT_BYTES = 33 }; /* a message's public name: 32 hex digits, and NUL */
+enum {
+	STORE_HASH_TEXT_BYTES = 33, /* a message's public name: 32 hex digits, and NUL */
+	STORE_MAX_PARAMS_BYTES = 64 << 10 /* larger ones are left out */
+};
 
 struct store;
 
@@ -85,9 +88,6 @@ struct store;
  * else it is NULL. */
 struct store *store_open(uv_loop_t *loop, const char *path, struct err *e);
 const char *store_notice(const struct store *s);
-/* full (as it is opened): a commit waits for the disk and survives a power cut.  Not full: it survives
- * the end of hob, not that of the machine, and never breaks the file.  No callback. */
-void store_set_durability(struct store *s, bool full);
 /* Answers what is queued (what reads beside the writer is given up: ERR_CANCELLED), checkpoints, calls done once from the loop; s is gone then. */
 void store_close(struct store *s, void (*done)(void *arg), void *arg);
 
@@ -161,6 +161,8 @@ struct store_turn_begin {
 	const char *model, *provider;
 	const char *request; /* struct request's id; names the turn from outside; or NULL.
 			      * One that is taken stays with its first turn. */
+	const char *
+		params; /* or NULL: a JSON object that is kept with the turn, STORE_MAX_PARAMS_BYTES */
 	const struct message *messages;
 	int n; /* may be 0 when the path is not empty */
 };
@@ -181,6 +183,8 @@ struct store_turn_end {
 	int tokens_in, tokens_cached, tokens_out; /* -1 = unknown */
 	int ttft_ms, total_ms;
 	double cost_usd; /* < 0 = unknown */
+	const char *
+		finish; /* or NULL: "stop", "length", ...; kept as "finish_reason" in params */
 	/* What really answered, where that is not what the turn was begun with; NULL: it is. */
 	const char *model, *provider;
 };

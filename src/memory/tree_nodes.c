@@ -88,12 +88,32 @@ int tree_hash_of(struct sql *q, int64_t id, char out[STORE_HASH_TEXT_BYTES],
 
 /* ---- content ---- */
 
+/* Attachments travel in the message's own JSON. */
+static int within_limits(const struct sql *q, size_t text, size_t raw, struct err *e)
+{
+	uint64_t max = q->max_message_bytes, more = q->max_attachment_bytes;
+
+	if (max && text > max)
+		return err_set(e, ERR_TOO_LARGE,
+			       "a message of %zu bytes is not kept: max_message is %llu",
+			       text, (unsigned long long)max);
+	if (max && more && raw > max + more)
+		return err_set(e, ERR_TOO_LARGE,
+			       "a message with %zu bytes of attachments is not kept: "
+			       "max_message and max_attachment are %llu together",
+			       raw, (unsigned long long)(max + more));
+	return 0;
+}
+
 /* [{"type":"text","text":…}] and, for what is more than text, {"type":"openai","message":…}. */
-static int parts_of(struct str text, const char *raw_json, struct buf *out, struct err *e)
+static int parts_of(struct sql *q, struct str text, const char *raw_json, struct buf *out,
+		    struct err *e)
 {
 	size_t raw_len = raw_json ? strlen(raw_json) : 0;
 	cJSON *tree;
 
+	if (within_limits(q, text.len, raw_len, e) < 0)
+		return -1;
 	if (text.len > TREE_MAX_MESSAGE_BYTES || raw_len > TREE_MAX_MESSAGE_BYTES)
 		return err_set(e, ERR_TOO_LARGE,
 			       "a message of %zu bytes is not kept: at most %d",
@@ -172,7 +192,7 @@ int tree_append(struct sql *q, int64_t *head, const struct message *m, bool whol
 {
 	struct buf parts = {0};
 	struct tree_node n = {.role = role_name(m->role)};
-	int rc = parts_of(str_of(m->text), m->raw_json, &parts, e);
+	int rc = parts_of(q, str_of(m->text), m->raw_json, &parts, e);
 
 	n.parts = buf_str(&parts);
 	if (rc == 0 && m->role == ROLE_SYSTEM && !whole)
@@ -189,7 +209,7 @@ int tree_append_reply(struct sql *q, int64_t *head, const struct store_turn_end 
 	struct buf parts = {0};
 	struct tree_node n = {.role = role_name(ROLE_ASSISTANT),
 			      .reasoning = end->reasoning};
-	int rc = parts_of((struct str){end->text, end->len}, end->raw_json, &parts, e);
+	int rc = parts_of(q, (struct str){end->text, end->len}, end->raw_json, &parts, e);
 
 	n.parts = buf_str(&parts);
 	if (rc == 0)
@@ -202,7 +222,7 @@ int tree_lookup(struct sql *q, const uint8_t *above, const struct message *m,
 		uint8_t hash[TREE_HASH_BYTES], int64_t *id, struct err *e)
 {
 	struct buf parts = {0};
-	int rc = parts_of(str_of(m->text), m->raw_json, &parts, e);
+	int rc = parts_of(q, str_of(m->text), m->raw_json, &parts, e);
 
 	if (rc == 0) {
 		tree_hash(above, role_name(m->role), buf_str(&parts), hash);

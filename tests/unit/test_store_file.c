@@ -2,6 +2,7 @@
 #include "store_world.h"
 
 #include "memory/store_impl.h"
+#include "memory/store_keep.h"
 
 /* ---- the file ---- */
 
@@ -300,11 +301,11 @@ static void durability_is_full_until_somebody_asks_for_less(void **state)
 						    .messages = &m,
 						    .n = 1},
 			 on_turn, b);
-	store_set_durability(b->store, false); /* in the middle of a group */
+	store_set_durable(b->store, false); /* in the middle of a group */
 	assert_int_equal(synchronous(b), 1);
 	assert_int_equal(b->err.code, ERR_NONE);
 	b->answered = false;
-	store_set_durability(b->store, true);
+	store_set_durable(b->store, true);
 	assert_int_equal(synchronous(b), 2);
 	assert_int_equal(peek(b, "SELECT count(*) FROM turn"), 1);
 }
