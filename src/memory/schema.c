@@ -116,6 +116,8 @@ static const char schema_v2[] =
 	"ALTER TABLE session ADD COLUMN used_seq INTEGER NOT NULL DEFAULT 0;"
 	"UPDATE session SET used_seq = coalesce((SELECT max(id) FROM turn"
 	" WHERE session_id = session.id), head_id IS NOT NULL);"
+	"CREATE INDEX turn_failed ON turn(created_at)"
+	" WHERE status IN ('error', 'cancelled', 'interrupted');"
 	"CREATE INDEX session_used ON session(used_seq);"
 	"CREATE INDEX session_pinned ON session(used_seq) WHERE pinned = 1;"
 	"CREATE TABLE tip ("

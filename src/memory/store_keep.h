@@ -23,7 +23,11 @@ struct store_forgotten {
 };
 typedef void store_forget_cb(void *arg, const struct err *e,
 			     const struct store_forgotten *f);
-/* When it answers no byte of the text is left in the database, its log or its search index. */
+/* When it answers without an error no byte of the text is left in the database, its log, its search index or the copies
+ * that migrations made beside it (those are removed); messages that another conversation reaches stay.  ERR_BUSY:
+ * gone, but another program reads the file and keeps traces in its log.  A pinned conversation that is named without
+ * pinned_too: ERR_CONFLICT.  Notes go with their conversation; those of all conversations with `all` and
+ * pinned_too. */
 void store_forget(struct store *s, const struct store_forget_ask *ask,
 		  store_forget_cb *cb, void *arg);
 

@@ -282,6 +282,9 @@ struct work_plan {
 	enum fault fault;
 	int at, turns;
 	bool whole, lossy; /* lossy: durability = "normal" */
+	/* Another kind of fault, or NULL: sets it up in the child; whether it struck. */
+	void (*prepare)(int at);
+	bool (*struck)(void);
 };
 
 /* _exit, or the leak checker would look at what the child never meant to free. */
@@ -298,7 +301,11 @@ static pid_t work_start(const char *path, const struct work_plan *p, int *out)
 		log_set_level(LOG_LV_ERROR);
 		if (p->fault != FAULT_NONE)
 			fault_install(p->fault, p->at);
+		if (p->prepare)
+			p->prepare(p->at);
 		rc = work_run(path, fds[1], p->turns, p->whole, !p->lossy);
+		if (p->struck)
+			_exit(p->struck() ? rc : WORK_UNSTRUCK);
 		_exit(p->fault != FAULT_NONE && !fault_has_struck() ? WORK_UNSTRUCK : rc);
 	}
 	close(fds[1]);

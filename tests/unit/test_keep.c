@@ -208,7 +208,7 @@ static void a_full_store_refuses_and_can_still_forget(void **state)
 	enum err_code code = ERR_NONE;
 
 	for (int i = 0; i < 100000; i++)
-		text[i] = (char)(i % 6 ? 'a' + i * i % 25 : ' ');
+		text[i] = (char)(i % 6 ? 'a' + (int64_t)i * i % 25 : ' ');
 	text[100000] = 0;
 	world_turn(w, id, "begin", "with this");
 	limit(w, &(struct store_limits){.max_bytes = 2 << 20});
