@@ -290,8 +290,7 @@ static long rss_kib(void)
 
 static void measure(struct bench *b, const char *name, int samples)
 {
-	buf_addf(&b->out, "%s\"%s\":{\"rss_kib\":%ld", b->out.len > 1 ? "," : "", name,
-		 rss_kib());
+	buf_addf(&b->out, "\"%s\":{\"rss_kib\":%ld", name, rss_kib());
 	for (int op = 0; op < OPS; op++) {
 		int n = op == OPEN && samples > OPENS ? OPENS : samples;
 
@@ -301,7 +300,7 @@ static void measure(struct bench *b, const char *name, int samples)
 			buf_addf(&b->out, "%s%.4f", i ? "," : "", run_op(b, (enum op)op));
 		buf_addc(&b->out, ']');
 	}
-	buf_addf(&b->out, ",\"rss_after_kib\":%ld}", rss_kib());
+	buf_addf(&b->out, ",\"rss_after_kib\":%ld},", rss_kib());
 }
 
 int main(int argc, char **argv)
@@ -330,15 +329,15 @@ int main(int argc, char **argv)
 		return 2;
 	b.ids = xcalloc((size_t)b.nids, sizeof(*b.ids));
 	uv_loop_init(&b.loop);
+	buf_addf(&b.out, "{\"rss_before_kib\":%ld,", rss_kib()); /* the texts, mostly */
 	reopen(&b);
-	buf_addc(&b.out, '{');
 	for (size_t i = 0; i < ARRAY_LEN(levels); i++) {
 		load(&b, &turns, (int)((int64_t)all * levels[i].percent / 100));
 		measure(&b, levels[i].name, samples);
 	}
 	for (int i = 0; i < more; i++)
 		run_op(&b, (enum op)(APPEND + i % (OPS - APPEND)));
-	buf_addf(&b.out, ",\"rss_end_kib\":%ld,\"found\":%lld}\n", rss_kib(),
+	buf_addf(&b.out, "\"rss_end_kib\":%ld,\"found\":%lld}\n", rss_kib(),
 		 (long long)b.found);
 	shut(&b);
 	fputs(b.out.data, stdout);
