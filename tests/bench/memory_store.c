@@ -5,7 +5,8 @@
  *
  * TEXTS has a line for each message, a question and its answer in turns; QUERIES a line for each search.  The
  * load is written many turns at once, as a busy daemon would, and stops at 10, 50 and 100 % of TURNS for
- * SAMPLES of each operation, one after the other; then MORE operations of all kinds follow. */
+ * SAMPLES of each operation, one after the other (fewer of opening and reading); then MORE operations of all
+ * kinds follow. */
 #include <unistd.h>
 #include "base/base.h"
 #include "base/buf.h"
@@ -292,7 +293,9 @@ static void measure(struct bench *b, const char *name, int samples)
 {
 	buf_addf(&b->out, "\"%s\":{\"rss_kib\":%ld", name, rss_kib());
 	for (int op = 0; op < OPS; op++) {
-		int n = op == OPEN && samples > OPENS ? OPENS : samples;
+		int n = op == OPEN && samples > OPENS ? OPENS
+			: op == READ                  ? samples / 5 + 1
+						      : samples;
 
 		b->before[0] = 0;
 		buf_addf(&b->out, ",\"%s\":[", op_names[op]);
