@@ -86,7 +86,7 @@ class Screen:
     def wait(self, condition, seconds=90, what=None):
         """condition: a function, or a pattern to find in all that was shown."""
         if isinstance(condition, str):
-            pattern, condition = condition, lambda: re.search(pattern, self.all())
+            pattern, condition = condition, lambda: re.search(pattern, self.all().rstrip())
             what = what or pattern
         deadline = time.monotonic() + seconds
         while True:

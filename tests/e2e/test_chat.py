@@ -195,6 +195,26 @@ def test_ctrl_c_clears_a_line_and_up_brings_it_back(screen):
     s.wait(lambda: s.row() == "> precious")
 
 
+def test_ctrl_c_in_the_first_of_three_lines_leaves_them_whole(screen):
+    s = screen("fake/ok")
+    s.prompt()
+    s.send("one\x0atwo\x0athree\x1b[A\x1b[A")
+    s.wait(lambda: s.row() == "> one" and "three" in s.text())
+    s.send("\x03")
+    s.wait(r"> one\ntwo\nthree\^C\n.*leaves")
+    s.prompt()
+
+
+def test_candidates_are_listed_above_a_prompt_of_three_lines(screen):
+    s = screen("fake/ok")
+    s.prompt()
+    s.send("/p\x0atwo\x0athree\x1b[A\x1b[A")
+    s.wait(lambda: s.row() == "> /p" and "three" in s.text())
+    s.send("\t")
+    s.wait(r"/persona +/pin +/private\n> /p\ntwo\nthree$")
+    s.wait(lambda: s.row() == "> /p" and s.screen.cursor.x == 4)
+
+
 @pytest.mark.parametrize("columns", [40, 80])
 def test_wide_characters_wrap_and_are_deleted_whole(screen, up, columns):
     text = "日本語" * 20  # 120 columns
@@ -474,6 +494,28 @@ def test_what_is_said_is_found_opened_named_kept_and_forgotten(screen, remote, u
     s.prompt()
     s.send("/search zebra\r")
     s.wait("nothing found")
+
+
+def test_the_reason_stands_in_the_status_line_when_an_answer_fell_back(screen, make_daemon, up):
+    d = make_daemon(REMOTE % up.url + 'route "smart" { candidates = {"fake/500", "fake/ok"} }\n', model=False)
+    s = screen("smart", daemon=d, columns=200)
+    s.prompt()
+    s.send("hello\r")
+    s.wait(r"fake/ok · .*17 tokens · .*fake/500")
+    s.prompt()
+    s.send("/why\r")
+    s.wait(r"reason +.*fake/500")
+
+
+def test_run_gives_the_terminal_back_too(screen, remote, up):
+    s = Screen(remote, "run", "fake/slow", "go", "on")
+    try:
+        s.wait("tick tick")
+        s.process.send_signal(signal.SIGTERM)
+        assert s.end() == -signal.SIGTERM
+        assert s.is_as_found()
+    finally:
+        s.close()
 
 
 def test_a_private_conversation_never_goes_to_a_remote_model(screen, up):
