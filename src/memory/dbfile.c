@@ -159,7 +159,7 @@ static int open_newer(struct dbfile *f, int version, struct err *e)
 
 static int open_known(struct dbfile *f, struct err *e)
 {
-	bool unclean = was_unclean(f->path), empty;
+	bool unclean = was_unclean(f->path), empty, statistics = false;
 	int app = 0, version = 0, fd;
 
 	fd = open_private(f->path, 0, e);
@@ -182,8 +182,17 @@ static int open_known(struct dbfile *f, struct err *e)
 	if (unclean && !empty && schema_check(f->db, e) < 0)
 		return -1;
 	sqlfile_remove_side(f->path, ".suspect");
-	return schema_migrate(f->db, f->path, schema_migrations, version, SCHEMA_VERSION,
-			      e);
+	if (schema_migrate(f->db, f->path, schema_migrations, version, SCHEMA_VERSION,
+			   e) < 0)
+		return -1;
+	if (schema_forget_statistics(f->db, &statistics, e) < 0)
+		return -1;
+	if (!statistics)
+		return 0;
+	disconnect(f);
+	if (connect_db(f, SQLITE_OPEN_READWRITE, e) < 0)
+		return -1;
+	return schema_pragmas(f->db, false, e);
 }
 
 static int open_memory(struct dbfile *f, struct err *e)

@@ -186,6 +186,26 @@ int schema_pragmas(sqlite3 *db, bool fresh, struct err *e)
 	return schema_exec(db, pragmas, "open the conversation store", e);
 }
 
+/* With statistics SQLite 3.38 and later puts a Bloom filter before a recursion's join: it takes the
+ * recursion for a million rows, and reads the whole table of messages for the filter, at each path.
+ * Without, every statement takes its index. */
+int schema_forget_statistics(sqlite3 *db, bool *any, struct err *e)
+{
+	int64_t n = 0;
+
+	if (pragma_int(db,
+		       "SELECT count(*) FROM sqlite_schema "
+		       "WHERE name IN ('sqlite_stat1', 'sqlite_stat4')",
+		       &n, e) < 0)
+		return -1;
+	*any = n > 0;
+	return n == 0 ? 0
+		      : schema_exec(db,
+				    "DROP TABLE IF EXISTS sqlite_stat1;"
+				    "DROP TABLE IF EXISTS sqlite_stat4",
+				    "prepare the conversation store", e);
+}
+
 int schema_identify(sqlite3 *db, int *application_id, int *version, bool *empty,
 		    struct err *e)
 {

@@ -17,6 +17,9 @@ extern const char *const schema_migrations[SCHEMA_VERSION];
 
 /* What a connection needs each time; `fresh` adds what only an empty file can take. */
 int schema_pragmas(sqlite3 *db, bool fresh, struct err *e);
+/* Those of ANALYZE, by a foreign shell or a former version.  *any: there were some, and this
+ * connection still goes by them. */
+int schema_forget_statistics(sqlite3 *db, bool *any, struct err *e);
 /* Reads both header fields.  A file that is not SQLite, or broken, gives ERR_CORRUPT. */
 int schema_identify(sqlite3 *db, int *application_id, int *version, bool *empty,
 		    struct err *e);

@@ -249,7 +249,6 @@ static void store_thread(void *arg)
 	if (!s->file.in_memory)
 		aside_join(&s->aside);
 	if (!s->sql.read_only) {
-		sqlite3_exec(s->sql.db, "PRAGMA optimize", NULL, NULL, NULL);
 		sqlite3_wal_checkpoint_v2(s->sql.db, NULL, SQLITE_CHECKPOINT_TRUNCATE,
 					  NULL, NULL);
 	}

@@ -123,6 +123,8 @@ static bool walks(const char *detail)
 	static const char *const harmless[] = {"SCAN path", "SCAN seen", "SCAN kin",
 					       "SCAN CONSTANT ROW", "SCAN d"};
 
+	if (!strncmp(detail, "BLOOM ", 6) || strstr(detail, "AUTOMATIC"))
+		return true; /* made by a walk */
 	if (strncmp(detail, "SCAN ", 5) != 0)
 		return false;
 	for (size_t i = 0; i < ARRAY_LEN(harmless); i++)
@@ -151,22 +153,27 @@ static int walk_steps(sqlite3 *db, const char *text)
 static void no_statement_of_a_path_a_turn_or_a_list_walks_a_table(void **state)
 {
 	struct box *b = *state;
+	struct dbfile file;
 	struct sql q;
 	struct err e = {0};
-	sqlite3 *db = NULL;
+	char talk[64] = "new";
 	int n = 0;
 
+	for (int i = 0; i < 20; i++)
+		turn(b, talk, "q", "a");
 	box_close(b);
-	assert_int_equal(sqlite3_open_v2(b->path, &db, SQLITE_OPEN_READWRITE, NULL),
-			 SQLITE_OK);
-	assert_int_equal(sql_open(&q, db, false, &e), 0);
+	assert_int_equal(poke(b, "ANALYZE"), SQLITE_OK); /* as a shell might */
+	assert_int_equal(dbfile_open(&file, b->path, &e), 0);
+	assert_int_equal(sql_open(&q, file.db, false, &e), 0);
+	file.db = NULL;
 	for (int id = 0; id <= SQL_COUNT_PUT; id++)
 		if (!may_scan((enum sql_id)id))
-			n += walk_steps(db, sqlite3_sql(q.st[id]));
+			n += walk_steps(q.db, sqlite3_sql(q.st[id]));
 	assert_int_equal(n, 0);
-	n = walk_steps(db, "SELECT id FROM message WHERE text = 'x'");
+	n = walk_steps(q.db, "SELECT id FROM message WHERE text = 'x'");
 	assert_int_equal(n, 1); /* such a one would have been seen */
 	sql_close(&q);
+	dbfile_close(&file);
 }
 
 int main(void)
