@@ -26,7 +26,7 @@ _hob() {
 	fi
 	command=${words[1]}
 	if ((cword == 1)); then
-		_hob_words "$(printf '%s\n' chat run ls ps load unload pin unpin why route providers usage cache pull history search note forget backup serve stop engine --help --version)"
+		_hob_words "$(printf '%s\n' chat run ls ps load unload pin unpin why route providers usage cache pull history search note forget backup export import serve stop engine --help --version)"
 		return
 	fi
 	case $prev in
@@ -46,7 +46,21 @@ _hob() {
 		fi ;;
 	--prompt)
 		return ;;
-	-f | --image | --schema)
+	-f | --format)
+		case $command in
+		export) _hob_words $'jsonl\nmarkdown\nopenai'; return ;;
+		import) _hob_words $'auto\njsonl\nopenai\nchatgpt\nllm'; return ;;
+		esac
+		if [[ $command == route || $command == run ]]; then
+			COMPREPLY=($(compgen -f -- "$cur"))
+			return
+		fi ;;
+	-o | --output)
+		if [[ $command == export ]]; then
+			COMPREPLY=($(compgen -f -- "$cur"))
+			return
+		fi ;;
+	--image | --schema)
 		if [[ $command == route || $command == run ]]; then
 			COMPREPLY=($(compgen -f -- "$cur"))
 			return
@@ -82,6 +96,8 @@ _hob() {
 		note) options="--conversation --list --delete --json --no-start" ;;
 		forget) options="--before --all --pinned --yes --json --no-start" ;;
 		backup) options="--json --no-start" ;;
+		export) options="--all --output --format --no-start" ;;
+		import) options="--format --json --no-start" ;;
 		route) options="--json --no-start --model --prompt --file --image --tools --private" ;;
 		ps | why | pin | unpin) options="--json" ;;
 		usage) options="--days --by --json --no-start" ;;
@@ -104,8 +120,8 @@ _hob() {
 			[[ ${words[i]} == -* ]] || return
 		done
 		_hob_words "$(_hob_names "${words[0]}" ls)" ;;
-	backup) COMPREPLY=($(compgen -f -- "$cur")) ;;
-	history | forget) _hob_words "$(_hob_names "${words[0]}" history)" ;;
+	backup | import) COMPREPLY=($(compgen -f -- "$cur")) ;;
+	history | forget | export) _hob_words "$(_hob_names "${words[0]}" history)" ;;
 	pull) _hob_words "$("${words[0]}" pull --list 2>/dev/null | awk '{ print $1 }')" ;;
 	esac
 }

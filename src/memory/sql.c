@@ -304,7 +304,10 @@ static const char *const sql_text[SQL_NR] = {
 		"SELECT CASE count(*) WHEN ?1 THEN min(t) ELSE 0 END FROM ("
 		"SELECT updated_at AS t FROM session WHERE used_seq > 0 "
 		"ORDER BY updated_at DESC LIMIT ?1)",
-	[SQL_KEEP_TOO_OLD] = EVICTABLE "AND s.updated_at < ?1 ORDER BY s.updated_at LIMIT 1",
+	[SQL_KEEP_TOO_OLD] = EVICTABLE "AND s.updated_at < ?1 "
+		/* what was imported counts as used then: else an old history would go at once */
+		"AND coalesce(json_extract(s.policy, '$.imported_ms'), 0) < ?1 "
+		"ORDER BY s.updated_at LIMIT 1",
 	[SQL_KEEP_LEAST_USED] = EVICTABLE "ORDER BY s.used_seq LIMIT 1",
 	[SQL_KEEP_FAILED] =
 		"SELECT id, session_id, prompt_id, coalesce(base_id, 0), reply_id IS NULL "
@@ -372,10 +375,11 @@ static const char *const sql_text[SQL_NR] = {
 		"WHERE t.session_id = ?1 ORDER BY t.id",
 	[SQL_MOVE_SESSION_ADD] =
 		"INSERT INTO session (id, title, title_by, model, head_id, pinned, is_private, "
-		"created_at, updated_at, metadata, used_seq) "
-		"VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, " NEXT_SEQ ")",
-	[SQL_MOVE_FORKED] = "UPDATE session SET forked_from = ?2 WHERE id = ?1 "
-			    "AND EXISTS (SELECT 1 FROM session WHERE id = ?2)",
+		"created_at, updated_at, metadata, policy, used_seq) VALUES (?1, ?2, ?3, ?4, ?5, "
+		"?6, ?7, ?8, ?9, ?10, json_object('imported_ms', ?11), " NEXT_SEQ ")",
+	[SQL_MOVE_FORKED] =
+		"UPDATE session SET forked_from = ?2 WHERE id = ?1 "
+		"AND EXISTS (SELECT 1 FROM session WHERE id = ?2)",
 	[SQL_MOVE_TURN_SESSION] = "SELECT session_id = ?2 FROM turn WHERE request = ?1",
 	[SQL_MOVE_TURN_LIKE] =
 		"SELECT 1 FROM turn WHERE session_id = ?1 AND prompt_id = ?2 AND reply_id IS ?3 "

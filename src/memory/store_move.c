@@ -248,10 +248,10 @@ static int put_conversation(struct sql *q, struct coming *c, struct err *e)
 	int64_t head = c->tree->head < 0 ? 0 : c->rows[c->tree->head];
 
 	return sql_run(q,
-		       sql_bind(q, SQL_MOVE_SESSION_ADD, "ssssIiiiis", c->id, h->title,
+		       sql_bind(q, SQL_MOVE_SESSION_ADD, "ssssIiiiisi", c->id, h->title,
 				h->title_by, h->model, head, (int64_t)h->pinned,
 				(int64_t)h->is_private, h->created_ms, h->updated_ms,
-				h->metadata),
+				h->metadata, clock_unix_ms()),
 		       e);
 }
 

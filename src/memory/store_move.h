@@ -8,6 +8,7 @@
 #ifndef HOB_STORE_MOVE_H
 #define HOB_STORE_MOVE_H
 
+#include "base/buf.h"
 #include "memory/store.h"
 
 /* The text is borrowed.  ERR_TOO_LARGE: over STORE_MAX_EXPORT_BYTES. */

@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include "base/clock.h"
+#include "memory/store_move.h"
 #include "keep_world.h"
 
 enum { MANY = 12 };
@@ -256,6 +257,36 @@ static void conversations_that_were_not_used_for_too_long_go(void **state)
 	assert_int_equal(figures(w).evicted, 1);
 }
 
+static void on_import(void *arg, const struct err *e, const struct store_imported *done)
+{
+	struct world *w = arg;
+
+	UNUSED(done);
+	w->err = *e;
+	w->answered = true;
+}
+
+static void what_was_imported_does_not_go_for_an_age_it_had_before(void **state)
+{
+	static const char old[] =
+		"{\"hob\":1,\"conversation\":{\"id\":\"01ARZ3NDEKTSV4RRFFQ69G5FAV\","
+		"\"created_ms\":5,\"updated_ms\":6}}\n";
+	struct world *w = *state;
+	char ids[MANY][64];
+
+	store_import(w->store, STR(old), on_import, w);
+	while (!w->answered)
+		uv_run(&w->loop, UV_RUN_ONCE);
+	w->answered = false;
+	assert_int_equal(w->err.code, ERR_NONE);
+	make_many(w, ids);
+	date_back(w, ids[0], 9);
+	limit(w, &(struct store_limits){.max_age_ms = 8 * (int64_t)86400000});
+	assert_int_equal(figures(w).evicted, 1);
+	assert_false(is_there(w, ids[0]));
+	assert_true(is_there(w, "01ARZ3NDEKTSV4RRFFQ69G5FAV"));
+}
+
 static void a_clock_gone_mad_deletes_nothing(void **state)
 {
 	struct world *w = *state;
@@ -435,6 +466,7 @@ int main(void)
 		WITH_WORLD(a_store_over_its_bytes_goes_on_without_its_oldest),
 		WITH_WORLD(a_full_store_refuses_and_can_still_forget),
 		WITH_WORLD(conversations_that_were_not_used_for_too_long_go),
+		WITH_WORLD(what_was_imported_does_not_go_for_an_age_it_had_before),
 		WITH_WORLD(a_clock_gone_mad_deletes_nothing),
 		WITH_WORLD(failed_turns_expire_with_their_texts),
 		WITH_WORLD(a_conversation_of_which_all_failed_expires_with_its_title),
