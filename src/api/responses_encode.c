@@ -122,6 +122,7 @@ const char *responses_error_code(enum err_code code)
 }
 
 struct state {
+	bool stored;
 	const char *status, *item_status; /* item_status: of items that are not done */
 	const struct usage *usage;        /* or NULL */
 	const struct err *error;          /* or NULL */
@@ -176,7 +177,7 @@ static void add_response(const struct responses_encoder *enc, const struct state
 		responses_add_usage(out, s->usage);
 	else
 		buf_adds(out, "null");
-	buf_addf(out, ",\"store\":%s", enc->stores && conversation ? "true" : "false");
+	buf_addf(out, ",\"store\":%s", s->stored ? "true" : "false");
 	if (conversation)
 		buf_addf(out, ",\"conversation\":{\"id\":\"conv_%s\"}", conversation);
 	else
@@ -235,7 +236,12 @@ static void add_response_event(struct responses_encoder *enc, const char *type,
 
 static void add_created(struct responses_encoder *enc, struct buf *out)
 {
-	static const struct state s = {"in_progress", "in_progress", NULL, NULL, NULL};
+	struct state s = {enc->stores && enc->base.conversation,
+			  "in_progress",
+			  "in_progress",
+			  NULL,
+			  NULL,
+			  NULL};
 
 	if (enc->created)
 		return;
@@ -280,6 +286,15 @@ static void add_text_delta(struct responses_encoder *enc, const struct responses
 	end(out);
 }
 
+/* With the arguments that came before its name. */
+static void announce_call(struct responses_encoder *enc, struct responses_item *it,
+			  struct buf *out)
+{
+	announce(enc, it, out);
+	if (out && it->text.len)
+		add_text_delta(enc, it, it->text.data, it->text.len, out);
+}
+
 static void add_text_done(struct responses_encoder *enc, const struct responses_item *it,
 			  struct buf *out)
 {
@@ -312,7 +327,7 @@ static void finish_item(struct responses_encoder *enc, struct responses_item *it
 			const char *status, struct buf *out)
 {
 	if (!it->announced)
-		announce(enc, it, out);
+		announce_call(enc, it, out);
 	it->done = !strcmp(status, "completed");
 	if (!out)
 		return;
@@ -326,15 +341,17 @@ static void finish_item(struct responses_encoder *enc, struct responses_item *it
 
 /* -- items -- */
 
-/* Ends the message or reasoning before another item begins. */
-static void end_text(struct responses_encoder *enc, struct buf *out)
+/* Before another item begins: the message or reasoning ends, and a call that has no name yet is told
+ * of without one, since clients count items as they are announced. */
+static void before_next(struct responses_encoder *enc, struct buf *out)
 {
-	struct responses_item *last;
+	for (int i = 0; i < enc->nitems; i++) {
+		struct responses_item *it = &enc->items[i];
 
-	for (int i = enc->nitems - 1; i >= 0; i--) {
-		last = &enc->items[i];
-		if (last->kind != ITEM_CALL && !last->done)
-			finish_item(enc, last, "completed", out);
+		if (it->kind != ITEM_CALL && !it->done)
+			finish_item(enc, it, "completed", out);
+		else if (!it->announced)
+			announce_call(enc, it, out);
 	}
 }
 
@@ -364,7 +381,7 @@ static struct responses_item *text_item(struct responses_encoder *enc,
 
 	if (it && it->kind == kind && !it->done)
 		return it;
-	end_text(enc, out);
+	before_next(enc, out);
 	it = new_item(enc, kind, e);
 	if (!it)
 		return NULL;
@@ -381,7 +398,7 @@ static struct responses_item *call_item(struct responses_encoder *enc, int tool,
 	for (int i = 0; i < enc->nitems; i++)
 		if (enc->items[i].kind == ITEM_CALL && enc->items[i].tool == tool)
 			return &enc->items[i];
-	end_text(enc, out);
+	before_next(enc, out);
 	it = new_item(enc, ITEM_CALL, e);
 	if (!it)
 		return NULL;
@@ -405,35 +422,36 @@ static int grow(struct responses_encoder *enc, struct responses_item *it, const 
 	return 0;
 }
 
+static void name_call(struct responses_item *it, const struct openai_tool_delta *d)
+{
+	if (d->id && *d->id && !it->announced) {
+		free(it->call_id);
+		it->call_id = xstrdup(d->id);
+	}
+	if (d->name && *d->name && !it->name)
+		it->name = xstrdup(d->name);
+}
+
 /* Its name comes first; an upstream that sends it later gets its arguments told then. */
 static int add_call(struct responses_encoder *enc, const struct event *ev,
 		    struct buf *out, struct err *e)
 {
 	struct openai_tool_delta d;
-	struct responses_item *it = NULL;
+	struct responses_item *it;
 	cJSON *tree;
-	size_t before;
+	size_t n;
 	int rc = openai_read_tool_delta(ev, &tree, &d, e);
 
-	if (rc == 0) {
-		it = call_item(enc, d.index, out, e);
-		rc = it ? 0 : -1;
-	}
-	if (rc == 0 && d.id && *d.id && !it->announced) {
-		free(it->call_id);
-		it->call_id = xstrdup(d.id);
-	}
-	if (rc == 0 && d.name && *d.name && !it->name)
-		it->name = xstrdup(d.name);
-	if (rc == 0) {
-		before = it->announced ? it->text.len : 0;
-		if (d.arguments)
-			rc = grow(enc, it, d.arguments, strlen(d.arguments), out, e);
-		if (rc == 0 && it->name && !it->announced)
-			announce(enc, it, out);
-		if (rc == 0 && out && it->announced && it->text.len > before)
-			add_text_delta(enc, it, it->text.data + before,
-				       it->text.len - before, out);
+	it = rc == 0 ? call_item(enc, d.index, out, e) : NULL;
+	rc = it ? 0 : -1;
+	if (it) {
+		name_call(it, &d);
+		if (it->name && !it->announced)
+			announce_call(enc, it, out);
+		n = d.arguments ? strlen(d.arguments) : 0;
+		rc = grow(enc, it, d.arguments, n, out, e);
+		if (rc == 0 && out && n && it->announced)
+			add_text_delta(enc, it, d.arguments, n, out);
 	}
 	cJSON_Delete(tree);
 	return rc;
@@ -474,6 +492,17 @@ static const char *end_items(struct responses_encoder *enc, enum finish_reason r
 	return why;
 }
 
+/* It was kept when what was asked has a name. */
+static struct state finished(const struct responses_encoder *enc, const struct event *ev)
+{
+	return (struct state){enc->stores && ev->finished.prompt,
+			      "completed",
+			      "incomplete",
+			      &ev->finished.usage,
+			      NULL,
+			      NULL};
+}
+
 int responses_add_delta(struct responses_encoder *enc, const struct event *ev,
 			struct buf *out, struct err *e)
 {
@@ -484,7 +513,7 @@ int responses_add_delta(struct responses_encoder *enc, const struct event *ev,
 void responses_add_finish(struct responses_encoder *enc, const struct event *ev,
 			  struct buf *out)
 {
-	struct state s = {"completed", "incomplete", &ev->finished.usage, NULL, NULL};
+	struct state s = finished(enc, ev);
 
 	add_created(enc, out);
 	s.incomplete = end_items(enc, ev->finished.reason, out);
@@ -499,7 +528,12 @@ void responses_add_finish(struct responses_encoder *enc, const struct event *ev,
 void responses_add_failure(struct responses_encoder *enc, const struct err *why,
 			   struct buf *out)
 {
-	struct state s = {"failed", "incomplete", NULL, why, NULL};
+	struct state s = {enc->stores && enc->base.conversation,
+			  "failed",
+			  "incomplete",
+			  NULL,
+			  why,
+			  NULL};
 
 	add_created(enc, out);
 	begin(enc, out, "error");
@@ -518,7 +552,7 @@ int responses_gather(struct responses_encoder *enc, const struct event *ev, stru
 void responses_add_whole(struct responses_encoder *enc, const struct event *ev,
 			 struct buf *out)
 {
-	struct state s = {"completed", "incomplete", &ev->finished.usage, NULL, NULL};
+	struct state s = finished(enc, ev);
 
 	s.incomplete = end_items(enc, ev->finished.reason, NULL);
 	if (s.incomplete)

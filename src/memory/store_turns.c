@@ -95,11 +95,14 @@ static int run_begin(struct sql *q, struct store_job *job)
 	const struct store_turn_begin *a = &j->ask;
 	int64_t now = clock_unix_ms();
 
+	struct tree_known known;
+
 	if (a->conversation ? tree_resolve(q, a->conversation, a->model, now, j->id,
 					   &job->err) < 0
-			    : tree_turn_where(q, a, now, j->id, &job->err) < 0)
+			    : tree_turn_where(q, a, now, j->id, &known, &job->err) < 0)
 		return -1;
-	return tree_turn_begin(q, j->id, a, now, &j->turn, &job->err);
+	return tree_turn_begin(q, j->id, a, a->conversation ? NULL : &known, now,
+			       &j->turn, &job->err);
 }
 
 static void tell_begin(struct store_job *job)
@@ -119,6 +122,7 @@ static void free_begin(struct store_job *job)
 	free((char *)j->ask.model);
 	free((char *)j->ask.provider);
 	free((char *)j->ask.request);
+	free((char *)j->ask.params);
 	store_free_messages((struct message *)j->ask.messages, j->ask.n);
 }
 
@@ -138,6 +142,9 @@ void store_turn_begin(struct store *s, const struct store_turn_begin *ask,
 	j->ask.provider = store_copy_str(&j->job, ask->provider);
 	j->ask.request = store_copy_or_null(
 		&j->job, ask->request && ask->request[0] ? ask->request : NULL);
+	j->ask.params = ask->params && strlen(ask->params) <= STORE_MAX_PARAMS_BYTES
+				? store_copy_str(&j->job, ask->params)
+				: NULL;
 	j->ask.messages = store_copy_messages(&j->job, ask->messages, ask->n);
 	store_submit(s, &j->job);
 }
@@ -212,6 +219,7 @@ static void free_end(struct store_job *job)
 	free((char *)end->error);
 	free((char *)end->model);
 	free((char *)end->provider);
+	free((char *)end->finish);
 }
 
 static const struct store_op end_op = {"end a turn", STORE_WRITES | STORE_RESERVED,
@@ -233,6 +241,7 @@ void store_turn_end(struct store *s, int64_t turn, const struct store_turn_end *
 	j->end.error = store_copy_or_null(&j->job, end->error);
 	j->end.model = store_copy_or_null(&j->job, end->model);
 	j->end.provider = store_copy_or_null(&j->job, end->provider);
+	j->end.finish = store_copy_or_null(&j->job, end->finish);
 	store_submit(s, &j->job);
 }
 

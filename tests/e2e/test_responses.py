@@ -1,12 +1,14 @@
 """OpenAI's Responses API: every event and object by the official client's own types."""
 
+import json
+import subprocess
+
 import openai
 import pytest
-
-import responses_client as rc
 from openai.types.conversations import Conversation, ConversationDeletedResource, ConversationItemList
 from openai.types.responses import ResponseItemList
 
+import responses_client as rc
 from conftest import MODEL_NAME
 from fake_upstream import USAGE, WORDS
 
@@ -232,6 +234,25 @@ def test_a_response_can_be_read_again_with_its_input(far):
     assert [i.content[0].text for i in client.responses.input_items.list(made.id)] == ["b", "a"]
 
 
+def test_a_stored_response_keeps_its_settings_and_its_end(far):
+    client = client_of(far)
+    c = client.conversations.create()
+    made = client.responses.create(model="fake/length", input="x", conversation=c.id, metadata={"a": "b"}, temperature=0.5,
+                                   instructions="secret instructions", text={"format": {"type": "json_object"}}, user="u")
+    again = rc.response(far.request("GET", "/v1/responses/" + made.id)[2])
+    assert (again.status, again.incomplete_details.reason) == ("incomplete", "max_output_tokens")
+    assert (again.metadata, again.temperature, again.user) == ({"a": "b"}, 0.5, "u")
+    assert again.text.format.type == "json_object" and again.instructions is None
+    assert again.output == made.output
+    for file in far.database.parent.glob("memory.db*"):
+        assert b"secret instructions" not in file.read_bytes()
+    failed = rc.stream(far, model="fake/mid-error", input="x", conversation=c.id).response
+    again = rc.response(far.request("GET", "/v1/responses/" + failed.id)[2])
+    assert (again.status, again.output, again.error.message) == ("failed", [], failed.error.message)
+    e = rc.error(far, 400, model="fake/ok", input="x", previous_response_id=failed.id)
+    assert "error" in e["message"] and e["param"] == "previous_response_id"
+
+
 def test_a_response_follows_another_where_the_head_still_stands(far, up):
     client = client_of(far)
     c = client.conversations.create()
@@ -260,6 +281,9 @@ def test_what_cannot_be_followed_says_so_as_openai_does(far):
         e = rc.error(far, 400, model="fake/ok", input="x", previous_response_id=unknown)
         assert (e["code"], e["param"]) == ("previous_response_not_found", "previous_response_id")
     e = rc.error(far, 400, model="fake/ok", input="x", previous_response_id="resp_0123456789abcdef", conversation="a")
+    assert e["code"] == "mutually_exclusive_parameters"
+    e = rc.error(far, 400, {"x-hob-conversation": "last"}, model="fake/ok", input="x",
+                 previous_response_id="resp_0123456789abcdef")
     assert e["code"] == "mutually_exclusive_parameters"
     e = rc.error(far, 404, model="fake/ok", input="x", conversation="conv_01ARZ3NDEKTSV4RRFFQ69G5FAV")
     assert "01ARZ3NDEKTSV4RRFFQ69G5FAV" in e["message"]
@@ -301,6 +325,85 @@ def test_a_deleted_response_is_not_found_and_its_conversation_stays(far):
     assert client.responses.create(model="fake/ok", input="x", previous_response_id=two.id).conversation.id == c.id
 
 
+def test_what_no_conversation_was_named_for_is_kept_by_default_and_can_be_followed(far, up):
+    client = client_of(far)
+    one = rc.stream(far, model="fake/ok", input=[{"role": "user", "content": "one"}], instructions="i").response
+    assert far.request("GET", "/v1/responses/" + one.id)[2]["store"] is True
+    two = rc.create(far, model="fake/ok", input="two", previous_response_id=one.id)
+    assert two.conversation == one.conversation is not None
+    assert sent(up) == [("user", "one"), ("assistant", TEXT), ("user", "two")]
+    other = rc.create(far, model="fake/ok", input="other", previous_response_id=one.id)
+    assert sent(up) == [("user", "one"), ("assistant", TEXT), ("user", "other")]
+    assert other.conversation != one.conversation
+    assert texts(conversation_items(far, one.conversation.id)) == ["one", TEXT, "two", TEXT]
+    assert client.responses.retrieve(two.id).output_text == TEXT
+
+
+def test_a_call_that_is_kept_goes_back_with_its_result(far, up):
+    one = rc.create(far, model="fake/tools", input="what is it like?")
+    [call] = one.output
+    rc.create(far, model="fake/ok", previous_response_id=one.id, input=[
+        {"type": "function_call_output", "call_id": call.call_id, "output": "warm"}])
+    function = {"name": "weather", "arguments": '{"city":1}'}
+    assert up.seen[-1]["body"]["messages"] == [
+        {"role": "user", "content": "what is it like?"},
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "c1", "type": "function", "function": function}]},
+        {"role": "tool", "tool_call_id": "c1", "content": "warm"}]
+    again = rc.response(far.request("GET", "/v1/responses/" + one.id)[2])
+    assert again.output == one.output
+    kinds = [i["type"] for i in conversation_items(far, one.conversation.id)]
+    assert kinds == ["message", "function_call", "function_call_output", "message"]
+
+
+def test_the_same_history_sent_again_is_one_conversation(far):
+    one = rc.create(far, model="fake/tools", input="hi")
+    history = [{"role": "user", "content": "hi"}, *(i.model_dump(exclude_none=True) for i in one.output),
+               {"type": "function_call_output", "call_id": "c1", "output": "warm"}]
+    two = rc.create(far, model="fake/ok", input=history)
+    assert two.conversation == one.conversation
+    assert len(far.request("GET", "/v1/hob/conversations")[2]["conversations"]) == 1
+
+
+def test_with_store_false_nothing_is_written(far, up):
+    kept = rc.create(far, model="fake/ok", input="kept")
+    for follow in ({"previous_response_id": kept.id}, {"conversation": kept.conversation.id}, {}):
+        r = rc.create(far, model="fake/ok", input="canary-5c1f", store=False, **follow)
+        assert far.request("GET", "/v1/responses/" + r.id)[0] == 404
+        assert ("user", "kept") in sent(up) or not follow
+    assert texts(conversation_items(far, kept.conversation.id)) == ["kept", TEXT]
+    for file in far.database.parent.glob("memory.db*"):
+        assert b"canary-5c1f" not in file.read_bytes()
+
+
+@pytest.mark.parametrize("policy, kept", [("off", False), ("cli", False), ("opt-in", True), ("all", True)])
+def test_what_is_kept_is_as_memory_store_says(make_daemon, up, policy, kept):
+    d = make_daemon(f'provider "fake" {{ kind = "openai" url = "{up.url}" }}\nmemory {{ store = "{policy}" }}\n', model=False)
+    whole = rc.ask(d, {"model": "fake/ok", "input": "hi"}, path=rc.PATH).json
+    streamed = rc.stream(d, model="fake/ok", input="hi there").reply
+    for r in (whole, rc.events_of(streamed)[0][1]["response"], rc.events_of(streamed)[-1][1]["response"]):
+        assert r["store"] is kept and (r["conversation"] is not None) == kept
+        assert d.request("GET", "/v1/responses/" + r["id"])[0] == (200 if kept else 404)
+
+
+def test_a_response_that_began_its_conversation_alone_is_deleted_with_it(far):
+    r = rc.create(far, model="fake/ok", input="canary-81ab is the word")
+    status, _, body = far.request("DELETE", "/v1/responses/" + r.id)
+    assert (status, body) == (200, {"id": r.id, "object": "response", "deleted": True})
+    assert far.request("GET", "/v1/conversations/" + r.conversation.id)[0] == 404
+    for file in far.database.parent.glob("memory.db*"):
+        assert b"canary-81ab" not in file.read_bytes()
+
+
+def test_an_incognito_conversation_has_items_too(far):
+    r = rc.create(far, {"x-hob-conversation": "incognito"}, model="fake/ok", input="canary-77d0")
+    assert r.conversation.id.startswith("conv_Z")
+    assert texts(conversation_items(far, r.conversation.id)) == ["canary-77d0", TEXT]
+    two = rc.create(far, model="fake/ok", input="more", conversation=r.conversation.id)
+    assert two.conversation == r.conversation
+    for file in far.database.parent.glob("memory.db*"):
+        assert b"canary-77d0" not in file.read_bytes()
+
+
 # -- conversations
 
 
@@ -311,6 +414,9 @@ def test_conversations_are_made_changed_and_deleted(far):
     assert c.id.startswith("conv_") and c.metadata == {"a": "b"}
     assert client.conversations.retrieve(c.id.removeprefix("conv_")) == c
     assert client.conversations.update(c.id, metadata={"c": "d"}).metadata == {"c": "d"}
+    assert far.request("POST", "/v1/conversations/" + c.id, {})[2]["metadata"] == {"c": "d"}
+    assert client.conversations.update(c.id, metadata=None).metadata == {}
+    assert far.request("POST", "/v1/conversations/" + c.id, {"metadata": {"a": 1}})[0] == 400
     gone = far.request("DELETE", "/v1/conversations/" + c.id)[2]
     assert ConversationDeletedResource.model_validate(gone, strict=True).id == c.id
     for call in (client.conversations.retrieve, client.conversations.delete, client.conversations.items.list):
@@ -364,22 +470,85 @@ def test_a_conversation_that_makes_no_sense_is_refused(far, body):
     assert far.request("GET", "/v1/hob/conversations")[2] == before
 
 
-def test_a_conversation_of_the_terminal_goes_on_here_and_by_curl(daemon):
-    """`hob chat` begins it, the official client goes on with it, curl over the socket after that."""
-    import json
-    import subprocess
-
+def test_a_conversation_of_the_terminal_goes_on_here_and_by_curl_on_two_models(make_daemon, up):
+    """`hob chat` begins it, the official client goes on with another model, curl over the socket after that."""
+    daemon = make_daemon(f'provider "fake" {{ kind = "openai" url = "{up.url}" }}\n')
     chat = daemon.run("chat", MODEL_NAME, input="My name is Ada.\n")
     assert chat.returncode == 0, chat.stderr
     [row] = daemon.request("GET", "/v1/hob/conversations?limit=1")[2]["conversations"]
     client = client_of(daemon)
-    r = client.responses.create(model=MODEL_NAME, input="What is my name?", conversation="conv_" + row["id"],
-                                max_output_tokens=20, temperature=0)
-    assert r.conversation.id == "conv_" + row["id"]
+    r = client.responses.create(model="fake/ok", input="What is my name?", conversation="conv_" + row["id"])
+    assert (r.conversation.id, r.output_text) == ("conv_" + row["id"], TEXT)
+    assert sent(up)[0] == ("user", "My name is Ada.") and sent(up)[2] == ("user", "What is my name?")
     body = json.dumps({"model": MODEL_NAME, "messages": [{"role": "user", "content": "Thanks."}], "max_tokens": 4})
     out = subprocess.run(["curl", "-sS", "--unix-socket", daemon.socket, "-H", "x-hob-conversation: " + row["id"],
                           "http://localhost/v1/chat/completions", "-d", body], capture_output=True, timeout=120, check=True)
     reply = json.loads(out.stdout)["choices"][0]["message"]["content"]
     said = texts(conversation_items(daemon, "conv_" + row["id"]))
-    assert said[0].strip() == "My name is Ada." and len(said) == 6
-    assert said[2:4] == ["What is my name?", r.output_text] and said[4:] == ["Thanks.", reply]
+    assert len(said) == 6 and said[0].strip() == "My name is Ada."
+    assert said[2:] == ["What is my name?", TEXT, "Thanks.", reply]
+
+
+# -- what goes wrong
+
+
+def test_the_client_that_leaves_cancels(far, up):
+    with rc.send(far, {"model": "fake/slow", "input": "hi", "stream": True, "store": False}, path=rc.PATH) as sock:
+        got = b""
+        while b"tick" not in got:
+            got += sock.recv(65536)
+    assert up.wait_gone()
+
+
+def test_a_client_that_leaves_while_the_store_is_asked_does_no_harm(far):
+    for _ in range(20):
+        with rc.send(far, {"model": "fake/ok", "input": "hi", "previous_response_id": "resp_0123456789abcdef"},
+                     path=rc.PATH):
+            pass
+        far.request("GET", "/v1/responses/resp_0123456789abcdef")
+    assert rc.create(far, model="fake/ok", input="hi", store=False).output_text == TEXT
+
+
+def test_an_answer_that_a_stream_cannot_end_is_cut_with_an_error(far):
+    s = rc.stream(far, model="fake/big", input="hi", store=False)
+    assert s.error.code == "too_large" and s.response.status == "failed"
+    assert 0 < len(s.text) <= 2 << 20
+    assert len(rc.create(far, model="fake/big", input="hi", store=False).output_text) == 4 << 20
+
+
+def test_a_hundred_thousand_items_are_read(far, up):
+    items = [{"role": "user", "content": "x"}] * 100_000
+    assert rc.create(far, model="fake/ok", input=items, store=False).output_text == TEXT
+    assert len(up.seen[-1]["body"]["messages"]) == 100_000
+    assert "100000" in rc.error(far, 400, model="fake/ok", input=[*items, items[0]], store=False)["message"]
+
+
+@pytest.mark.parametrize("body", [
+    {}, {"input": []}, {"input": [{"type": "web_search_call", "id": "x"}]}, {"input": "x", "background": True},
+    {"input": "x", "tools": [{"type": "web_search"}]}, {"input": "x", "temperature": "hot"}, {"input": "x", "store": 1},
+    {"input": [{"role": "user", "content": [{"type": "input_file", "file_id": "f"}]}]}])
+def test_what_is_refused_is_refused_before_the_head(far, up, body):
+    before = len(up.seen)
+    for stream in (True, False):
+        e = rc.error(far, 400, **{"model": "fake/ok", "stream": stream, **body})
+        assert e["type"] == "invalid_request_error" and e["code"] in ("invalid", "unsupported")
+    assert len(up.seen) == before
+
+
+def test_without_memory_there_is_nothing_to_follow(make_daemon, up):
+    far = make_daemon(f'provider "fake" {{ kind = "openai" url = "{up.url}" }}\nmemory {{ enabled = false }}\n', model=False)
+    r = rc.create(far, model="fake/ok", input="hi")
+    assert far.request("GET", "/v1/responses/" + r.id)[0] == 404
+    e = rc.error(far, 400, model="fake/ok", input="x", previous_response_id=r.id)
+    assert e["code"] == "previous_response_not_found" and "memory is off" in e["message"]
+    rc.error(far, 404, model="fake/ok", input=[{"type": "item_reference", "id": r.output[0].id}])
+    for method, path in (("POST", ""), ("GET", "/conv_x"), ("DELETE", "/conv_x"), ("GET", "/conv_x/items")):
+        assert far.request(method, "/v1/conversations" + path)[0] == 400
+
+
+@pytest.mark.parametrize("method, path, allow", [
+    ("PUT", "/v1/responses", "POST"), ("DELETE", "/v1/conversations/x/items", "GET, HEAD, POST"),
+    ("POST", "/v1/responses/x", "GET, HEAD, DELETE"), ("POST", "/v1/conversations/x/items/y", "GET, HEAD, DELETE")])
+def test_paths_know_their_methods(far, method, path, allow):
+    status, headers, _ = far.request(method, path)
+    assert (status, headers["Allow"]) == (405, allow)
