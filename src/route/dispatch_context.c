@@ -127,12 +127,22 @@ static bool is_history(const struct dispatch_job *j, int i)
 	return i >= j->lead && i < j->lead + j->nhistory;
 }
 
-/* One more item than joined, for an answer (tokens < 0: none). */
-static void fit(const struct dispatch_job *j, int answer_tokens, struct context_plan *out)
+static void insert_summary(struct context_summary *s, int n, int upto, int ctx)
+{
+	for (; n > 0 && s[n - 1].upto > upto; n--)
+		s[n] = s[n - 1];
+	s[n] = (struct context_summary){upto, context_summary_tokens(ctx) +
+						      CONTEXT_BLOCK_TOKENS};
+}
+
+/* With one more item for an answer (tokens < 0: none), and one more summary that might come (upto, of joined,
+ * < 0: none). */
+static void fit(const struct dispatch_job *j, int answer_tokens, int upto,
+		struct context_plan *out)
 {
 	const struct job_context *x = &j->context;
 	struct context_item *items = xcalloc((size_t)j->njoined + 2, sizeof *items);
-	struct context_summary *s = xcalloc((size_t)x->nsummaries + 1, sizeof *s);
+	struct context_summary *s = xcalloc((size_t)x->nsummaries + 2, sizeof *s);
 	struct context_ask a = {.items = items,
 				.n = j->njoined,
 				.nhistory = j->lead + j->nhistory,
@@ -154,6 +164,8 @@ static void fit(const struct dispatch_job *j, int answer_tokens, struct context_
 	for (int i = 0; i < x->nsummaries; i++)
 		s[i] = (struct context_summary){j->lead + x->summaries[i].upto,
 						summary_tokens(&x->summaries[i])};
+	if (upto >= 0)
+		insert_summary(s, a.nsummaries++, upto, x->ctx);
 	first_note(x, a.budget, &a.notes_tokens);
 	context_fit(&a, out);
 	out->kept -= j->lead;
@@ -164,7 +176,12 @@ static void fit(const struct dispatch_job *j, int answer_tokens, struct context_
 void context_plan_next(const struct dispatch_job *j, int answer_tokens,
 		       struct context_plan *out)
 {
-	fit(j, answer_tokens, out);
+	fit(j, answer_tokens, -1, out);
+}
+
+void context_plan_with(const struct dispatch_job *j, int upto, struct context_plan *out)
+{
+	fit(j, -1, upto, out);
 }
 
 /* ---- the messages */
@@ -321,7 +338,7 @@ static void counted(struct dispatch_job *j, int extra)
 
 	x->ctx = ctx_of(j);
 	x->plan_budget = context_budget(x->ctx, j->r->sampling.max_tokens, extra);
-	fit(j, -1, &x->plan);
+	fit(j, -1, -1, &x->plan);
 	if (summary_before(j))
 		return;
 	build(j, &x->plan, x->plan.first, j->njoined);

@@ -297,6 +297,8 @@ void context_counted_late(struct dispatch_job *j); /* COUNT's timer */
 /* The same with the answer behind it: what a summary is wanted of from now on. */
 void context_plan_next(const struct dispatch_job *j, int answer_tokens,
 		       struct context_plan *out);
+/* The same as now, if there were a summary of full length up to this item. */
+void context_plan_with(const struct dispatch_job *j, int upto, struct context_plan *out);
 /* What stands in front of items [from, to) of joined and these: owned by the caller, free with
  * context_free_messages(). */
 struct message *context_copy(struct dispatch_job *j, const struct context_plan *p,

@@ -199,7 +199,7 @@ static void add_question(struct summary_task *t, struct buf *text)
 static int readable_to(const struct dispatch_job *j, const struct context_plan *p,
 		       int from, int upto, int ctx, int max_tokens)
 {
-	int64_t left = context_budget(ctx, max_tokens, ASK_TOKENS), sum = 0;
+	int64_t left = ctx - max_tokens - ASK_TOKENS - ctx / 20, sum = 0;
 	int to = from;
 
 	for (int i = 0; i < p->nsystem; i++)
@@ -557,6 +557,30 @@ static void finished(struct summary_task *t, const struct usage *u)
 
 /* ---- before a call that does not fit */
 
+/* The one in the background that has begun already: half of the wait is behind it. */
+static struct summary_task *take_running(struct dispatch_job *j)
+{
+	struct background *b = j->d->background;
+	struct summary_task *t = TAILQ_FIRST(&b->tasks);
+
+	if (!t || !t->job || t->kind != TASK_SUMMARY ||
+	    strcmp(t->conversation, j->conversation) || t->upto >= j->nhistory ||
+	    j->context.marks[t->upto].id != t->upto_id)
+		return NULL;
+	TAILQ_REMOVE(&b->tasks, t, link);
+	b->n--;
+	t->job->is_background = false;
+	return t;
+}
+
+static bool spares_messages(const struct dispatch_job *j, const struct summary_task *t)
+{
+	struct context_plan with;
+
+	context_plan_with(j, j->lead + t->upto, &with);
+	return with.dropped < j->context.plan.dropped;
+}
+
 /* Half of what the client leaves us, if it said. */
 static uint64_t summary_deadline(const struct dispatch_job *j)
 {
@@ -576,10 +600,13 @@ bool summary_before(struct dispatch_job *j)
 	    p->hard_upto >= j->lead + j->nhistory)
 		return false;
 	j->summary_tried = true;
-	t = summary_task_new(j, p, p->hard_upto, "pre");
+	t = take_running(j);
+	if (!t)
+		t = summary_task_new(j, p, p->hard_upto, "pre");
 	if (!t)
 		return false;
-	if (j->lead + t->upto < p->first - 1) { /* a piece of it: nobody waits for that */
+	if (!t->job &&
+	    !spares_messages(j, t)) { /* a piece of it: nobody waits for that */
 		task_free(t);
 		return false;
 	}
@@ -590,7 +617,8 @@ bool summary_before(struct dispatch_job *j)
 	t->waiter = j;
 	j->summary = t;
 	j->summary_until_ms = summary_deadline(j);
-	task_start(t);
+	if (!t->job)
+		task_start(t);
 	job_wait(j, PROGRESS_FIRST_MS);
 	return true;
 }

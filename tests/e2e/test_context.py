@@ -46,6 +46,33 @@ def test_a_summary_takes_the_place_of_what_does_not_fit(make_daemon, up):
     assert "made by fake/ok" in asked[1]["messages"][0]["content"]
 
 
+def metric(d, name):
+    """Its sum over all labels that follow the name."""
+    return sum(float(line.split()[-1]) for line in d.request("GET", "/metrics")[2].splitlines()
+               if line.startswith(name))
+
+
+def test_the_warm_model_summarises_behind_the_answer_and_reads_nothing_twice(make_daemon, wait_until):
+    d = make_daemon("cache { ctx = 1024 slots = 2 }\nserver { port = -1 }\nmemory { titles = false }\n")
+    turns = grow(d, 6)
+    for _ in range(4):
+        next(turns)
+    assert metric(d, "hob_summaries_total") == 0
+    # the answer over 80 % of the budget: its own beginning is cached, and that of the summary's request
+    context, conversation = next(turns)
+    answered = metric(d, 'hob_tokens_total{kind="cached"}')
+    assert context["dropped"] == 0
+    wait_until(lambda: metric(d, "hob_summaries_total") == 1, 100)
+    cached = metric(d, 'hob_tokens_total{kind="cached"}')
+    assert cached - answered > 200 or metric(d, 'hob_summaries_total{result="failed"}')
+    assert "-sum'" in str(d.request("GET", "/v1/hob/routes/decisions")[2])  # `hob why` shows it
+    said = d.request("GET", "/v1/hob/conversations/" + conversation)[2]["messages"]
+    assert len(said) == 10 and not [m for m in said if "Invent nothing" in m["content"]]
+    if metric(d, 'hob_summaries_total{result="done"}'):
+        context, _ = next(turns)
+        assert context["summarised"] > 0 and context["dropped"] == 0
+
+
 def test_a_private_conversation_is_not_summarised_far_away(make_daemon, up):
     d = make_daemon(config(up))
     seen = [c for c, _ in grow(d, 10, headers={"x-hob-private": "1"})]

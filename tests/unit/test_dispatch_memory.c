@@ -236,6 +236,59 @@ static void a_background_summary_gives_way_to_who_waits(void **state)
 	world_fini(&w);                   /* which ends it */
 }
 
+static void a_summary_that_is_under_way_is_not_asked_for_twice(void **state)
+{
+	struct world w;
+	struct answer a;
+	char id[64] = "new";
+	char *text = words(200);
+
+	(void)state;
+	open_world(&w, "memory { titles = false summary_model = \"far/x\" }\n");
+	script(&w.far, "hang");
+	for (int i = 0; i < 4; i++)
+		say(&w, &a, "good", 100, id);
+	RUN_UNTIL(&w, w.far.starts == 1);
+	start(&w, &a, turn("good", text, id));
+	RUN_UNTIL(&w, a.progress > 0 || a.ends);
+	assert_int_equal(a.ends, 0);
+	assert_string_equal(progress_stage_name(a.stage), "summarising");
+	assert_int_equal(w.far.starts, 1);
+	dispatch_cancel(a.job);
+	assert_int_equal(w.far.cancels, 1);
+	RUN_UNTIL(&w, is_quiet(&w));
+	assert_nothing_held(&w);
+	free(text);
+	world_fini(&w);
+}
+
+/* At each step, with a summary before the call. */
+static void cancel_is_legal_while_history_is_made_to_fit(void **state)
+{
+	(void)state;
+	for (int steps = 0; steps < 24; steps++) {
+		struct world w;
+		struct answer a;
+		char id[64] = "new";
+		char *text = words(250);
+
+		open_world(&w, "memory { titles = true }\n");
+		say(&w, &a, "good", 150, id);
+		say(&w, &a, "good", 150, id);
+		start(&w, &a, turn("good", text, id));
+		for (int i = 0; i < steps && !a.ends; i++)
+			uv_run(&w.loop, UV_RUN_NOWAIT);
+		if (!a.ends)
+			dispatch_cancel(a.job);
+		if (steps % 2) { /* else dispatch_free() finds it in the middle */
+			RUN_UNTIL(&w, is_quiet(&w));
+			assert_nothing_held(&w);
+		}
+		free(text);
+		world_fini(&w);
+	}
+}
+
 static void a_call_that_waits_for_its_summary_can_be_cancelled(void **state)
 {
 	struct world w;
@@ -582,6 +635,8 @@ int main(void)
 			a_summary_longer_than_what_it_stands_for_counts_as_failed),
 		cmocka_unit_test(without_summaries_turns_are_dropped_as_before),
 		cmocka_unit_test(a_background_summary_gives_way_to_who_waits),
+		cmocka_unit_test(a_summary_that_is_under_way_is_not_asked_for_twice),
+		cmocka_unit_test(cancel_is_legal_while_history_is_made_to_fit),
 		cmocka_unit_test(a_call_that_waits_for_its_summary_can_be_cancelled),
 		cmocka_unit_test(a_first_answer_gets_a_title_from_a_warm_model),
 		cmocka_unit_test(
