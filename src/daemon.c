@@ -12,6 +12,7 @@
 #include <uv.h>
 
 #include "api/api.h"
+#include "api/persona.h"
 #include "api/server.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -21,7 +22,7 @@
 #include "cache/cache.h"
 #include "cache/ledger.h"
 #include "cache/trace.h"
-#include "memory/store.h"
+#include "memory/store_keep.h"
 #include "metrics.h"
 #include "net/fetch.h"
 #include "net/sd.h"
@@ -63,6 +64,7 @@ struct daemon {
 	struct server *server;
 	struct ledger *ledger;
 	struct money *money;
+	struct personas *personas;
 	struct trace *trace;      /* NULL: none is recorded */
 	uint64_t available_bytes; /* of the system at our start */
 };
@@ -86,11 +88,20 @@ static void api_engine_json(void *arg, struct buf *out)
 		 (unsigned long long)ram, (unsigned long long)disk);
 }
 
+static void api_forget_computed(void *arg)
+{
+	struct daemon *d = arg;
+
+	if (d->state != CLOSING) /* the store ends after the engine */
+		engine_forget(d->engine);
+}
+
 static void api_metrics(void *arg, struct buf *out)
 {
 	struct daemon *d = arg;
 	struct metrics_view v = {.dispatch = dispatch_stats(d->dispatch),
 				 .cache = d->cache,
+				 .store = d->store,
 				 .engine_restarts = engine_restarts(d->engine),
 				 .connections = server_connections(d->server),
 				 .requests = server_requests(d->server),
@@ -164,9 +175,12 @@ static void start_store(struct daemon *d)
 	if (!d->store) {
 		log_error("conversations will not be kept: %s", e.text);
 		d->store_error = xstrdup(e.text);
-	} else if (store_notice(d->store)) {
-		log_warn("%s", store_notice(d->store));
+		return;
 	}
+	if (store_notice(d->store))
+		log_warn("%s", store_notice(d->store));
+	store_set_limits(d->store, &d->config->memory_limits);
+	store_set_durable(d->store, d->config->memory_durable);
 }
 
 /* For providers that have left the configuration while prompts hold them. */
@@ -266,14 +280,17 @@ static void start_local(struct daemon *d)
 
 static int start_server(struct daemon *d, struct err *e)
 {
+	d->personas = personas_new();
 	d->api = (struct api){.dispatch = d->dispatch,
 			      .models = d->models,
 			      .store = d->store,
+			      .personas = d->personas,
 			      .money = d->money,
 			      .config = d->config,
 			      .cache = d->cache,
 			      .engine_json = api_engine_json,
 			      .metrics_text = api_metrics,
+			      .forget_computed = api_forget_computed,
 			      .engine_status = api_engine,
 			      .memory_status = api_memory,
 			      .arg = d,
@@ -459,13 +476,11 @@ static void reload(struct daemon *d)
 			"reload: ctx, slots, threads, kernels, packed, kv_ram and kv_disk of "
 			"cache change at the next start");
 	if (next->memory_enabled != old->memory_enabled ||
-	    strcmp(next->memory_path, old->memory_path) ||
-	    next->memory_durable != old->memory_durable)
-		log_warn(
-			"reload: enabled, path and durability of memory change at the next "
-			"start");
+	    strcmp(next->memory_path, old->memory_path))
+		log_warn("reload: enabled and path of memory change at the next start");
 	d->config = next;
 	d->api.config = next;
+	personas_forget(d->personas);
 	models_rescan(d->models, next);
 	plan_check_config(next);
 	cache = cache_settings_of(d, next);
@@ -473,6 +488,10 @@ static void reload(struct daemon *d)
 	llama = llama_config(next);
 	llama_servers_set(d->llama, &llama);
 	money_set_config(d->money, next);
+	if (d->store) {
+		store_set_limits(d->store, &next->memory_limits);
+		store_set_durable(d->store, next->memory_durable);
+	}
 	dispatch_set_config(d->dispatch, next);
 	reload_remotes(d, old);
 	config_free(old);
@@ -555,6 +574,7 @@ int daemon_run(struct config *c, const struct config_source *source, struct err 
 	uv_run(&d->loop, UV_RUN_DEFAULT);
 	ASSERT(uv_loop_close(&d->loop) == 0);
 	models_free(d->models);
+	personas_free(d->personas);
 	config_free(d->config);
 	free(d->store_error);
 	free(d);

@@ -3,6 +3,7 @@
  * Loop thread, no state: reply.c has the life of an answer. */
 #include "api/openai.h"
 
+#include "api/persona.h"
 #include "api/reply.h"
 
 enum { CLIENT_NAME_BYTES = 64 };
@@ -65,6 +66,7 @@ int openai_read_fields(const struct http_request *h, struct request *r, struct e
 	struct str is_private = http_header(h, "x-hob-private");
 	struct str class = http_header(h, "x-hob-class");
 	struct str supersede = http_header(h, "x-hob-supersede");
+	struct str persona = http_header(h, "x-hob-persona");
 	size_t i = 0;
 
 	if (conversation.ptr && openai_set_conversation(r, conversation, e) != 0)
@@ -75,6 +77,8 @@ int openai_read_fields(const struct http_request *h, struct request *r, struct e
 		return err_set(e, ERR_INVALID,
 			       "a parent is one of a conversation: name it in "
 			       "x-hob-conversation");
+	if (persona.ptr && persona_set(r, persona, e) != 0)
+		return -1;
 	if (read_client(h, r, e) < 0 || read_budget(h, r, e) < 0)
 		return -1;
 	if (is_private.ptr && !str_eq(is_private, "0") && !str_eq(is_private, "1"))
@@ -103,7 +107,8 @@ struct request *openai_read(const struct call *call, bool is_chat,
 	struct request *r =
 		openai_decode_for(call->http->body, is_chat, conversation, p, e);
 
-	if (r && openai_read_fields(call->http, r, e) == 0)
+	if (r && openai_read_fields(call->http, r, e) == 0 &&
+	    persona_apply(call->api->personas, call->api->config, r, e) == 0)
 		return r;
 	request_free(r);
 	return NULL;

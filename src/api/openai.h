@@ -9,6 +9,7 @@
 
 #include <cjson/cJSON.h>
 #include "api/routes.h"
+#include "base/json.h"
 #include "route/event.h"
 #include "route/request.h"
 
@@ -38,6 +39,8 @@ struct request *openai_decode_for(struct str body, bool is_chat, struct str conv
 /* The same of a whole call: body and x-hob-* fields. */
 struct request *openai_read(const struct call *call, bool is_chat,
 			    struct openai_params *p, struct err *e);
+/* The member "messages" of an object, behind what r has. */
+int openai_decode_messages(struct request *r, const cJSON *root, struct err *e);
 /* What x-hob-* fields say, into r. */
 int openai_read_fields(const struct http_request *h, struct request *r, struct err *e);
 /* temperature, top_p, top_k, min_p, seed, stop, max_tokens: the members that are there. */

@@ -6,6 +6,8 @@
  * or the second turn of a chat would be refused by the engine. */
 #include "api/openai.h"
 
+#include "api/persona.h"
+
 #include "base/json.h"
 
 /* -- messages -- */
@@ -100,7 +102,7 @@ out:
 	return rc;
 }
 
-static int decode_messages(struct request *r, const cJSON *root, struct err *e)
+int openai_decode_messages(struct request *r, const cJSON *root, struct err *e)
 {
 	const cJSON *list = NULL, *m;
 	int rc = json_array(root, "messages", &list, e);
@@ -292,6 +294,7 @@ static bool is_known(const char *key)
 		"parent",
 		"store",
 		"keep_alive",
+		"persona",
 	};
 	size_t i = 0;
 
@@ -325,13 +328,15 @@ static char *take_extra(const cJSON *root)
 static int decode(struct request *r, cJSON *root, bool named, struct openai_params *p,
 		  struct err *e)
 {
-	const char *model = "default", *conversation = NULL, *parent = NULL;
+	const char *model = "default", *conversation = NULL, *parent = NULL,
+		   *persona = NULL;
 
 	if (!cJSON_IsObject(root))
 		return err_set(e, ERR_INVALID, "the body must be a JSON object");
 	if (json_string(root, "model", &model, e) < 0 ||
 	    json_string(root, "conversation", &conversation, e) < 0 ||
-	    json_string(root, "parent", &parent, e) < 0 || decode_store(r, root, e) < 0)
+	    json_string(root, "parent", &parent, e) < 0 ||
+	    json_string(root, "persona", &persona, e) < 0 || decode_store(r, root, e) < 0)
 		return -1;
 	if (strlen(model) > OPENAI_MAX_MODEL_BYTES)
 		return err_set(e, ERR_INVALID, "'model' is too long");
@@ -342,10 +347,12 @@ static int decode(struct request *r, cJSON *root, bool named, struct openai_para
 		return -1;
 	if (parent && openai_set_parent(r, str_of(parent), e) != 0)
 		return -1;
+	if (persona && persona_set(r, str_of(persona), e) != 0)
+		return -1;
 	if (decode_params(root, p, e) != 0 || openai_decode_sampling(r, root, e) != 0 ||
 	    json_duration(root, "keep_alive", &r->keep_alive_ms, e) < 0)
 		return -1;
-	if ((r->is_chat ? decode_messages : decode_prompt)(r, root, e) != 0)
+	if ((r->is_chat ? openai_decode_messages : decode_prompt)(r, root, e) != 0)
 		return -1;
 	r->extra_json = take_extra(root);
 	return 0;

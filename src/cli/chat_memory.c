@@ -143,10 +143,12 @@ void chat_do_edit(struct chat *ch, const char *arg)
 	if (at < 0)
 		return;
 	if ((outside ? edit_outside : edit_here)(ch, ch->path.list[at].text, &fresh) &&
-	    fresh.data[strspn(fresh.data, " \t\n")])
+	    fresh.data[strspn(fresh.data, " \t\n")]) {
+		lines_remember(ch->lines, fresh.data, !ch->is_private && !ch->incognito);
 		chat_ask_again(ch, at, fresh.data, NULL);
-	else
+	} else {
 		chat_say(ch, "(unchanged)");
+	}
 	buf_free(&fresh);
 }
 

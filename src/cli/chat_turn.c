@@ -26,6 +26,13 @@ static void take_conversation(struct chat *ch, const struct ask_answer *a)
 	ch->conversation = xstrdup(a->conversation);
 }
 
+/* A talk that begins private stays so, whoever goes on with it. */
+static void mark_private(struct chat *ch)
+{
+	cJSON_Delete(chat_call(ch, "PATCH", "{\"private\":true}",
+			       "/v1/hob/conversations/%s", ch->conversation));
+}
+
 static void set_hash(struct chat_message *m, const char *hash)
 {
 	free(m->hash);
@@ -36,8 +43,9 @@ static void answered(struct chat *ch, struct ask_answer *a)
 {
 	set_hash(&ch->path.list[ch->path.n - 1], a->prompt);
 	chat_path_add(&ch->path, "assistant", buf_str(&a->text), NULL, a->message);
-	if (ch->conversation && (!a->prompt || !a->message))
-		ch->stale = true;
+	for (int i = 0; ch->conversation && i < ch->path.n; i++)
+		if (!ch->path.list[i].hash) /* the daemon names the last message only */
+			ch->stale = true;
 	chat_status_take(ch, a);
 }
 
@@ -96,7 +104,7 @@ static bool run_turn(struct chat *ch, const struct turn *t)
 	struct render_answer view;
 	struct ask_answer answer = {0};
 	struct err e;
-	bool kept = true;
+	bool kept = true, was_new = !ch->conversation;
 	int rc;
 
 	render_answer_init(&view, stdout, isatty(STDOUT_FILENO));
@@ -109,6 +117,8 @@ static bool run_turn(struct chat *ch, const struct turn *t)
 		kept = keep_partial(ch, &answer, &e);
 		say_why(ch, &e);
 	}
+	if (was_new && ch->conversation && ch->is_private && !ch->incognito)
+		mark_private(ch);
 	ask_answer_fini(&answer);
 	free(messages);
 	return kept;
@@ -144,9 +154,6 @@ void chat_ask(struct chat *ch, struct str prompt)
 		attach_clear(&ch->attached);
 		free(ch->system);
 		ch->system = NULL;
-		/* The daemon names the last message only. */
-		if (ch->conversation && ch->path.n - t.first > 2)
-			ch->stale = true;
 	} else { /* what was not answered is not asked again */
 		chat_path_cut(&ch->path, t.first, &dropped);
 		chat_path_clear(&dropped);

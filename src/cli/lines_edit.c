@@ -108,39 +108,56 @@ static void set_line(EditLine *edit, const char *text)
 
 /* -- rows -- */
 
-static void advance(int *row, int *col, int width, int columns)
+struct place {
+	int row, col;
+};
+
+static void advance(struct place *p, int width, int columns)
 {
-	if (*col + width > columns) {
-		++*row;
-		*col = 0;
+	if (p->col + width > columns)
+		*p = (struct place){p->row + 1, 0};
+	p->col += width;
+	if (p->col >= columns)
+		*p = (struct place){p->row + 1, 0};
+}
+
+/* Where `end` stands, as libedit draws, counted from the prompt's first cell. */
+static struct place place_of(const struct lines *l, const wchar_t *end, int columns)
+{
+	struct place at = {0};
+
+	for (int left = render_width(l->prompt); left > 0; left--)
+		advance(&at, 1, columns);
+	for (const wchar_t *p = el_wline(l->edit)->buffer; p < end; p++) {
+		if (*p == '\n')
+			at = (struct place){at.row + 1, 0};
+		else if (*p == '\t')
+			advance(&at, TAB_COLUMNS - at.col % TAB_COLUMNS, columns);
+		else if (*p < ' ' || *p == 0x7F)
+			advance(&at, 2, columns); /* ^X */
+		else
+			advance(&at, utf8proc_charwidth(*p), columns);
 	}
-	*col += width;
-	if (*col >= columns) {
-		++*row;
-		*col = 0;
-	}
+	return at;
 }
 
 int lines_edit_rows(const struct lines *l, int columns)
 {
-	const LineInfoW *line = el_wline(l->edit);
-	int row = 0, col = 0, left = render_width(l->prompt);
+	return place_of(l, el_wline(l->edit)->cursor, columns).row;
+}
 
-	while (left-- > 0)
-		advance(&row, &col, 1, columns);
-	for (const wchar_t *p = line->buffer; p < line->cursor; p++) {
-		if (*p == '\n') {
-			row++;
-			col = 0;
-		} else if (*p == '\t') {
-			advance(&row, &col, TAB_COLUMNS - col % TAB_COLUMNS, columns);
-		} else if (*p < ' ' || *p == 0x7F) {
-			advance(&row, &col, 2, columns); /* ^X */
-		} else {
-			advance(&row, &col, utf8proc_charwidth(*p), columns);
-		}
-	}
-	return row;
+/* Behind what was typed, so that nothing is written over its rows. */
+static void go_to_end(const struct lines *l)
+{
+	const LineInfoW *line = el_wline(l->edit);
+	struct place from = place_of(l, line->cursor, l->columns);
+	struct place to = place_of(l, line->lastchar, l->columns);
+
+	if (to.row > from.row)
+		printf("\033[%dB", to.row - from.row);
+	printf("\r");
+	if (to.col)
+		printf("\033[%dC", to.col);
 }
 
 /* The line stands on the screen as it was drawn for the old width, or wrapped anew by the terminal: we
@@ -405,6 +422,7 @@ static enum lines_result interrupted(struct lines *l)
 	free(left);
 	buf_clear(&l->input);
 	interrupt_clear();
+	go_to_end(l);
 	fputs("^C\n", stdout);
 	fflush(stdout);
 	return LINES_INTERRUPTED;

@@ -68,6 +68,20 @@ void batch_save_all(struct batch *b)
 		kv_store_flush(b->store);
 }
 
+/* Idle slots are emptied; jobs are as volatile ones from now on. */
+void batch_forget(struct batch *b)
+{
+	for (struct seq *s = b->seqs; s; s = s->next)
+		s->is_volatile = true;
+	for (int i = 0; i < b->kv->nslots; i++) {
+		struct kv_slot *s = &b->kv->slots[i];
+
+		s->is_volatile = true;
+		if (!s->taken)
+			s->n = s->kept = 0;
+	}
+}
+
 int batch_idle(struct batch *b)
 {
 	uint64_t now = clock_mono_ms();

@@ -19,6 +19,8 @@
  *   {"op":"cancel","job":J}                                    no answer; no event of J follows
  *                                                              those already on their way
  *   {"op":"count","job":J,"model":M,"messages":[...]}          answered by count | failed
+ *   {"op":"forget"}                                            no answer; saved KV state goes, and that of
+ *                                                              now is not saved
  *   {"op":"ping"}                                              answered by pong
  *   {"op":"quit"}                                              ends the process with 0; so does EOF
  *

@@ -121,6 +121,21 @@ static int choose_id(struct sql *q, struct import_job *j, struct coming *c, stru
 
 /* ---- nodes ---- */
 
+/* The same as for what is said here: memory.max_message and max_attachment. */
+static int within_limits(const struct sql *q, const struct move_message *m, struct err *e)
+{
+	uint64_t text = q->max_message_bytes, more = q->max_attachment_bytes;
+
+	if (text && (strlen(m->text) > text ||
+		     (more && m->raw_json && strlen(m->raw_json) > text + more)))
+		return err_set(e, ERR_TOO_LARGE,
+			       "a message of %zu bytes is not kept: max_message and "
+			       "max_attachment are %llu and %llu",
+			       m->parts.len, (unsigned long long)text,
+			       (unsigned long long)more);
+	return 0;
+}
+
 static int put_node(struct sql *q, struct import_job *j, struct coming *c, int at,
 		    struct err *e)
 {
@@ -133,12 +148,14 @@ static int put_node(struct sql *q, struct import_job *j, struct coming *c, int a
 
 	if (rc != 0)
 		return rc < 0 ? -1 : 0;
-	c->rows[at] = ++q->last_message;
+	if (within_limits(q, m, e) < 0)
+		return -1;
 	j->done.messages++;
-	st = sql_bind(q, SQL_MESSAGE_ADD, "bIsSiiis", (void *)m->hash, MOVE_HASH_BYTES,
-		      parent, role_name(m->role), m->parts.ptr, m->parts.len,
-		      (int64_t)m->parts.len, m->created_ms, c->rows[at], m->reasoning);
-	return sql_run(q, st, e);
+	return tree_insert(q, m->hash, parent,
+			   &(struct tree_node){.role = role_name(m->role),
+					       .parts = m->parts,
+					       .reasoning = m->reasoning},
+			   m->created_ms, &c->rows[at], e);
 }
 
 /* ---- turns ---- */
@@ -311,7 +328,8 @@ void store_import(struct store *s, struct str jsonl, store_import_cb *cb, void *
 	char *lines;
 
 	j->cb = cb;
-	lines = xmalloc(jsonl.len + 1); /* not store_copy: a NUL byte is the reader's to refuse */
+	lines = xmalloc(jsonl.len +
+			1); /* not store_copy: a NUL byte is the reader's to refuse */
 	if (jsonl.len)
 		memcpy(lines, jsonl.ptr, jsonl.len);
 	j->lines = (struct str){lines, jsonl.len};

@@ -1,10 +1,12 @@
 /* The tree of messages and the heads that move over it: what a job of the store does.
  *
  *   tree_nodes.c   messages: hashes, parts, finding and making them
+ *   tree_known.c   how much of a client's own history is there
  *   tree_path.c    reading the way from the root to a message
  *   tree_turns.c   turns: begin, partial, end, what a crash left
  *   tree_heads.c   conversations: ids, heads, forks, changes, deletion
  *   tree_lists.c   rows of conversations and of turns
+ *   blobs.c        attachments
  *   tree_notes.c   notes, summaries, token counts
  *
  * Store thread.  Each call is one or more statements inside the caller's transaction; after a
@@ -36,6 +38,15 @@ void tree_hash(const uint8_t *parent, const char *role, struct str parts,
 void tree_hex(sqlite3_stmt *st, int col, char out[STORE_HASH_TEXT_BYTES]);
 int tree_hash_of(struct sql *q, int64_t id, char out[STORE_HASH_TEXT_BYTES],
 		 struct err *e);
+struct tree_node {
+	const char *role;
+	struct str parts;      /* whole, as hashed; borrowed */
+	const char *reasoning; /* or NULL */
+};
+/* Makes a node that is known not to be there, its attachments beside it. */
+int tree_insert(struct sql *q, const uint8_t *hash, int64_t parent,
+		const struct tree_node *n, int64_t created_ms, int64_t *id,
+		struct err *e);
 /* A message behind *head, which becomes it: found, or made.  `whole`: of a client that sends its
  * history each time, so that a system message is not looked for on the path. */
 int tree_append(struct sql *q, int64_t *head, const struct message *m, bool whole,
@@ -48,7 +59,11 @@ struct tree_known {
 	int64_t at;                      /* the last of them */
 	int64_t first_reply, last_reply; /* assistant's among them, or 0 */
 };
-/* How much of a history is known, by the chain of hashes. */
+/* 1 when exactly this one is known under `above` (NULL: as a root); `hash` is its own then. */
+int tree_lookup(struct sql *q, const uint8_t *above, const struct message *m,
+		uint8_t hash[TREE_HASH_BYTES], int64_t *id, struct err *e);
+/* How much of a history is known, by the chain of hashes; of an answer with tool calls, by what it
+ * says. */
 int tree_known(struct sql *q, const struct message *messages, int n,
 	       struct tree_known *out, struct err *e);
 
@@ -106,13 +121,15 @@ int tree_delete(struct sql *q, const char *id, struct err *e);
 
 /* ---- turns ---- */
 
-/* ask->conversation is not looked at; `history`: ask->messages is all of it, and their parent
- * is the root. */
-int tree_turn_begin(struct sql *q, const char *id, const struct store_turn_begin *ask,
-		    int64_t now_ms, int64_t *turn, struct err *e);
 /* The conversation for a history without one (store.h): a known one, or a new one. */
 int tree_turn_where(struct sql *q, const struct store_turn_begin *ask, int64_t now_ms,
-		    char id[CONVERSATION_ID_BYTES], struct err *e);
+		    char id[CONVERSATION_ID_BYTES], struct tree_known *known,
+		    struct err *e);
+/* known: of a history; NULL: the messages follow ask->parent.  ask->conversation is not looked
+ * at. */
+int tree_turn_begin(struct sql *q, const char *id, const struct store_turn_begin *ask,
+		    const struct tree_known *known, int64_t now_ms, int64_t *turn,
+		    struct err *e);
 int tree_turn_partial(struct sql *q, int64_t turn, const char *text, size_t len,
 		      struct err *e);
 struct tree_ended {

@@ -9,6 +9,7 @@
 
 #include <sha2.h>
 #include "base/json.h"
+#include "memory/blobs.h"
 
 /* ---- hashes ---- */
 
@@ -135,18 +136,32 @@ static int parts_of(struct sql *q, struct str text, const char *raw_json, struct
 
 /* ---- finding and making ---- */
 
-struct node {
-	const char *role;
+int tree_insert(struct sql *q, const uint8_t *hash, int64_t parent,
+		const struct tree_node *n, int64_t created_ms, int64_t *id, struct err *e)
+{
+	struct blobs blobs;
 	struct str parts;
-	const char *reasoning; /* or NULL */
-};
+	int rc;
+
+	blobs_cut(n->parts, &blobs);
+	parts = blobs.n ? buf_str(&blobs.parts) : n->parts;
+	*id = ++q->last_message;
+	rc = sql_run(q,
+		     sql_bind(q, SQL_MESSAGE_ADD, "bIsSiiis", (void *)hash,
+			      TREE_HASH_BYTES, parent, n->role, parts.ptr, parts.len,
+			      (int64_t)parts.len, created_ms, *id, n->reasoning),
+		     e);
+	if (rc == 0)
+		rc = blobs_put(q, *id, &blobs, e);
+	blobs_free(&blobs);
+	return rc;
+}
 
 /* The node under `parent` (0 = a root) with this content: found, or made. */
-static int node_put(struct sql *q, int64_t parent, const struct node *n, int64_t now_ms,
-		    int64_t *id, struct err *e)
+static int node_put(struct sql *q, int64_t parent, const struct tree_node *n,
+		    int64_t now_ms, int64_t *id, struct err *e)
 {
 	uint8_t hash[TREE_HASH_BYTES], above[TREE_HASH_BYTES];
-	sqlite3_stmt *st;
 	int rc;
 
 	if (parent && hash_get(q, parent, above, e) < 0)
@@ -157,11 +172,7 @@ static int node_put(struct sql *q, int64_t parent, const struct node *n, int64_t
 		e);
 	if (rc != 0)
 		return rc < 0 ? -1 : 0;
-	*id = ++q->last_message;
-	st = sql_bind(q, SQL_MESSAGE_ADD, "bIsSiiis", (void *)hash, TREE_HASH_BYTES,
-		      parent, n->role, n->parts.ptr, n->parts.len, (int64_t)n->parts.len,
-		      now_ms, *id, n->reasoning);
-	return sql_run(q, st, e);
+	return tree_insert(q, hash, parent, n, now_ms, id, e);
 }
 
 /* 1 when the path to head holds this very system message. */
@@ -180,7 +191,7 @@ int tree_append(struct sql *q, int64_t *head, const struct message *m, bool whol
 		int64_t now_ms, struct err *e)
 {
 	struct buf parts = {0};
-	struct node n = {.role = role_name(m->role)};
+	struct tree_node n = {.role = role_name(m->role)};
 	int rc = parts_of(q, str_of(m->text), m->raw_json, &parts, e);
 
 	n.parts = buf_str(&parts);
@@ -196,7 +207,8 @@ int tree_append_reply(struct sql *q, int64_t *head, const struct store_turn_end 
 		      int64_t now_ms, struct err *e)
 {
 	struct buf parts = {0};
-	struct node n = {.role = role_name(ROLE_ASSISTANT), .reasoning = end->reasoning};
+	struct tree_node n = {.role = role_name(ROLE_ASSISTANT),
+			      .reasoning = end->reasoning};
 	int rc = parts_of(q, (struct str){end->text, end->len}, end->raw_json, &parts, e);
 
 	n.parts = buf_str(&parts);
@@ -206,9 +218,8 @@ int tree_append_reply(struct sql *q, int64_t *head, const struct store_turn_end 
 	return rc;
 }
 
-/* 1 when this one is known under `above`; `hash` is its own then. */
-static int known_one(struct sql *q, const uint8_t *above, const struct message *m,
-		     uint8_t hash[TREE_HASH_BYTES], int64_t *id, struct err *e)
+int tree_lookup(struct sql *q, const uint8_t *above, const struct message *m,
+		uint8_t hash[TREE_HASH_BYTES], int64_t *id, struct err *e)
 {
 	struct buf parts = {0};
 	int rc = parts_of(q, str_of(m->text), m->raw_json, &parts, e);
@@ -222,28 +233,4 @@ static int known_one(struct sql *q, const uint8_t *above, const struct message *
 	}
 	buf_free(&parts);
 	return rc;
-}
-
-int tree_known(struct sql *q, const struct message *messages, int n,
-	       struct tree_known *out, struct err *e)
-{
-	uint8_t above[TREE_HASH_BYTES], hash[TREE_HASH_BYTES];
-
-	*out = (struct tree_known){0};
-	for (int i = 0; i < n; i++) {
-		int64_t id = 0;
-		int rc = known_one(q, i ? above : NULL, &messages[i], hash, &id, e);
-
-		if (rc <= 0)
-			return rc;
-		memcpy(above, hash, sizeof(above));
-		out->n = i + 1;
-		out->at = id;
-		if (messages[i].role != ROLE_ASSISTANT)
-			continue;
-		out->last_reply = id;
-		if (!out->first_reply)
-			out->first_reply = id;
-	}
-	return 0;
 }

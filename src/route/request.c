@@ -70,6 +70,7 @@ void request_free(struct request *r)
 	free(r->client_name);
 	free(r->conversation);
 	free(r->parent);
+	free(r->persona);
 	free(r);
 }
 

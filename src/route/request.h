@@ -66,6 +66,9 @@ struct request {
 			     * stored; UNSAID: as memory.store says */
 	bool is_private;  /* must not leave this machine */
 	bool is_volatile; /* nothing of it is written to disk: no saved KV state */
+	char *persona;   /* owned or NULL: of the configuration; applied by api/persona.h */
+	bool system_is_default; /* messages[0] is a persona's system prompt: it is left out where
+				 * the conversation's path has a system message */
 	char *client_name; /* owned or NULL: what asks, "zed", "hob chat": rules may ask for it */
 	double budget_usd; /* the most that this answer may cost; < 0 = not given */
 	uint64_t

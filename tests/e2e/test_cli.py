@@ -316,6 +316,65 @@ def test_typed_lines_are_kept_in_a_private_file(daemon):
     assert "\nfirst \\012second\n" in path.read_text().replace("\\040", " ")
 
 
+REMOTE = 'provider "fake" {{ kind = "openai" url = "{}" }}\n'
+
+
+@pytest.fixture
+def remote(make_daemon, up):
+    return make_daemon(REMOTE.format(up.url), model=False)
+
+
+def test_run_composes_with_pipes_files_and_words(remote, up):
+    (remote.home / "a.py").write_text("x = '```'")
+    r = remote.run("run", "--file", str(remote.home / "a.py"), "fake/ok", "Review", "this.", input="diff\n")
+    assert r.returncode == 0, r.stderr
+    seen = up.seen[-1]
+    assert seen["body"]["messages"][0]["content"] == "a.py:\n````py\nx = '```'\n````\n\nReview this.\n\ndiff\n"
+
+
+def test_run_sends_an_image_and_refuses_what_is_none(remote, up):
+    (remote.home / "a.gif").write_bytes(b"GIF89a" + bytes(9))
+    (remote.home / "b.gif").write_bytes(b"no image\n")
+    r = remote.run("run", "--image", str(remote.home / "a.gif"), "-m", "fake/ok", "What is it?", input="")
+    assert r.returncode == 0, r.stderr
+    assert up.seen[-1]["body"]["messages"][0]["content"][1]["image_url"]["url"].startswith("data:image/gif;base64,R0lG")
+    r = remote.run("run", "--image", str(remote.home / "b.gif"), "-m", "fake/ok", "What?", input="")
+    assert r.returncode == 2 and "is no PNG" in r.stderr
+    assert len(up.seen) == 1
+
+
+def test_an_answer_that_is_no_json_fails_a_schema(remote, up):
+    schema = '{"type":"object","properties":{"a":{"type":"integer"}}}'
+    r = remote.run("run", "--schema", schema, "-m", "fake/ok", "A number.", input="")
+    assert r.returncode == 1
+    assert "the answer is not JSON" in r.stderr and r.stdout == ""
+    sent = up.seen[-1]["body"]["response_format"]
+    assert sent["type"] == "json_schema" and sent["json_schema"]["strict"] is True
+    assert sent["json_schema"]["schema"] == json.loads(schema)
+
+
+@pytest.mark.parametrize("schema", ["{broken", "/nowhere/schema.json"])
+def test_a_schema_that_cannot_be_read_is_wrong_usage(remote, up, schema):
+    r = remote.run("run", "--schema", schema, "-m", "fake/ok", "A number.", input="")
+    assert r.returncode == 2 and "schema" in r.stderr
+    assert up.seen == []
+
+
+def test_a_local_answer_of_a_schema_is_that_json(daemon):
+    schema = '{"type":"object","properties":{"n":{"type":"integer"}},"required":["n"],"additionalProperties":false}'
+    r = daemon.run("run", "--schema", schema, "--json", "-t", "0", "-n", "60", "-m", MODEL_NAME, "A number.", input="")
+    if r.returncode:  # an engine that cannot says so; half an answer is not taken for a whole one
+        assert r.stderr.startswith("hob run: ")
+    else:
+        assert isinstance(json.loads(r.stdout)["json"]["n"], int)
+
+
+def test_run_private_does_not_go_to_a_remote_model(remote, up):
+    r = remote.run("run", "--private", "-m", "fake/ok", "hi", input="")
+    assert r.returncode != 0 and "private" in r.stderr
+    assert up.seen == []
+
+
 EVIL = "a\x1b]0;owned\x07b\x1b[2Jc\u009b31md\re\x7ff\u00e9"
 
 

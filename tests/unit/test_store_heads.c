@@ -372,6 +372,43 @@ static void a_running_or_private_conversation_is_not_gone_on_with_by_chance(void
 	assert_string_not_equal(b->id, id);
 }
 
+static void tool_calls_are_known_however_the_client_prints_them(void **state)
+{
+	static const char call[] =
+		"{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"id\":\"c1\","
+		"\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}]}";
+	static const char *const printed[] = {
+		"{\"content\":null,\"refusal\":null,\"role\":\"assistant\",\"annotations\":[],"
+		"\"tool_calls\":[{\"index\":0,\"id\":\"c1\",\"function\":{\"arguments\":\"{}\","
+		"\"name\":\"f\"},\"type\":\"function\"}],\"function_call\":null}",
+		"{\"role\":\"assistant\",\"tool_calls\":[{\"id\":\"c1\",\"function\":"
+		"{\"name\":\"f\",\"arguments\":\"{\\\"other\\\":1}\"}}]}"};
+	struct box *b = *state;
+	struct message m[] = {{ROLE_USER, (char *)"q1", NULL},
+			      {ROLE_ASSISTANT, (char *)"", (char *)printed[0]},
+			      {ROLE_TOOL, (char *)"42",
+			       (char *)"{\"role\":\"tool\",\"tool_call_id\":\"c1\"}"}};
+	struct store_turn_end t = {
+		.status = "done", .text = "", .raw_json = call, .cost_usd = -1};
+	char id[64];
+
+	assert_int_equal(whole(b, m, 1), ERR_NONE);
+	memcpy(id, b->id, sizeof(id));
+	store_turn_end(b->store, b->turn, &t, on_ended, b);
+	wait_for(b);
+	assert_int_equal(whole(b, m, 3), ERR_NONE);
+	assert_string_equal(b->id, id);
+	assert_int_equal(end(b, b->turn, "done", "it is 42"), ERR_NONE);
+	assert_int_equal(path(b, id), ERR_NONE);
+	assert_int_equal(b->n, 4);
+	assert_string_equal(b->raw[1], call); /* as it was kept */
+	assert_int_equal(peek(b, "SELECT count(*) FROM message"), 4);
+	m[1].raw_json = (char *)printed[1]; /* other arguments: another call */
+	assert_int_equal(whole(b, m, 3), ERR_NONE);
+	assert_string_not_equal(b->id, id);
+	assert_int_equal(peek(b, "SELECT count(*) FROM message"), 6);
+}
+
 /* ---- rows ---- */
 
 static void a_made_conversation_is_listed_and_outlives_a_restart(void **state)
@@ -806,6 +843,7 @@ int main(void)
 		WITH_BOX(a_history_sent_again_after_a_failure_goes_on_there),
 		WITH_BOX(a_history_that_branches_off_is_a_fork),
 		WITH_BOX(a_running_or_private_conversation_is_not_gone_on_with_by_chance),
+		WITH_BOX(tool_calls_are_known_however_the_client_prints_them),
 		WITH_BOX(a_made_conversation_is_listed_and_outlives_a_restart),
 		WITH_BOX(a_change_leaves_what_it_does_not_name),
 		WITH_BOX(a_models_title_does_not_replace_the_users),
