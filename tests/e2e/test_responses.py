@@ -1,6 +1,7 @@
 """OpenAI's Responses API: every event and object by the official client's own types."""
 
 import json
+import re
 import subprocess
 
 import openai
@@ -498,6 +499,22 @@ def test_the_client_that_leaves_cancels(far, up):
         while b"tick" not in got:
             got += sock.recv(65536)
     assert up.wait_gone()
+
+
+def test_a_response_that_its_client_left_is_cancelled_with_what_was_said(far, up, wait_until):
+    with rc.send(far, {"model": "fake/slow", "input": "hi", "stream": True}, path=rc.PATH) as sock:
+        got = b""
+        while got.count(b"output_text.delta") < 8:
+            got += sock.recv(65536)
+        made = re.search(rb'"id":"(resp_[0-9a-f]{16})"', got)[1].decode()
+        running = rc.response(far.request("GET", "/v1/responses/" + made)[2])
+        assert (running.status, running.output, running.usage) == ("in_progress", [], None)
+        assert far.request("DELETE", "/v1/responses/" + made)[0] == 409
+    wait_until(lambda: far.request("GET", "/v1/responses/" + made)[2]["status"] != "in_progress")
+    left = rc.response(far.request("GET", "/v1/responses/" + made)[2])
+    assert left.status == "cancelled" and left.output_text.startswith("tick tick ")
+    rc.create(far, model="fake/ok", input="go on", previous_response_id=made)
+    assert sent(up) == [("user", "hi"), ("assistant", left.output_text), ("user", "go on")]
 
 
 def test_a_client_that_leaves_while_the_store_is_asked_does_no_harm(far):
