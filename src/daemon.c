@@ -92,8 +92,10 @@ static void api_forget_computed(void *arg)
 {
 	struct daemon *d = arg;
 
-	if (d->state != CLOSING) /* the store ends after the engine */
-		engine_forget(d->engine);
+	if (d->state == CLOSING) /* the store ends after the engine */
+		return;
+	dispatch_forget(d->dispatch); /* first: it may have prompts there */
+	engine_forget(d->engine);
 }
 
 static void api_metrics(void *arg, struct buf *out)

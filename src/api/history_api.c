@@ -144,7 +144,9 @@ static void on_deleted(void *arg, const struct err *e)
 {
 	struct store_call *sc = arg;
 
-	if (e->code == ERR_NONE && sc->api->forget_computed)
+	/* of what is incognito nothing was written */
+	if (e->code == ERR_NONE && sc->store == sc->api->store &&
+	    sc->api->forget_computed)
 		sc->api->forget_computed(sc->api->arg);
 	if (store_call_failed(sc, e))
 		return;

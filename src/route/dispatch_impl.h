@@ -309,6 +309,7 @@ void context_free(struct dispatch_job *j);
 /* dispatch_summary.c */
 struct background *background_new(struct dispatch *d);
 void background_close(struct dispatch *d);    /* what runs is cancelled */
+void background_forget(struct dispatch *d);   /* the same, and go on */
 void background_job_done(struct dispatch *d); /* a job has ended: is it quiet now? */
 void background_yield(struct dispatch *d);    /* somebody waits */
 bool summary_before(struct dispatch_job *j);  /* true: SUMMARISE */

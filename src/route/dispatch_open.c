@@ -144,6 +144,11 @@ struct store *dispatch_incognito(struct dispatch *d, struct err *e)
 	return d->incognito;
 }
 
+void dispatch_forget(struct dispatch *d)
+{
+	background_forget(d);
+}
+
 struct route_log *dispatch_log(struct dispatch *d)
 {
 	return d->log;

@@ -51,6 +51,8 @@ void dispatch_free(struct dispatch *d);
 
 /* What a plan asks of the moment; valid until the loop goes on. */
 void dispatch_world(struct dispatch *d, struct plan_world *out);
+/* Something was forgotten: no summary or title is made of what it may have been. */
+void dispatch_forget(struct dispatch *d);
 struct route_log *dispatch_log(struct dispatch *d);
 /* The store of incognito conversations (store_is_incognito()), in memory only: made by the first call, gone
  * with the dispatcher, bounded.  Borrowed; NULL with an error when there is none. */

@@ -418,6 +418,18 @@ static void on_timer_closed(uv_handle_t *h)
 	free(h->data);
 }
 
+void background_forget(struct dispatch *d)
+{
+	struct summary_task *t;
+
+	while ((t = TAILQ_FIRST(&d->background->tasks))) {
+		if (t->job)
+			dispatch_cancel(t->job);
+		t->job = NULL;
+		task_remove(t);
+	}
+}
+
 void background_close(struct dispatch *d)
 {
 	struct background *b = d->background;
