@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/sm.h"
+#include "engine/kv_file.h"
 #include "engine/wire.h"
 #include "net/environment.h"
 
@@ -690,6 +691,19 @@ void engine_unload(struct engine *e, uint64_t id, engine_unload_cb *cb, void *ar
 	op = op_new(OP_UNLOAD, id, arg);
 	op->unloaded = cb;
 	op_add(e, op);
+}
+
+/* The files are removed here too: there may be no worker, or one that has not looked at them yet. */
+void engine_forget(struct engine *e)
+{
+	struct buf b = {0};
+
+	if (e->child && (e->state == ENGINE_READY || e->state == ENGINE_STARTING)) {
+		buf_adds(&b, "{\"op\":\"forget\"}\n");
+		engine_send(e, &b);
+	}
+	if (e->config.kv_dir)
+		kv_dir_clear(e->config.kv_dir);
 }
 
 void engine_close(struct provider *p, void (*done)(void *arg), void *arg)

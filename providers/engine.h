@@ -51,6 +51,8 @@ struct engine_config {
 };
 
 struct engine *engine_new(uv_loop_t *loop, const struct engine_config *c);
+/* Saved KV state goes: the worker's, and the files. */
+void engine_forget(struct engine *e);
 /* Named "local".  Its models are the ids of engine_load in decimal.  Closing it
  * (ops->close) closes the engine: there is no engine_free(). */
 struct provider *engine_provider(struct engine *e);

@@ -236,6 +236,8 @@ static int encode(struct buf *b, const struct job *j, const char *model,
 			     r->prompt ? strlen(r->prompt) : 0);
 	}
 	buf_addf(b, ",\"class\":\"%s\"", request_class_name(r->class));
+	if (r->is_volatile)
+		buf_adds(b, ",\"volatile\":true");
 	add_sampling(b, &r->sampling);
 	buf_adds(b, "}\n");
 	if (b->len > WIRE_MAX_LINE_BYTES)

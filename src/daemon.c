@@ -12,6 +12,7 @@
 #include <uv.h>
 
 #include "api/api.h"
+#include "api/persona.h"
 #include "api/server.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -63,6 +64,7 @@ struct daemon {
 	struct server *server;
 	struct ledger *ledger;
 	struct money *money;
+	struct personas *personas;
 	struct trace *trace;      /* NULL: none is recorded */
 	uint64_t available_bytes; /* of the system at our start */
 };
@@ -84,6 +86,13 @@ static void api_engine_json(void *arg, struct buf *out)
 	buf_add_json(out, kernels, strlen(kernels));
 	buf_addf(out, ",\"saved_kv_ram_bytes\":%llu,\"saved_kv_disk_bytes\":%llu}",
 		 (unsigned long long)ram, (unsigned long long)disk);
+}
+
+static void api_forget_computed(void *arg)
+{
+	struct daemon *d = arg;
+
+	engine_forget(d->engine);
 }
 
 static void api_metrics(void *arg, struct buf *out)
@@ -266,14 +275,17 @@ static void start_local(struct daemon *d)
 
 static int start_server(struct daemon *d, struct err *e)
 {
+	d->personas = personas_new();
 	d->api = (struct api){.dispatch = d->dispatch,
 			      .models = d->models,
 			      .store = d->store,
+			      .personas = d->personas,
 			      .money = d->money,
 			      .config = d->config,
 			      .cache = d->cache,
 			      .engine_json = api_engine_json,
 			      .metrics_text = api_metrics,
+			      .forget_computed = api_forget_computed,
 			      .engine_status = api_engine,
 			      .memory_status = api_memory,
 			      .arg = d,
@@ -466,6 +478,7 @@ static void reload(struct daemon *d)
 			"start");
 	d->config = next;
 	d->api.config = next;
+	personas_forget(d->personas);
 	models_rescan(d->models, next);
 	plan_check_config(next);
 	cache = cache_settings_of(d, next);
@@ -555,6 +568,7 @@ int daemon_run(struct config *c, const struct config_source *source, struct err 
 	uv_run(&d->loop, UV_RUN_DEFAULT);
 	ASSERT(uv_loop_close(&d->loop) == 0);
 	models_free(d->models);
+	personas_free(d->personas);
 	config_free(d->config);
 	free(d->store_error);
 	free(d);

@@ -26,18 +26,18 @@ _hob() {
 	fi
 	command=${words[1]}
 	if ((cword == 1)); then
-		_hob_words "$(printf '%s\n' chat run ls ps load unload pin unpin why route providers usage cache pull history serve stop engine --help --version)"
+		_hob_words "$(printf '%s\n' chat run ls ps load unload pin unpin why route providers usage cache pull history search note forget backup serve stop engine --help --version)"
 		return
 	fi
 	case $prev in
 	-m | --model)
 		_hob_words "$(_hob_names "${words[0]}" ls)"
 		return ;;
-	--conversation)
+	--conversation | --pin | --unpin | --title | --in)
 		_hob_words "$(_hob_names "${words[0]}" history)"
 		return ;;
 	-c)
-		if [[ $command == run ]]; then
+		if [[ $command == run || $command == note ]]; then
 			_hob_words "$(_hob_names "${words[0]}" history)"
 			return
 		elif [[ $command == serve ]]; then
@@ -58,9 +58,13 @@ _hob() {
 		COMPREPLY=($(compgen -d -- "$cur"))
 		return ;;
 	--by | -b)
+		[[ $command == forget ]] && return
 		[[ $command == usage ]] && _hob_words $'model\nday\nprovider\nconversation\nmodel,day'
 		return ;;
-	--days | -d | --persona | -P) return ;;
+	-i)
+		[[ $command == search ]] && _hob_words "$(_hob_names "${words[0]}" history)"
+		return ;;
+	--days | -d | --persona | -P | --limit | --before | --delete) return ;;
 	--kernels | -k)
 		_hob_words $'auto\nscalar\navx2\navx512'
 		return ;;
@@ -72,7 +76,12 @@ _hob() {
 		case $command in
 		run) options="--model --persona --system --file --image --schema --conversation --private --incognito --temperature --max-tokens --seed --raw --json --stats --no-start" ;;
 		chat) options="--continue --conversation --model --persona --system --private --incognito --temperature --max-tokens --no-start" ;;
-		ls | history | providers) options="--json --no-start" ;;
+		ls | providers) options="--json --no-start" ;;
+		history) options="--limit --pin --unpin --title --json --no-start" ;;
+		search) options="--limit --in --json --no-start" ;;
+		note) options="--conversation --list --delete --json --no-start" ;;
+		forget) options="--before --all --pinned --yes --json --no-start" ;;
+		backup) options="--json --no-start" ;;
 		route) options="--json --no-start --model --prompt --file --image --tools --private" ;;
 		ps | why | pin | unpin) options="--json" ;;
 		usage) options="--days --by --json --no-start" ;;
@@ -95,7 +104,8 @@ _hob() {
 			[[ ${words[i]} == -* ]] || return
 		done
 		_hob_words "$(_hob_names "${words[0]}" ls)" ;;
-	history) _hob_words "$(_hob_names "${words[0]}" history)" ;;
+	backup) COMPREPLY=($(compgen -f -- "$cur")) ;;
+	history | forget) _hob_words "$(_hob_names "${words[0]}" history)" ;;
 	pull) _hob_words "$("${words[0]}" pull --list 2>/dev/null | awk '{ print $1 }')" ;;
 	esac
 }

@@ -13,6 +13,7 @@ struct cache;
 struct dispatch;
 struct models;
 struct money;
+struct personas;
 struct store;
 
 struct api {
@@ -20,6 +21,8 @@ struct api {
 	struct models *models;     /* borrowed */
 	struct cache *cache;       /* borrowed */
 	struct store *store;       /* borrowed, or NULL: no memory */
+	struct store *incognito;   /* borrowed, or NULL: conversations in memory only */
+	struct personas *personas; /* borrowed; NULL: system files are read each time */
 	struct money *money;       /* borrowed; NULL: nothing is counted */
 	const struct config *config;
 
@@ -27,6 +30,8 @@ struct api {
 	void (*engine_json)(void *arg, struct buf *out); /* one JSON object */
 	void (*metrics_text)(void *arg,
 			     struct buf *out);   /* Prometheus text, whole lines */
+	void (*forget_computed)(
+		void *arg); /* what models have computed of what was said */
 	const char *(*engine_status)(void *arg); /* "ready", "starting", "down" */
 	const char *(*memory_status)(void *arg); /* NULL: "ok" with a store, else "off" */
 	void *arg;

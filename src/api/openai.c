@@ -3,6 +3,7 @@
  * Loop thread, no state: reply.c has the life of an answer. */
 #include "api/openai.h"
 
+#include "api/persona.h"
 #include "api/reply.h"
 
 enum { CLIENT_NAME_BYTES = 64 };
@@ -61,12 +62,22 @@ int openai_read_fields(const struct http_request *h, struct request *r, struct e
 		{"batch", CLASS_BATCH},
 	};
 	struct str conversation = http_header(h, "x-hob-conversation");
+	struct str parent = http_header(h, "x-hob-parent");
 	struct str is_private = http_header(h, "x-hob-private");
 	struct str class = http_header(h, "x-hob-class");
 	struct str supersede = http_header(h, "x-hob-supersede");
+	struct str persona = http_header(h, "x-hob-persona");
 	size_t i = 0;
 
 	if (conversation.ptr && openai_set_conversation(r, conversation, e) != 0)
+		return -1;
+	if (parent.ptr && openai_set_parent(r, parent, e) != 0)
+		return -1;
+	if (r->parent && !r->conversation)
+		return err_set(e, ERR_INVALID,
+			       "a parent is one of a conversation: name it in "
+			       "x-hob-conversation");
+	if (persona.ptr && persona_set(r, persona, e) != 0)
 		return -1;
 	if (read_client(h, r, e) < 0 || read_budget(h, r, e) < 0)
 		return -1;
@@ -92,9 +103,12 @@ int openai_read_fields(const struct http_request *h, struct request *r, struct e
 struct request *openai_read(const struct call *call, bool is_chat,
 			    struct openai_params *p, struct err *e)
 {
-	struct request *r = openai_decode(call->http->body, is_chat, p, e);
+	struct str conversation = http_header(call->http, "x-hob-conversation");
+	struct request *r =
+		openai_decode_for(call->http->body, is_chat, conversation, p, e);
 
-	if (r && openai_read_fields(call->http, r, e) == 0)
+	if (r && openai_read_fields(call->http, r, e) == 0 &&
+	    persona_apply(call->api->personas, call->api->config, r, e) == 0)
 		return r;
 	request_free(r);
 	return NULL;
@@ -121,6 +135,7 @@ static int on_delta(void *enc, const struct event *ev, struct buf *out, struct e
 
 static void on_finish(void *enc, const struct event *ev, struct buf *out)
 {
+	openai_finished(enc, ev);
 	openai_add_finish(enc, ev, out);
 }
 

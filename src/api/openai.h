@@ -9,6 +9,7 @@
 
 #include <cjson/cJSON.h>
 #include "api/routes.h"
+#include "base/json.h"
 #include "route/event.h"
 #include "route/request.h"
 
@@ -31,15 +32,23 @@ struct openai_params {
 /* NULL and an error that names the field.  Fields that we do not read go to extra_json. */
 struct request *openai_decode(struct str body, bool is_chat, struct openai_params *p,
 			      struct err *e);
+/* The same for a conversation that the call's head names (ptr NULL: none), which wins over the body's.  With
+ * one, from here or there, `messages` may be empty: it is answered where it stands. */
+struct request *openai_decode_for(struct str body, bool is_chat, struct str conversation,
+				  struct openai_params *p, struct err *e);
 /* The same of a whole call: body and x-hob-* fields. */
 struct request *openai_read(const struct call *call, bool is_chat,
 			    struct openai_params *p, struct err *e);
+/* The member "messages" of an object, behind what r has. */
+int openai_decode_messages(struct request *r, const cJSON *root, struct err *e);
 /* What x-hob-* fields say, into r. */
 int openai_read_fields(const struct http_request *h, struct request *r, struct err *e);
 /* temperature, top_p, top_k, min_p, seed, stop, max_tokens: the members that are there. */
 int openai_decode_sampling(struct request *r, const cJSON *root, struct err *e);
-/* An id, "new" or "last", in place of what the request had. */
+/* An id, "new", "last" or "incognito", in place of what the request had. */
 int openai_set_conversation(struct request *r, struct str id, struct err *e);
+/* The hash of a message, or "root". */
+int openai_set_parent(struct request *r, struct str hash, struct err *e);
 
 /* -- encode -- */
 
@@ -58,8 +67,11 @@ struct openai_encoder {
 	char *model, *provider, *reason, *conversation, *route, *upstream_model;
 	struct buf attempts; /* that failed before, as JSON objects with commas */
 	int nattempts;
-	double most_usd, cost_usd; /* 0 = local, < 0 = unknown */
-	int kept, dropped;         /* -1 = no memory used */
+	double most_usd, cost_usd;             /* 0 = local, < 0 = unknown */
+	int kept, dropped, summarised, elided; /* -1 = no memory used */
+	int ctx;                               /* tokens; 0 = unknown */
+	const char *tier;       /* a literal of the dispatcher's, or NULL */
+	char *prompt, *message; /* owned: hashes, once it is finished; or NULL */
 
 	bool role_sent;
 	struct buf prefix; /* what all chunks begin with */

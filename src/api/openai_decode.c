@@ -6,6 +6,8 @@
  * or the second turn of a chat would be refused by the engine. */
 #include "api/openai.h"
 
+#include "api/persona.h"
+
 #include "base/json.h"
 
 /* -- messages -- */
@@ -100,14 +102,14 @@ out:
 	return rc;
 }
 
-static int decode_messages(struct request *r, const cJSON *root, struct err *e)
+int openai_decode_messages(struct request *r, const cJSON *root, struct err *e)
 {
 	const cJSON *list = NULL, *m;
 	int rc = json_array(root, "messages", &list, e);
 
 	if (rc < 0)
 		return -1;
-	if (rc == 0 || !list->child)
+	if (rc == 0 || (!list->child && !r->conversation))
 		return err_set(e, ERR_INVALID, "'messages' must be a non-empty array");
 	cJSON_ArrayForEach(m, list)
 	{
@@ -228,18 +230,46 @@ int openai_set_conversation(struct request *r, struct str id, struct err *e)
 {
 	if (!id.len || id.len > OPENAI_MAX_CONVERSATION_BYTES)
 		return err_set(e, ERR_INVALID,
-			       "'conversation' must be an id, new or last");
+			       "'conversation' must be an id, new, last or incognito");
 	for (size_t i = 0; i < id.len; i++) {
 		char c = id.ptr[i];
 
 		if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') ||
 		      (c >= 'A' && c <= 'Z') || c == '-' || c == '_'))
-			return err_set(e, ERR_INVALID,
-				       "'conversation' must be an id, new or last");
+			return err_set(
+				e, ERR_INVALID,
+				"'conversation' must be an id, new, last or incognito");
 	}
 	free(r->conversation);
 	r->conversation = str_dup(id);
 	return 0;
+}
+
+int openai_set_parent(struct request *r, struct str hash, struct err *e)
+{
+	bool ok = hash.len == 32;
+
+	for (size_t i = 0; i < hash.len && ok; i++)
+		ok = (hash.ptr[i] >= '0' && hash.ptr[i] <= '9') ||
+		     (hash.ptr[i] >= 'a' && hash.ptr[i] <= 'f');
+	if (!ok && !str_eq(hash, "root"))
+		return err_set(e, ERR_INVALID,
+			       "'parent' must be the hash of a message (32 hex digits) "
+			       "or root");
+	free(r->parent);
+	r->parent = str_dup(hash);
+	return 0;
+}
+
+/* OpenAI's: true asks for it, false forbids it. */
+static int decode_store(struct request *r, const cJSON *root, struct err *e)
+{
+	bool store = false;
+	int rc = json_bool(root, "store", &store, e);
+
+	if (rc > 0)
+		r->keep = store ? YES : NO;
+	return rc < 0 ? -1 : 0;
 }
 
 static bool is_known(const char *key)
@@ -261,7 +291,10 @@ static bool is_known(const char *key)
 		"stop",
 		"n",
 		"conversation",
+		"parent",
+		"store",
 		"keep_alive",
+		"persona",
 	};
 	size_t i = 0;
 
@@ -292,25 +325,34 @@ static char *take_extra(const cJSON *root)
 	return buf_take(&out, NULL);
 }
 
-static int decode(struct request *r, cJSON *root, struct openai_params *p, struct err *e)
+static int decode(struct request *r, cJSON *root, bool named, struct openai_params *p,
+		  struct err *e)
 {
-	const char *model = "default", *conversation = NULL;
+	const char *model = "default", *conversation = NULL, *parent = NULL,
+		   *persona = NULL;
 
 	if (!cJSON_IsObject(root))
 		return err_set(e, ERR_INVALID, "the body must be a JSON object");
 	if (json_string(root, "model", &model, e) < 0 ||
-	    json_string(root, "conversation", &conversation, e) < 0)
+	    json_string(root, "conversation", &conversation, e) < 0 ||
+	    json_string(root, "parent", &parent, e) < 0 ||
+	    json_string(root, "persona", &persona, e) < 0 || decode_store(r, root, e) < 0)
 		return -1;
 	if (strlen(model) > OPENAI_MAX_MODEL_BYTES)
 		return err_set(e, ERR_INVALID, "'model' is too long");
 	free(r->model);
 	r->model = xstrdup(*model ? model : "default");
-	if (conversation && openai_set_conversation(r, str_of(conversation), e) != 0)
+	if (conversation && !named &&
+	    openai_set_conversation(r, str_of(conversation), e) != 0)
+		return -1;
+	if (parent && openai_set_parent(r, str_of(parent), e) != 0)
+		return -1;
+	if (persona && persona_set(r, str_of(persona), e) != 0)
 		return -1;
 	if (decode_params(root, p, e) != 0 || openai_decode_sampling(r, root, e) != 0 ||
 	    json_duration(root, "keep_alive", &r->keep_alive_ms, e) < 0)
 		return -1;
-	if ((r->is_chat ? decode_messages : decode_prompt)(r, root, e) != 0)
+	if ((r->is_chat ? openai_decode_messages : decode_prompt)(r, root, e) != 0)
 		return -1;
 	r->extra_json = take_extra(root);
 	return 0;
@@ -318,6 +360,12 @@ static int decode(struct request *r, cJSON *root, struct openai_params *p, struc
 
 struct request *openai_decode(struct str body, bool is_chat, struct openai_params *p,
 			      struct err *e)
+{
+	return openai_decode_for(body, is_chat, (struct str){0}, p, e);
+}
+
+struct request *openai_decode_for(struct str body, bool is_chat, struct str conversation,
+				  struct openai_params *p, struct err *e)
 {
 	struct request *r = NULL;
 	cJSON *root;
@@ -335,7 +383,8 @@ struct request *openai_decode(struct str body, bool is_chat, struct openai_param
 	r = request_new();
 	r->is_chat = is_chat;
 	r->class = is_chat ? CLASS_INTERACTIVE : CLASS_COMPLETION;
-	if (decode(r, root, p, e) != 0) {
+	if ((conversation.ptr && openai_set_conversation(r, conversation, e) != 0) ||
+	    decode(r, root, conversation.ptr != NULL, p, e) != 0) {
 		request_free(r);
 		r = NULL;
 	}

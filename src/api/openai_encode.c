@@ -23,7 +23,7 @@ void openai_encoder_init(struct openai_encoder *enc, const struct request *r,
 		 r->id);
 	enc->created_s = clock_unix_ms() / 1000;
 	enc->model = xstrdup(r->model);
-	enc->kept = enc->dropped = -1;
+	enc->kept = enc->dropped = enc->summarised = enc->elided = -1;
 	enc->most_usd = enc->cost_usd = -1;
 }
 
@@ -35,6 +35,8 @@ void openai_encoder_fini(struct openai_encoder *enc)
 	free(enc->conversation);
 	free(enc->route);
 	free(enc->upstream_model);
+	free(enc->prompt);
+	free(enc->message);
 	buf_free(&enc->attempts);
 	buf_free(&enc->prefix);
 	buf_free(&enc->text);
@@ -82,6 +84,10 @@ void openai_started(struct openai_encoder *enc, const struct event *ev)
 	enc->most_usd = ev->started.most_usd;
 	enc->kept = ev->started.kept_messages;
 	enc->dropped = ev->started.dropped_messages;
+	enc->summarised = ev->started.summarised_messages;
+	enc->elided = ev->started.elided_messages;
+	enc->ctx = ev->started.ctx;
+	enc->tier = ev->started.tier;
 	if (ev->started.nattempts)
 		keep_attempts(enc, ev);
 }
@@ -89,6 +95,8 @@ void openai_started(struct openai_encoder *enc, const struct event *ev)
 void openai_finished(struct openai_encoder *enc, const struct event *ev)
 {
 	enc->cost_usd = ev->finished.usage.cost_usd;
+	replace(&enc->prompt, ev->finished.prompt);
+	replace(&enc->message, ev->finished.message);
 }
 
 /* Decimal and without an exponent: "0.000125", "0".  Down to what a token of the cheapest costs. */
@@ -129,6 +137,15 @@ static void add_reason(const struct openai_encoder *enc, struct buf *head)
 	http_add_field(head, "x-hob-reason", ascii);
 }
 
+static void add_context(const struct openai_encoder *enc, struct buf *head)
+{
+	buf_addf(head, "x-hob-context: kept=%d, summarised=%d, dropped=%d", enc->kept,
+		 enc->summarised > 0 ? enc->summarised : 0, enc->dropped);
+	if (enc->elided > 0)
+		buf_addf(head, ", elided=%d", enc->elided);
+	buf_adds(head, "\r\n");
+}
+
 void openai_add_fields(const struct openai_encoder *enc, struct buf *head)
 {
 	http_add_field(head, "x-request-id", enc->id);
@@ -146,8 +163,7 @@ void openai_add_fields(const struct openai_encoder *enc, struct buf *head)
 	if (enc->conversation)
 		http_add_field(head, "x-hob-conversation", enc->conversation);
 	if (enc->kept >= 0)
-		buf_addf(head, "x-hob-context: kept=%d, dropped=%d\r\n", enc->kept,
-			 enc->dropped);
+		add_context(enc, head);
 }
 
 /* -- parts; without printf, which costs more than all the rest of an event -- */
@@ -216,6 +232,17 @@ void openai_add_hob(const struct openai_encoder *enc, struct buf *out,
 	buf_add_json_or_null(out, enc->conversation);
 	add_number(out, ",\"kept\":", enc->kept);
 	add_number(out, ",\"dropped\":", enc->dropped);
+	add_number(out, ",\"summarised\":", enc->summarised);
+	add_number(out, ",\"elided\":", enc->elided);
+	add_number(out, ",\"ctx\":", enc->ctx > 0 ? enc->ctx : -1);
+	buf_adds(out, ",\"tier\":");
+	buf_add_json_or_null(out, enc->tier);
+	if (u) {
+		buf_adds(out, ",\"prompt\":");
+		buf_add_json_or_null(out, enc->prompt);
+		buf_adds(out, ",\"message\":");
+		buf_add_json_or_null(out, enc->message);
+	}
 	buf_addc(out, '}');
 }
 

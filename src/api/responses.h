@@ -66,8 +66,9 @@ struct item_sink {
 	/* An item begins: its id; false: it is not wanted. */
 	bool (*wants)(void *arg, const char *id);
 	void *arg;
-	struct buf out; /* owned by the caller */
-	int n;          /* that were written */
+	struct buf out;     /* owned by the caller */
+	int n;              /* that were written */
+	const char *status; /* of all; NULL: "completed" */
 };
 void responses_add_items(struct item_sink *sink, const struct store_message *m,
 			 const char *name, enum items_style style);

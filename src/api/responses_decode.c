@@ -529,6 +529,17 @@ static int decode_input(struct request *r, const cJSON *root,
 	return 0;
 }
 
+/* What is read again of a stored response; its instructions are not stored, its tools may be large. */
+static void keep_echo(struct request *r, const struct responses_params *p)
+{
+	struct buf kept = {0};
+
+	buf_addc(&kept, '{');
+	buf_add(&kept, p->echo.data + 1, p->echo.len - 1); /* without its first comma */
+	buf_addc(&kept, '}');
+	r->turn_json = buf_take(&kept, NULL);
+}
+
 /* Each event that carries a response repeats them: not without end. */
 static void echo_long(const cJSON *root, struct responses_params *p)
 {
@@ -575,6 +586,7 @@ static int decode(struct request *r, const cJSON *root,
 	    decode_reasoning(root, extra, p, e) < 0 ||
 	    decode_input(r, root, known, p, e) < 0)
 		return -1;
+	keep_echo(r, p);
 	echo_long(root, p);
 	return 0;
 }

@@ -280,6 +280,15 @@ static void add_text_delta(struct responses_encoder *enc, const struct responses
 	end(out);
 }
 
+/* With the arguments that came before its name. */
+static void announce_call(struct responses_encoder *enc, struct responses_item *it,
+			  struct buf *out)
+{
+	announce(enc, it, out);
+	if (out && it->text.len)
+		add_text_delta(enc, it, it->text.data, it->text.len, out);
+}
+
 static void add_text_done(struct responses_encoder *enc, const struct responses_item *it,
 			  struct buf *out)
 {
@@ -312,7 +321,7 @@ static void finish_item(struct responses_encoder *enc, struct responses_item *it
 			const char *status, struct buf *out)
 {
 	if (!it->announced)
-		announce(enc, it, out);
+		announce_call(enc, it, out);
 	it->done = !strcmp(status, "completed");
 	if (!out)
 		return;
@@ -326,15 +335,17 @@ static void finish_item(struct responses_encoder *enc, struct responses_item *it
 
 /* -- items -- */
 
-/* Ends the message or reasoning before another item begins. */
-static void end_text(struct responses_encoder *enc, struct buf *out)
+/* Before another item begins: the message or reasoning ends, and a call that has no name yet is told
+ * of without one, since clients count items as they are announced. */
+static void before_next(struct responses_encoder *enc, struct buf *out)
 {
-	struct responses_item *last;
+	for (int i = 0; i < enc->nitems; i++) {
+		struct responses_item *it = &enc->items[i];
 
-	for (int i = enc->nitems - 1; i >= 0; i--) {
-		last = &enc->items[i];
-		if (last->kind != ITEM_CALL && !last->done)
-			finish_item(enc, last, "completed", out);
+		if (it->kind != ITEM_CALL && !it->done)
+			finish_item(enc, it, "completed", out);
+		else if (!it->announced)
+			announce_call(enc, it, out);
 	}
 }
 
@@ -364,7 +375,7 @@ static struct responses_item *text_item(struct responses_encoder *enc,
 
 	if (it && it->kind == kind && !it->done)
 		return it;
-	end_text(enc, out);
+	before_next(enc, out);
 	it = new_item(enc, kind, e);
 	if (!it)
 		return NULL;
@@ -381,7 +392,7 @@ static struct responses_item *call_item(struct responses_encoder *enc, int tool,
 	for (int i = 0; i < enc->nitems; i++)
 		if (enc->items[i].kind == ITEM_CALL && enc->items[i].tool == tool)
 			return &enc->items[i];
-	end_text(enc, out);
+	before_next(enc, out);
 	it = new_item(enc, ITEM_CALL, e);
 	if (!it)
 		return NULL;
@@ -405,35 +416,36 @@ static int grow(struct responses_encoder *enc, struct responses_item *it, const 
 	return 0;
 }
 
+static void name_call(struct responses_item *it, const struct openai_tool_delta *d)
+{
+	if (d->id && *d->id && !it->announced) {
+		free(it->call_id);
+		it->call_id = xstrdup(d->id);
+	}
+	if (d->name && *d->name && !it->name)
+		it->name = xstrdup(d->name);
+}
+
 /* Its name comes first; an upstream that sends it later gets its arguments told then. */
 static int add_call(struct responses_encoder *enc, const struct event *ev,
 		    struct buf *out, struct err *e)
 {
 	struct openai_tool_delta d;
-	struct responses_item *it = NULL;
+	struct responses_item *it;
 	cJSON *tree;
-	size_t before;
+	size_t n;
 	int rc = openai_read_tool_delta(ev, &tree, &d, e);
 
-	if (rc == 0) {
-		it = call_item(enc, d.index, out, e);
-		rc = it ? 0 : -1;
-	}
-	if (rc == 0 && d.id && *d.id && !it->announced) {
-		free(it->call_id);
-		it->call_id = xstrdup(d.id);
-	}
-	if (rc == 0 && d.name && *d.name && !it->name)
-		it->name = xstrdup(d.name);
-	if (rc == 0) {
-		before = it->announced ? it->text.len : 0;
-		if (d.arguments)
-			rc = grow(enc, it, d.arguments, strlen(d.arguments), out, e);
-		if (rc == 0 && it->name && !it->announced)
-			announce(enc, it, out);
-		if (rc == 0 && out && it->announced && it->text.len > before)
-			add_text_delta(enc, it, it->text.data + before,
-				       it->text.len - before, out);
+	it = rc == 0 ? call_item(enc, d.index, out, e) : NULL;
+	rc = it ? 0 : -1;
+	if (it) {
+		name_call(it, &d);
+		if (it->name && !it->announced)
+			announce_call(enc, it, out);
+		n = d.arguments ? strlen(d.arguments) : 0;
+		rc = grow(enc, it, d.arguments, n, out, e);
+		if (rc == 0 && out && n && it->announced)
+			add_text_delta(enc, it, d.arguments, n, out);
 	}
 	cJSON_Delete(tree);
 	return rc;

@@ -1,10 +1,11 @@
 /* Responses that the store has: GET and DELETE /v1/responses/{id}, its input, cancel.
  *
  * Loop thread.  Nothing is kept of a response but the turn and its messages: the object is put together
- * from them, and fields of the request that no turn has (temperature, tools, ...) have their defaults. */
+ * from them.  Instructions are not stored, as OpenAI has it, and tools are not either. */
 #include "api/responses.h"
 
 #include "api/pending.h"
+#include "base/json.h"
 #include "memory/store_heads.h"
 
 enum asked { ASKED_RESPONSE, ASKED_INPUT, ASKED_DELETE };
@@ -18,7 +19,7 @@ struct reading {
 	struct items_ask page;
 
 	/* of the turn; owned */
-	char *conversation, *status, *model, *error;
+	char *conversation, *status, *model, *error, *params;
 	char base[STORE_HASH_TEXT_BYTES], prompt[STORE_HASH_TEXT_BYTES],
 		reply[STORE_HASH_TEXT_BYTES];
 	struct usage usage;
@@ -32,6 +33,7 @@ static void reading_free(struct reading *g)
 	free(g->status);
 	free(g->model);
 	free(g->error);
+	free(g->params);
 	free(g);
 }
 
@@ -65,7 +67,21 @@ static void reply(struct reading *g, struct buf *out)
 
 /* -- the object -- */
 
-static const char *status_of(const struct reading *g)
+/* Why it is not complete, or NULL. */
+static const char *incomplete(const cJSON *params)
+{
+	const cJSON *v = cJSON_GetObjectItemCaseSensitive(params, "finish_reason");
+
+	if (!cJSON_IsString(v))
+		return NULL;
+	if (!strcmp(v->valuestring, finish_reason_name(FINISH_LENGTH)))
+		return "max_output_tokens";
+	return strcmp(v->valuestring, finish_reason_name(FINISH_FILTER))
+		       ? NULL
+		       : "content_filter";
+}
+
+static const char *status_of(const struct reading *g, const char *why)
 {
 	static const struct {
 		const char *turn, *response;
@@ -75,7 +91,7 @@ static const char *status_of(const struct reading *g)
 
 	for (size_t i = 0; i < ARRAY_LEN(names); i++)
 		if (!strcmp(g->status, names[i].turn))
-			return names[i].response;
+			return i == 1 && why ? "incomplete" : names[i].response;
 	return "failed";
 }
 
@@ -99,37 +115,84 @@ static void add_error(struct buf *out, const struct reading *g, bool failed)
 	buf_addc(out, '}');
 }
 
-/* m: the reply, or NULL. */
-static void reply_object(struct reading *g, const struct store_message *m)
+/* What the turn kept of its request; else what requests have by default.  A turn of another of hob's
+ * paths kept nothing. */
+static void add_echo(struct buf *out, const cJSON *params)
 {
-	const char *status = status_of(g);
-	struct item_sink sink = {.wants = wants_all};
-	struct buf out = {0};
+	static const struct {
+		const char *key, *value;
+	} members[] = {{"metadata", "{}"},
+		       {"parallel_tool_calls", "true"},
+		       {"temperature", "null"},
+		       {"tool_choice", "\"auto\""},
+		       {"top_p", "null"},
+		       {"background", "false"},
+		       {"previous_response_id", "null"},
+		       {"max_output_tokens", "null"},
+		       {"max_tool_calls", "null"},
+		       {"text", "{\"format\":{\"type\":\"text\"}}"},
+		       {"reasoning", "null"},
+		       {"truncation", "\"disabled\""},
+		       {"service_tier", "\"default\""},
+		       {"user", "null"},
+		       {"safety_identifier", "null"},
+		       {"prompt_cache_key", "null"}};
+
+	for (size_t i = 0; i < ARRAY_LEN(members); i++) {
+		const cJSON *v = cJSON_GetObjectItemCaseSensitive(params, members[i].key);
+
+		buf_addf(out, ",\"%s\":", members[i].key);
+		if (v)
+			json_print(out, v);
+		else
+			buf_adds(out, members[i].value);
+	}
+	buf_adds(out, ",\"instructions\":null,\"tools\":[]");
+}
+
+static void add_output(struct buf *out, const struct reading *g,
+		       const struct store_message *m, bool whole)
+{
+	struct item_sink sink = {.wants = wants_all,
+				 .status = whole ? NULL : "incomplete"};
 
 	if (m)
 		responses_add_items(&sink, m, g->request + 4, ITEMS_OUTPUT);
+	buf_adds(out, ",\"output\":[");
+	buf_add(out, sink.out.data, sink.out.len);
+	buf_adds(out, "],\"usage\":");
+	buf_free(&sink.out);
+	if (g->usage.prompt_tokens >= 0 || g->usage.completion_tokens >= 0)
+		responses_add_usage(out, &g->usage);
+	else
+		buf_adds(out, "null");
+}
+
+/* m: the reply, or NULL. */
+static void reply_object(struct reading *g, const struct store_message *m)
+{
+	cJSON *params = json_parse(str_of(g->params), NULL);
+	const char *why = incomplete(params), *status = status_of(g, why);
+	struct buf out = {0};
+
 	buf_addf(&out,
 		 "{\"id\":\"%s\",\"object\":\"response\",\"created_at\":%lld,"
 		 "\"status\":\"%s\",\"error\":",
 		 g->id, (long long)(g->created_ms / 1000), status);
 	add_error(&out, g, !strcmp(status, "failed"));
-	buf_adds(&out, ",\"incomplete_details\":null,\"model\":");
-	buf_add_json(&out, g->model, strlen(g->model));
-	buf_adds(&out, ",\"output\":[");
-	buf_add(&out, sink.out.data, sink.out.len);
-	buf_adds(&out, "],\"usage\":");
-	if (g->usage.prompt_tokens >= 0 || g->usage.completion_tokens >= 0)
-		responses_add_usage(&out, &g->usage);
+	buf_adds(&out, ",\"incomplete_details\":");
+	if (why)
+		buf_addf(&out, "{\"reason\":\"%s\"}", why);
 	else
 		buf_adds(&out, "null");
-	buf_addf(
-		&out,
-		",\"store\":true,\"conversation\":{\"id\":\"conv_%s\"},"
-		"\"instructions\":null,\"metadata\":{},\"parallel_tool_calls\":true,"
-		"\"temperature\":null,\"tool_choice\":\"auto\",\"tools\":[],\"top_p\":null,"
-		"\"background\":false,\"previous_response_id\":null}",
-		g->conversation);
-	buf_free(&sink.out);
+	buf_adds(&out, ",\"model\":");
+	buf_add_json(&out, g->model, strlen(g->model));
+	add_output(&out, g, m, !strcmp(status, "completed"));
+	buf_addf(&out, ",\"store\":true,\"conversation\":{\"id\":\"conv_%s\"}",
+		 g->conversation);
+	add_echo(&out, params);
+	buf_addc(&out, '}');
+	cJSON_Delete(params);
 	reply(g, &out);
 }
 
@@ -217,6 +280,7 @@ static void keep_turn(struct reading *g, const struct store_turn *t)
 	g->status = xstrdup(t->status);
 	g->model = xstrdup(t->model);
 	g->error = t->error ? xstrdup(t->error) : NULL;
+	g->params = xstrdup(t->params ? t->params : "{}");
 	snprintf(g->base, sizeof g->base, "%s", t->base);
 	snprintf(g->prompt, sizeof g->prompt, "%s", t->prompt);
 	snprintf(g->reply, sizeof g->reply, "%s", t->reply);

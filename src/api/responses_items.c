@@ -82,8 +82,8 @@ static bool begin(struct item_sink *sink, enum item_kind kind, const char *name,
 	responses_item_id(kind, name, index, id);
 	if (!sink->wants(sink->arg, id))
 		return false;
-	buf_addf(&sink->out, "%s{\"id\":\"%s\",\"status\":\"completed\"",
-		 sink->n++ ? "," : "", id);
+	buf_addf(&sink->out, "%s{\"id\":\"%s\",\"status\":\"%s\"", sink->n++ ? "," : "",
+		 id, sink->status ? sink->status : "completed");
 	return true;
 }
 

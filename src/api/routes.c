@@ -3,12 +3,18 @@
 
 #include "api/cache_api.h"
 #include "api/conversations_api.h"
+#include "api/history_api.h"
 #include "api/hob.h"
+#include "api/memory_api.h"
 #include "api/metrics_api.h"
 #include "api/models_api.h"
+#include "api/move_api.h"
+#include "api/notes_api.h"
 #include "api/openai.h"
+#include "api/persona.h"
 #include "api/responses.h"
 #include "api/route_api.h"
+#include "api/search_api.h"
 #include "api/usage_api.h"
 
 static const struct route routes[] = {
@@ -42,9 +48,24 @@ static const struct route routes[] = {
 	{"GET", "/v1/hob/providers", route_api_providers},
 	{"POST", "/v1/hob/route/explain", route_api_explain},
 	{"GET", "/v1/hob/routes/decisions", route_api_decisions},
-	{"GET", "/v1/hob/conversations", hob_conversations},
-	{"GET", "/v1/hob/conversations/*", hob_conversation},
-	{"DELETE", "/v1/hob/conversations/*", hob_conversation_delete},
+	{"GET", "/v1/hob/conversations", history_api_list},
+	{"POST", "/v1/hob/conversations", history_api_create},
+	{"POST", "/v1/hob/conversations/import", move_api_import},
+	{"GET", "/v1/hob/conversations/*", history_api_get},
+	{"PATCH", "/v1/hob/conversations/*", history_api_change},
+	{"DELETE", "/v1/hob/conversations/*", history_api_delete},
+	{"POST", "/v1/hob/conversations/*/head", history_api_head},
+	{"POST", "/v1/hob/conversations/*/fork", history_api_fork},
+	{"GET", "/v1/hob/conversations/*/turns", history_api_turns},
+	{"GET", "/v1/hob/conversations/*/export", move_api_export},
+	{"GET", "/v1/hob/search", search_api_get},
+	{"GET", "/v1/hob/notes", notes_api_list},
+	{"POST", "/v1/hob/notes", notes_api_add},
+	{"DELETE", "/v1/hob/notes/*", notes_api_delete},
+	{"GET", "/v1/hob/memory", memory_api_get},
+	{"POST", "/v1/hob/forget", memory_api_forget},
+	{"POST", "/v1/hob/backup", memory_api_backup},
+	{"GET", "/v1/hob/personas", persona_api_list},
 };
 
 static size_t segment_len(struct str s)

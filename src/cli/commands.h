@@ -31,7 +31,11 @@ int cmd_unpin(int argc, char **argv);
 int cmd_usage(int argc, char **argv);   /* usage_cmd.c: what was spent */
 int cmd_cache(int argc, char **argv);   /* simulate_cmd.c: replays a trace */
 int cmd_stop(int argc, char **argv);    /* list.c: ends the daemon */
-int cmd_history(int argc, char **argv); /* list.c: conversations */
+int cmd_history(int argc, char **argv); /* history_cmd.c: conversations */
+int cmd_search(int argc, char **argv);  /* search_cmd.c: what was said */
+int cmd_forget(int argc, char **argv);  /* forget_cmd.c: deletes conversations */
+int cmd_backup(int argc, char **argv);  /* backup_cmd.c: a copy of the database */
+int cmd_note(int argc, char **argv);    /* note_cmd.c: what every model shall know */
 int cmd_export(int argc, char **argv);  /* export_cmd.c: conversations to files */
 int cmd_import(int argc, char **argv);  /* import_cmd.c: and back, from others too */
 

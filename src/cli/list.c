@@ -1,7 +1,7 @@
-/* The commands that list what there is: ls, history; and stop, which ends the daemon.
+/* The commands ls, which lists what there is, and stop, which ends the daemon.
  *
- * Main thread.  ls and history start a daemon, for a list of models is what a newcomer asks first;
- * stop does not: without a daemon there is nothing to stop. */
+ * Main thread.  ls starts a daemon, for a list of models is what a newcomer asks first; stop does not:
+ * without a daemon there is nothing to stop. */
 #include "cli/commands.h"
 
 #include <errno.h>
@@ -11,7 +11,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/clock.h"
 #include "cli/ask.h"
 #include "cli/daemon_start.h"
 #include "cli/interrupt.h"
@@ -30,15 +29,6 @@ static const struct args_spec ls_spec = {
 	.noptions = LISTING_OPTIONS,
 	.notes =
 		"hob ls openrouter lists what that provider has; prices are USD per million tokens.",
-};
-
-static const struct args_spec history_spec = {
-	.command = "history",
-	.usage = "[--json] [ID]",
-	.summary = "Lists the conversations, or prints one.",
-	.options = listing_options,
-	.noptions = LISTING_OPTIONS,
-	.notes = "Go on with one by: hob chat --conversation ID",
 };
 
 static const struct args_spec stop_spec = {
@@ -136,94 +126,6 @@ int cmd_ls(int argc, char **argv)
 			     part);
 	cJSON_Delete(ps);
 	cJSON_Delete(list);
-	return listing_end(&l);
-}
-
-static void print_conversations(const cJSON *tree)
-{
-	static const char *const head[] = {"ID", "MESSAGES", "MODEL", "UPDATED", "TITLE"};
-	static const bool right[] = {false, true, false, false, false};
-	const cJSON *c, *list = listing_array(tree, "conversations");
-	struct table t = {0};
-
-	if (!cJSON_GetArraySize(list)) {
-		printf("No conversations yet.  Start one: hob chat\n");
-		return;
-	}
-	table_head(&t, head, 5);
-	cJSON_ArrayForEach(c, list)
-	{
-		int64_t updated_ms = listing_int(c, "updated_ms", -1);
-
-		if (t.ncells >= TABLE_MAX_CELLS)
-			break;
-		table_add(&t, cell_string(c, "id"));
-		table_add(&t, cell_int(c, "message_count"));
-		table_add(&t, cell_string(c, "model"));
-		table_add(&t, cell_age(updated_ms < 0
-					       ? -1
-					       : (clock_unix_ms() - updated_ms) / 1000));
-		table_add(&t, cell_string(c, "title"));
-	}
-	table_print(&t, 5, right);
-}
-
-static void print_messages(const cJSON *tree)
-{
-	bool colour = render_colour(STDOUT_FILENO);
-	const cJSON *m;
-
-	cJSON_ArrayForEach(m, listing_array(tree, "messages"))
-	{
-		const char *content = "";
-		char *role = cell_string(m, "role"), *text;
-
-		json_string(m, "content", &content, NULL);
-		text = render_text(content);
-		printf("%s%s:%s\n%s\n\n", colour ? "\033[1m" : "", role,
-		       colour ? "\033[0m" : "", text);
-		free(role);
-		free(text);
-	}
-}
-
-/* An id goes into a path: only letters and digits and the like, so that none escapes it.
- */
-static bool is_id(const char *id)
-{
-	for (const char *p = id; *p; p++)
-		if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567"
-			    "89-_",
-			    *p))
-			return false;
-	return *id && strlen(id) < 64;
-}
-
-int cmd_history(int argc, char **argv)
-{
-	struct listing l = {.spec = &history_spec};
-	const char *id = NULL;
-	cJSON *tree = NULL;
-	char *path;
-
-	if (!listing_args(&l, argc, argv, &id))
-		return l.status;
-	if (id && !is_id(id))
-		return args_usage(&history_spec,
-				  "'%s' is no conversation's ID; see: hob history", id);
-	if (!listing_connect(&l, true))
-		return l.status;
-	path = id ? xasprintf("/v1/hob/conversations/%s", id)
-		  : xstrdup("/v1/hob/conversations");
-	tree = listing_get(&l, path);
-	free(path);
-	if (tree && l.json)
-		listing_print(tree);
-	else if (tree && id)
-		print_messages(tree);
-	else if (tree)
-		print_conversations(tree);
-	cJSON_Delete(tree);
 	return listing_end(&l);
 }
 

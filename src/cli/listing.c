@@ -68,6 +68,42 @@ cJSON *listing_get(struct listing *l, const char *path)
 	return tree;
 }
 
+cJSON *listing_call(struct listing *l, const char *method, const char *path,
+		    struct str body)
+{
+	struct client_request r = {.method = method, .path = path, .body = body};
+	struct client_reply reply = {0};
+	cJSON *tree = NULL;
+
+	if (client_do(l->client, &r, &reply, &l->e) == 0) {
+		if (reply.status != 200)
+			client_error(&reply, &l->e);
+		else if (!(tree = json_parse(buf_str(&reply.body), &l->e)))
+			err_wrap(&l->e, "the daemon's answer to %s", path);
+	}
+	client_reply_fini(&reply);
+	if (!tree)
+		listing_fail(l, ask_exit_status(&l->e));
+	return tree;
+}
+
+bool listing_is_id(const char *id)
+{
+	return *id && strlen(id) < 64 &&
+	       !id[strspn(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+			      "0123456789-_")];
+}
+
+void listing_escape(struct buf *path, const char *text)
+{
+	for (const unsigned char *p = (const unsigned char *)text; *p; p++)
+		if ((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') ||
+		    (*p >= '0' && *p <= '9') || strchr("-_.~", *p))
+			buf_addc(path, (char)*p);
+		else
+			buf_addf(path, "%%%02X", *p);
+}
+
 void listing_print(const cJSON *tree)
 {
 	char *text = cJSON_Print(tree);

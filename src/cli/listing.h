@@ -27,6 +27,9 @@ bool listing_args(struct listing *l, int argc, char **argv, const char **operand
 bool listing_connect(struct listing *l, bool may_start);
 /* GET path as a tree (cJSON_Delete), or NULL and the status set. */
 cJSON *listing_get(struct listing *l, const char *path);
+/* The same with any method and a JSON body (empty: none); waits as long as the daemon works. */
+cJSON *listing_call(struct listing *l, const char *method, const char *path,
+		    struct str body);
 void listing_print(const cJSON *tree);
 /* The end of a command: the status to return. */
 int listing_end(struct listing *l);
@@ -34,6 +37,11 @@ int listing_end(struct listing *l);
 /* The array named key, or NULL when there is none. */
 const cJSON *listing_array(const cJSON *tree, const char *key);
 int64_t listing_int(const cJSON *obj, const char *key, int64_t otherwise);
+
+/* True of what may be a conversation's id, or "last": it goes into a path. */
+bool listing_is_id(const char *id);
+/* Appends text to a path's query, escaped. */
+void listing_escape(struct buf *path, const char *text);
 
 /* A table that grows cell by cell; cells are owned.  Zero it to start. */
 struct table {

@@ -346,6 +346,19 @@ static enum step begin_quote(struct markdown *m, const struct look *l)
 	return markdown_take_quote_mark(m, l);
 }
 
+/* A tag at the start of a line does not go on with an item's or quote's paragraph. */
+static enum step begin_html(struct markdown *m, const struct look *l)
+{
+	if (m->leaf != LEAF_PARAGRAPH || m->matched == m->depth)
+		return STEP_NO;
+	if (l->n < 2)
+		return l->eol ? STEP_NO : STEP_MORE;
+	if (l->p[1] == '/' || l->p[1] == '!' ||
+	    ((l->p[1] | 32) >= 'a' && (l->p[1] | 32) <= 'z'))
+		markdown_new_block(m);
+	return STEP_NO;
+}
+
 static enum step begin_any(struct markdown *m, const struct look *l)
 {
 	enum step step = STEP_NO;
@@ -360,6 +373,8 @@ static enum step begin_any(struct markdown *m, const struct look *l)
 		return begin_fence(m, l);
 	case '|':
 		return begin_row(m, l);
+	case '<':
+		return begin_html(m, l);
 	case '[':
 		return m->depth ? begin_task(m, l) : STEP_NO;
 	case '-':

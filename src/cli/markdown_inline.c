@@ -209,13 +209,36 @@ static void join(struct markdown_inline *in, size_t open, size_t close)
 	c->count -= used;
 }
 
+/* "__init__": a name of Python, more often than a strong word. */
+static bool is_dunder(const struct markdown_inline *in, size_t open, size_t close)
+{
+	const struct markdown_node *o = &in->nodes[open], *name = o + 1;
+	const char *p;
+
+	if (o->ch != '_' || o->count != 2 || in->nodes[close].count != 2)
+		return false;
+	if (close != open + 2 || name->kind != NODE_TEXT)
+		return false;
+	p = in->text.data + in->text.len - name->len;
+	for (size_t i = 0; i < name->len; i++)
+		if (!((p[i] | 32) >= 'a' && (p[i] | 32) <= 'z') && p[i] != '_' &&
+		    !(p[i] >= '0' && p[i] <= '9'))
+			return false;
+	return true;
+}
+
 static void close_emphasis(struct markdown_inline *in, size_t close)
 {
 	struct markdown_node *c = &in->nodes[close];
 	size_t open;
 
-	while (c->count && find_opener(in, close, &open))
+	while (c->count && find_opener(in, close, &open)) {
+		if (is_dunder(in, open, close)) {
+			in->nodes[open].can_open = c->can_open = false;
+			return;
+		}
 		join(in, open, close);
+	}
 	if (c->count >= 2 && c->ch == in->strong) {
 		in->strong = 0;
 		in->base &= ~(unsigned)MD_STRONG;

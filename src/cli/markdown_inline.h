@@ -10,7 +10,7 @@
  *
  * Differs from CommonMark on purpose: \( \) \[ \] and $ keep TeX as it is; flanking treats wide
  * characters like spaces (else "**中文。**" before a letter stays open); references, footnotes and
- * HTML are shown as they are; link titles are dropped; a line break stays one, since models
+ * HTML are shown as they are; __name__ is a name, not strong; link titles are dropped; a line break stays one, since models
  * do not wrap their lines.  Character references for control characters are shown as
  * written. */
 #ifndef HOB_MARKDOWN_INLINE_H

@@ -55,16 +55,12 @@ static void set_prefix(struct markdown *m)
 		buf_clear(&w->lead);
 }
 
-static void show_blank(struct markdown *m)
+/* Bars of the quotes among the first `containers` go on over it. */
+static void show_blank(struct markdown *m, int containers)
 {
-	int quotes = 0;
-
-	for (int i = 0; i < m->blank_keep && i < m->depth; i++)
-		quotes += m->in[i].quote;
-	if (quotes) {
-		for (int i = 0; i < quotes; i++)
+	for (int i = 0; i < containers && i < m->depth; i++)
+		if (m->in[i].quote)
 			add_bar(m->wrap.out);
-	}
 	markdown_wrap_blank(&m->wrap);
 }
 
@@ -81,7 +77,7 @@ void markdown_begin_block(struct markdown *m)
 {
 	markdown_show_lone_marker(m);
 	if (m->blanks && m->any)
-		show_blank(m);
+		show_blank(m, m->blank_keep);
 	m->blanks = 0;
 	m->any = true;
 	set_prefix(m);
@@ -188,7 +184,7 @@ void markdown_show_code(void *arg, const char *p, size_t n, enum highlight_kind 
 	} else if (m->wrap.line_open) {
 		markdown_wrap_end_line(&m->wrap);
 	} else {
-		markdown_wrap_blank(&m->wrap);
+		show_blank(m, m->depth);
 	}
 }
 

@@ -204,6 +204,7 @@ void batch_start(struct batch *b, struct batch_job *j)
 	s->prompt_n = (int)j->prompt.n;
 	s->max_tokens = j->max_tokens;
 	s->ignore_eos = j->ignore_eos;
+	s->is_volatile = j->is_volatile;
 	j->prompt = (struct tokens){0};
 	detok_init(&s->detok);
 	if (!stops_init(&s->stops, j->stop, j->nstop) && rc == 0)

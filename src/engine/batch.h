@@ -59,6 +59,7 @@ struct batch_job {
 	struct sampler_params sampling;
 	int max_tokens;         /* 0: as many as the context holds */
 	bool ignore_eos;        /* the model's end of the answer does not end it */
+	bool is_volatile; /* its KV state is never saved, in memory or on disk */
 	const struct str *stop; /* copied */
 	int nstop;
 };
@@ -84,6 +85,8 @@ bool batch_busy(const struct batch *b); /* there are jobs */
 bool batch_ready(const struct batch *b);
 /* Saves all slots, as before unloading, parking and the end; running jobs may go on. */
 void batch_save_all(struct batch *b);
+/* What the slots hold now, jobs under way among it, is never saved. */
+void batch_forget(struct batch *b);
 /* Sends conversations to disk that have been idle for BATCH_IDLE_MS.  Milliseconds until the next is due,
  * -1: none. */
 int batch_idle(struct batch *b);

@@ -20,7 +20,7 @@ struct seq {
 	struct tokens all; /* owned; the prompt, then the answer so far */
 	int prompt_n;
 	int max_tokens;
-	bool ignore_eos;
+	bool ignore_eos, is_volatile;
 	struct sampler *sampler; /* owned */
 	struct detok detok;
 	struct stops stops;

@@ -55,17 +55,31 @@ static void save_slot(struct batch *b, const struct kv_slot *slot)
 /* Before a slot is cut back to `keep` tokens for somebody else. */
 static void save_losses(struct batch *b, const struct kv_slot *slot, int keep)
 {
-	if (b->store && slot->n - keep >= KV_SAVE_TOKENS)
+	if (b->store && !slot->is_volatile && slot->n - keep >= KV_SAVE_TOKENS)
 		save_slot(b, slot);
 }
 
 void batch_save_all(struct batch *b)
 {
 	for (int i = 0; b->store && i < b->kv->nslots; i++)
-		if (b->kv->slots[i].n >= KV_SAVE_TOKENS)
+		if (b->kv->slots[i].n >= KV_SAVE_TOKENS && !b->kv->slots[i].is_volatile)
 			save_slot(b, &b->kv->slots[i]);
 	if (b->store)
 		kv_store_flush(b->store);
+}
+
+/* Idle slots are emptied; jobs are as volatile ones from now on. */
+void batch_forget(struct batch *b)
+{
+	for (struct seq *s = b->seqs; s; s = s->next)
+		s->is_volatile = true;
+	for (int i = 0; i < b->kv->nslots; i++) {
+		struct kv_slot *s = &b->kv->slots[i];
+
+		s->is_volatile = true;
+		if (!s->taken)
+			s->n = s->kept = 0;
+	}
 }
 
 int batch_idle(struct batch *b)
@@ -78,7 +92,7 @@ int batch_idle(struct batch *b)
 		struct kv_slot *s = &b->kv->slots[i];
 		uint64_t due = s->idle_ms + BATCH_IDLE_MS;
 
-		if (s->taken || s->n < KV_DISK_MIN_TOKENS ||
+		if (s->taken || s->is_volatile || s->n < KV_DISK_MIN_TOKENS ||
 		    s->n - s->kept < KV_SAVE_TOKENS)
 			continue;
 		if (due > now) {
@@ -145,6 +159,8 @@ static bool admit_one(struct batch *b, struct seq *s)
 		slot = cheapest(b, s, slot, &common);
 	save_losses(b, slot, common);
 	kv_claim(b->kv, slot, common);
+	/* what it shares with the one before is its own prompt too */
+	slot->is_volatile = s->is_volatile;
 	s->slot = slot;
 	if (!s->entry) {
 		begin(b, s);

@@ -316,6 +316,20 @@ static int op_ping(struct engine *g, const cJSON *line, struct err *e)
 	return 0;
 }
 
+static int op_forget(struct engine *g, const cJSON *line, struct err *e)
+{
+	const struct instance *it;
+
+	UNUSED(line);
+	UNUSED(e);
+	TAILQ_FOREACH(it, shelf_instances(g->shelf), link)
+	if (it->batch)
+		batch_forget(it->batch);
+	if (g->store)
+		kv_store_forget(g->store);
+	return 0;
+}
+
 static int op_quit(struct engine *g, const cJSON *line, struct err *e)
 {
 	UNUSED(line);
@@ -334,6 +348,7 @@ static const struct {
 	{"probe", op_probe},   {"load", op_load},   {"park", op_park},
 	{"unload", op_unload}, {"start", op_start}, {"cancel", op_cancel},
 	{"count", op_count},   {"ping", op_ping},   {"quit", op_quit},
+	{"forget", op_forget},
 };
 
 static int run_op(struct engine *g, const cJSON *line, struct err *e)

@@ -138,6 +138,7 @@ int job_line_start(struct instance *l, const cJSON *line, int64_t id, struct err
 
 	if (json_int(line, "max_tokens", 0, INT32_MAX, &max_tokens, e) < 0 ||
 	    json_bool(line, "ignore_eos", &job.ignore_eos, e) < 0 ||
+	    json_bool(line, "volatile", &job.is_volatile, e) < 0 ||
 	    read_class(line, &job.class, e) < 0 ||
 	    read_sampling(line, &job.sampling, e) < 0 ||
 	    read_stops(line, &stop, &job.nstop, e) < 0 ||

@@ -14,6 +14,7 @@ struct kv_slot {
 	int32_t *tokens;    /* owned: what is stored at positions 0..n-1 */
 	int n;
 	bool taken;
+	bool is_volatile; /* holds what may not be saved; until somebody else takes it */
 	uint64_t used;    /* when it was given back, in the cache's own count */
 	uint64_t idle_ms; /* the same, clock_mono_ms() */
 	int kept;     /* of tokens: how many the disk has, as far as this slot knows */

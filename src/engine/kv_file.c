@@ -5,6 +5,7 @@
  * first and must agree with the size of the file. */
 #include "engine/kv_file.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -379,6 +380,19 @@ int kv_file_read(int dir, struct kv_key id, uint8_t *rows, size_t bytes,
 	kv_file_info_fini(&info);
 	close(fd);
 	return rc;
+}
+
+void kv_dir_clear(const char *path)
+{
+	DIR *dir = opendir(path);
+	const struct dirent *d;
+	struct kv_key id;
+
+	while (dir && (d = readdir(dir)))
+		if (starts_with_id(d->d_name, &id))
+			unlinkat(dirfd(dir), d->d_name, 0);
+	if (dir)
+		closedir(dir);
 }
 
 void kv_file_remove(int dir, struct kv_key id)

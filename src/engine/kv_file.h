@@ -54,6 +54,9 @@ void kv_file_info_fini(struct kv_file_info *i);
  * last part is a symbolic link. */
 int kv_dir_open(const char *path, struct err *e);
 
+/* Removes the files of ours in it, half written ones too; a folder that is not there has none. */
+void kv_dir_clear(const char *path);
+
 void kv_file_name(struct kv_key id, char name[KV_FILE_NAME_BYTES]);
 bool kv_file_id(const char *name, struct kv_key *id); /* false: not a name of ours */
 /* Removes what a crashed writer left; false: not one of those names. */

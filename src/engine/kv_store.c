@@ -126,6 +126,13 @@ bool kv_store_save_to_disk(struct kv_store *s, const struct kv_form *f,
 
 /* --- to disk ---------------------------------------------------------------------------------- */
 
+void kv_store_forget(struct kv_store *s)
+{
+	/* from the end: what goes is replaced by the last one */
+	for (int i = s->n; i-- > 0;)
+		kv_entry_drop(s, s->entries[i]);
+}
+
 void kv_store_flush(struct kv_store *s)
 {
 	for (;;) {

@@ -83,6 +83,8 @@ void kv_store_flush(struct kv_store *s); /* all of it, now */
 /* Readable when kv_store_poll() has something to take; -1 without a disk. */
 int kv_store_fd(const struct kv_store *s);
 void kv_store_poll(struct kv_store *s);
+/* All of it, in memory and on disk, what is on its way there as soon as it has arrived. */
+void kv_store_forget(struct kv_store *s);
 /* Until the disk thread has answered everything, or ms passed (then false). */
 bool kv_store_settle(struct kv_store *s, int ms);
 struct kv_store_stats kv_store_stats(const struct kv_store *s);

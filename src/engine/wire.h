@@ -13,11 +13,14 @@
  *                                                              says nothing else
  *   {"op":"start","job":J,"model":M,"messages":[{"role":"user","content":"..."}] | "prompt":"...",
  *    "max_tokens":n,"temperature":t,"top_k":k,"top_p":p,"min_p":p,"seed":s,"stop":["..."],
- *    "ignore_eos":bool,"class":"completion|interactive|batch"}  sampling members are optional; class:
- *                                                              interactive
+ *    "ignore_eos":bool,"class":"completion|interactive|batch","volatile":bool}  sampling members are
+ *                                                              optional; class: interactive; volatile: its KV
+ *                                                              state is not saved
  *   {"op":"cancel","job":J}                                    no answer; no event of J follows
  *                                                              those already on their way
  *   {"op":"count","job":J,"model":M,"messages":[...]}          answered by count | failed
+ *   {"op":"forget"}                                            no answer; saved KV state goes, and that of
+ *                                                              now is not saved
  *   {"op":"ping"}                                              answered by pong
  *   {"op":"quit"}                                              ends the process with 0; so does EOF
  *

@@ -5,11 +5,13 @@
  * descriptor of the same file.  For the same reason the modes are set before SQLite opens it. */
 #include "memory/dbfile.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "base/buf.h"
 #include "base/log.h"
 #include "base/paths.h"
 #include "base/sqlfile.h"
@@ -239,4 +241,55 @@ void dbfile_close(struct dbfile *f)
 	free(f->path);
 	free(f->notice);
 	*f = (struct dbfile){.lock_fd = -1};
+}
+
+/* ---- copies ---- */
+
+/* "<name>.v<digits>.bak", also one that was not finished. */
+static bool is_copy(const char *name, struct str of)
+{
+	size_t digits;
+
+	if (strncmp(name, of.ptr, of.len) || strncmp(name + of.len, ".v", 2))
+		return false;
+	name += of.len + 2;
+	digits = strspn(name, "0123456789");
+	name += digits;
+	return digits > 0 && (!strcmp(name, ".bak") || !strcmp(name, ".bak.tmp"));
+}
+
+static int remove_copy(const char *dir, const char *name, struct err *e)
+{
+	char *copy = xasprintf("%s/%s", dir, name);
+	int rc = 0;
+
+	if (unlink(copy) < 0 && errno != ENOENT)
+		rc = err_sys(e, errno, "remove '%s', which holds deleted text", copy);
+	else
+		log_info(
+			"removed '%s', the copy that a migration had made: it held deleted "
+			"text",
+			copy);
+	free(copy);
+	return rc;
+}
+
+int dbfile_remove_copies(const char *path, struct err *e)
+{
+	const char *slash = strrchr(path, '/');
+	struct str base = str_of(slash ? slash + 1 : path);
+	char *dir = slash ? xstrndup(path, (size_t)(slash - path)) : xstrdup(".");
+	struct dirent *ent;
+	DIR *d = opendir(dir[0] ? dir : "/");
+	int rc = 0;
+
+	if (!d)
+		rc = err_sys(e, errno, "look for copies in '%s'", dir);
+	while (d && rc == 0 && (ent = readdir(d)) != NULL)
+		if (is_copy(ent->d_name, base))
+			rc = remove_copy(dir, ent->d_name, e);
+	if (d)
+		closedir(d);
+	free(dir);
+	return rc;
 }

@@ -32,4 +32,7 @@ void dbfile_close(struct dbfile *f);
 /* SQLite found damage while running: the next open checks the file, however clean the stop. */
 void dbfile_suspect(const char *path);
 
+/* Removes the copies that migrations made of `path`: they hold text that was deleted since. */
+int dbfile_remove_copies(const char *path, struct err *e);
+
 #endif

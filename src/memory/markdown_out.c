@@ -1,11 +1,11 @@
 /* A conversation as Markdown.
  *
- * Any thread; pure.  Headings of the first two levels are ours alone (markdown_text.c sees to it),
+ * Any thread; pure.  Headings of the first two levels are ours alone (markdown_inset.c sees to it),
  * so that a message that contains "## Assistant" cannot pass for an answer. */
 #include "memory/markdown_out.h"
 
 #include <time.h>
-#include "memory/markdown_text.h"
+#include "memory/markdown_inset.h"
 #include "memory/move_tree.h"
 
 static void add_date(struct buf *out, int64_t ms)
@@ -25,14 +25,14 @@ static void add_name(struct buf *out, const char *before, const char *name,
 	if (!name || !*name)
 		return;
 	buf_adds(out, before);
-	markdown_plain(out, str_of(name));
+	inset_plain(out, str_of(name));
 	buf_adds(out, after);
 }
 
 static void add_head(struct buf *out, const struct move_conversation *c)
 {
 	buf_adds(out, "# ");
-	markdown_plain(out, str_of(*c->title ? c->title : "Conversation"));
+	inset_plain(out, str_of(*c->title ? c->title : "Conversation"));
 	buf_adds(out, "\n\n");
 	add_name(out, "- Model: ", c->model, "\n");
 	buf_adds(out, "- Date: ");
@@ -58,13 +58,13 @@ static void describe_url(struct buf *out, const char *url)
 	if (!strncmp(url, "data:", 5) && comma) {
 		size_t bytes = strlen(comma + 1);
 
-		markdown_plain(out, (struct str){url + 5, strcspn(url + 5, ";,")});
+		inset_plain(out, (struct str){url + 5, strcspn(url + 5, ";,")});
 		if (comma - url >= 7 && !memcmp(comma - 7, ";base64", 7))
 			bytes = bytes / 4 * 3;
 		buf_addf(out, ", about %zu KiB", (bytes + 1023) / 1024);
 		return;
 	}
-	markdown_plain(out, (struct str){url, strnlen(url, SHOWN)});
+	inset_plain(out, (struct str){url, strnlen(url, SHOWN)});
 }
 
 /* A part of a message's content that is not text. */
@@ -76,7 +76,7 @@ static void add_attachment(struct buf *out, const cJSON *part)
 		    *audio = cJSON_GetObjectItemCaseSensitive(part, "input_audio");
 
 	buf_adds(out, "\n*Attachment: ");
-	markdown_plain(out, str_of(*type ? type : "?"));
+	inset_plain(out, str_of(*type ? type : "?"));
 	if (image) {
 		buf_adds(out, ", ");
 		describe_url(out, cJSON_IsString(image) ? image->valuestring
@@ -96,10 +96,10 @@ static void add_tool_call(struct buf *out, const cJSON *call)
 	const cJSON *function = cJSON_GetObjectItemCaseSensitive(call, "function");
 
 	buf_adds(out, "\nTool call: ");
-	markdown_plain(out, str_of(text_at(function, "name")));
+	inset_plain(out, str_of(text_at(function, "name")));
 	add_name(out, " (", text_at(call, "id"), ")");
 	buf_adds(out, "\n\n");
-	markdown_fence(out, "json", str_of(text_at(function, "arguments")));
+	inset_fence(out, "json", str_of(text_at(function, "arguments")));
 }
 
 /* What a message holds besides its text. */
@@ -142,14 +142,14 @@ static void add_message(struct buf *out, const struct move_tree *t, int at)
 	add_heading(out, t, at, raw);
 	if (m->reasoning && *m->reasoning) {
 		buf_adds(out, "\n> Reasoning:\n>\n");
-		markdown_quote(out, str_of(m->reasoning));
+		inset_quote(out, str_of(m->reasoning));
 	}
 	if (*m->text) {
 		buf_addc(out, '\n');
 		if (m->role == ROLE_TOOL)
-			markdown_fence(out, "", str_of(m->text));
+			inset_fence(out, "", str_of(m->text));
 		else
-			markdown_embedded(out, str_of(m->text));
+			inset_text(out, str_of(m->text));
 	}
 	add_more(out, raw);
 	cJSON_Delete(raw);

@@ -2,7 +2,7 @@
  * head, each under a heading.  Pure.
  *
  * Text of a message stands as it is, since it mostly is Markdown; its headings and open fences
- * cannot swallow what follows (markdown_text.h).  Tool calls and tool results stand in fences longer
+ * cannot swallow what follows (markdown_inset.h).  Tool calls and tool results stand in fences longer
  * than any within, reasoning in a quotation; attachments are named with type and size, not included. */
 #ifndef HOB_MARKDOWN_OUT_H
 #define HOB_MARKDOWN_OUT_H

@@ -31,10 +31,25 @@
 	"t.backend, t.error, b.hash, p.hash, r.hash, coalesce(t.tokens_in, -1), " \
 	"coalesce(t.tokens_cached, -1), coalesce(t.tokens_out, -1), "             \
 	"coalesce(t.ttft_ms, -1), coalesce(t.total_ms, -1), "                     \
-	"coalesce(t.cost_nanousd, -1), t.created_at FROM turn t "                 \
+	"coalesce(t.cost_nanousd, -1), t.created_at, t.params FROM turn t "       \
 	"LEFT JOIN message b ON b.id = t.base_id "                                \
 	"LEFT JOIN message p ON p.id = t.prompt_id "                              \
 	"LEFT JOIN message r ON r.id = t.reply_id "
+
+/* No conversation needs it any more.  What a note names as its source is another question. */
+#define UNREACHED(id)                                                        \
+	"NOT EXISTS (SELECT 1 FROM message c WHERE c.parent_id = " id ") "   \
+	"AND NOT EXISTS (SELECT 1 FROM session WHERE head_id = " id ") "     \
+	"AND NOT EXISTS (SELECT 1 FROM turn WHERE prompt_id = " id ") "      \
+	"AND NOT EXISTS (SELECT 1 FROM turn WHERE reply_id = " id ") "       \
+	"AND NOT EXISTS (SELECT 1 FROM turn WHERE base_id = " id ") "        \
+	"AND NOT EXISTS (SELECT 1 FROM tip WHERE message_id = " id ")"
+
+/* Neither pinned, nor the last that was used, nor one in which an answer is being written. */
+#define EVICTABLE                                                                  \
+	"SELECT s.id FROM session s WHERE s.pinned = 0 AND s.used_seq > 0 "        \
+	"AND s.used_seq < (SELECT max(used_seq) FROM session) AND NOT EXISTS "     \
+	"(SELECT 1 FROM turn WHERE status = 'running' AND session_id = s.id) "
 
 /* ?1 and up to ?2 messages behind it, those with the greatest ids first: the newest. */
 #define BEHIND                                                        \
@@ -68,11 +83,19 @@ static const char *const sql_text[SQL_NR] = {
 		"AND NOT EXISTS (SELECT 1 FROM turn WHERE base_id = ?1) "
 		"AND NOT EXISTS (SELECT 1 FROM tip WHERE message_id = ?1) "
 		"AND NOT EXISTS (SELECT 1 FROM note WHERE source_id = ?1)",
+	[SQL_BLOB_ADD] =
+		"INSERT OR IGNORE INTO blob (hash, mime, bytes, data) VALUES (?1, ?2, ?3, ?4)",
+	[SQL_BLOB_USE] =
+		"INSERT OR IGNORE INTO message_blob (message_id, blob_hash) VALUES (?1, ?2)",
+	[SQL_BLOB_GET] =
+		"SELECT b.data FROM message_blob u LEFT JOIN blob b ON b.hash = u.blob_hash "
+		"WHERE u.message_id = ?1 AND u.blob_hash = ?2",
 	[SQL_PATH] = PATH_FROM(
 		"?1") "SELECT m.id, m.role, json_extract(m.parts, '$[0].text'), "
 		      "json_extract(m.parts, '$[1].message'), m.created_at, m.hash, m.reasoning, "
 		      "coalesce((SELECT tokens FROM token_count "
-		      "WHERE message_id = m.id AND tokenizer = ?2), -1) "
+		      "WHERE message_id = m.id AND tokenizer = ?2), -1), "
+		      "EXISTS (SELECT 1 FROM message_blob WHERE message_id = m.id) "
 		      "FROM message m WHERE m.id IN (SELECT id FROM path) ORDER BY m.id",
 	[SQL_PATH_HAS_SYSTEM] =
 		PATH_FROM("?1") "SELECT 1 FROM path JOIN message m ON m.id = path.id "
@@ -133,7 +156,8 @@ static const char *const sql_text[SQL_NR] = {
 	[SQL_GET] = CONVERSATION "WHERE s.id = ?1",
 	[SQL_TURN_ADD] =
 		"INSERT INTO turn (id, session_id, base_id, prompt_id, status, model, backend, "
-		"created_at, request) VALUES (?1, ?2, ?3, ?4, 'running', ?5, ?6, ?7, ?8)",
+		"created_at, request, params) "
+		"VALUES (?1, ?2, ?3, ?4, 'running', ?5, ?6, ?7, ?8, coalesce(?9, '{}'))",
 	[SQL_TURN_GET] =
 		"SELECT session_id, coalesce(base_id, 0), prompt_id, status FROM turn WHERE id = ?1",
 	[SQL_TURN_PARTIAL] =
@@ -143,7 +167,8 @@ static const char *const sql_text[SQL_NR] = {
 		"partial = CASE ?2 WHEN 'done' THEN NULL ELSE coalesce(?4, partial) END, error = ?5, "
 		"tokens_in = ?6, tokens_cached = ?7, tokens_out = ?8, ttft_ms = ?9, total_ms = ?10, "
 		"cost_nanousd = ?11, model = coalesce(?12, model), "
-		"backend = coalesce(?13, backend) WHERE id = ?1",
+		"backend = coalesce(?13, backend), params = CASE WHEN ?14 IS NULL THEN params "
+		"ELSE json_set(params, '$.finish_reason', ?14) END WHERE id = ?1",
 	[SQL_TURN_REBASE] =
 		"UPDATE turn SET base_id = ?3 WHERE status = 'running' AND session_id = ?1 "
 		"AND base_id = ?2 AND id <> ?4",
@@ -263,6 +288,53 @@ static const char *const sql_text[SQL_NR] = {
 		"WHERE message_fts MATCH ?1 AND message_fts.rowid = ?2",
 
 	/* store_keep.c: limits, forgetting, figures */
+	[SQL_KEEP_COUNT] =
+		"SELECT (SELECT count(*) FROM message), (SELECT count(*) FROM session)",
+	[SQL_KEEP_MEASURE] =
+		"SELECT (SELECT page_count FROM pragma_page_count), "
+		"(SELECT freelist_count FROM pragma_freelist_count), "
+		"(SELECT page_size FROM pragma_page_size), (SELECT coalesce(min(t), 0) FROM ("
+		"SELECT min(updated_at) AS t FROM session WHERE pinned = 0 "
+		"UNION ALL SELECT min(updated_at) FROM session WHERE pinned = 1))",
+	[SQL_KEEP_WITNESS] =
+		"SELECT CASE count(*) WHEN ?1 THEN min(t) ELSE 0 END FROM ("
+		"SELECT updated_at AS t FROM session WHERE used_seq > 0 "
+		"ORDER BY updated_at DESC LIMIT ?1)",
+	[SQL_KEEP_TOO_OLD] = EVICTABLE "AND s.updated_at < ?1 ORDER BY s.updated_at LIMIT 1",
+	[SQL_KEEP_LEAST_USED] = EVICTABLE "ORDER BY s.used_seq LIMIT 1",
+	[SQL_KEEP_FAILED] =
+		"SELECT id, session_id, prompt_id, coalesce(base_id, 0), reply_id IS NULL "
+		"FROM turn WHERE status IN ('error', 'cancelled', 'interrupted') "
+		"AND (reply_id IS NULL OR partial IS NOT NULL OR error IS NOT NULL) "
+		"AND created_at < ?1 LIMIT 1",
+	[SQL_KEEP_FAILED_DELETE] = "DELETE FROM turn WHERE id = ?1",
+	[SQL_KEEP_FAILED_CLEAR] =
+		"UPDATE turn SET partial = NULL, error = NULL WHERE id = ?1",
+	[SQL_KEEP_EMPTY] =
+		"DELETE FROM session WHERE id = ?1 AND head_id IS NULL AND pinned = 0 "
+		"AND NOT EXISTS (SELECT 1 FROM turn WHERE session_id = ?1) "
+		"AND NOT EXISTS (SELECT 1 FROM tip WHERE session_id = ?1)",
+	[SQL_KEEP_SWEEP] =
+		"SELECT m.id FROM (SELECT id FROM message WHERE id < ?1 "
+		"ORDER BY id DESC LIMIT ?2) m WHERE " UNREACHED("m.id"),
+	[SQL_KEEP_SWEEP_END] = "SELECT coalesce(min(id), 0) FROM (SELECT id FROM message "
+			       "WHERE id < ?1 ORDER BY id DESC LIMIT ?2)",
+	[SQL_KEEP_ENDS] =
+		"SELECT head_id FROM session WHERE id = ?1 AND head_id IS NOT NULL "
+		"UNION SELECT prompt_id FROM turn WHERE session_id = ?1 "
+		"UNION SELECT reply_id FROM turn WHERE session_id = ?1 AND reply_id IS NOT NULL "
+		"UNION SELECT base_id FROM turn WHERE session_id = ?1 AND base_id IS NOT NULL "
+		"UNION SELECT message_id FROM tip WHERE session_id = ?1",
+	[SQL_KEEP_NODE] =
+		"DELETE FROM message WHERE id = ?1 AND " UNREACHED("?1") " AND (?2 OR NOT EXISTS "
+		"(SELECT 1 FROM note WHERE source_id = ?1)) RETURNING coalesce(parent_id, 0)",
+	[SQL_KEEP_FTS_MERGE] =
+		"INSERT INTO message_fts (message_fts, rank) VALUES ('merge', ?1)",
+	[SQL_KEEP_FORGET_NEXT] =
+		"SELECT id FROM session WHERE (?1 IS NULL OR id = ?1) "
+		"AND (?2 = 0 OR updated_at < ?2) AND (?3 OR pinned = 0) LIMIT 1",
+	[SQL_KEEP_PINNED] = "SELECT pinned FROM session WHERE id = ?1",
+	[SQL_KEEP_FORGET_NOTES] = "DELETE FROM note",
 
 	/* store_move.c: export, import */
 	[SQL_MOVE_SESSION] =
@@ -387,6 +459,7 @@ int sql_open(struct sql *q, sqlite3 *db, bool read_only, struct err *e)
 
 	*q = (struct sql){
 		.db = db, .read_only = read_only, .in_memory = !name || !name[0]};
+	tally_watch(&q->tally, db);
 	for (int i = 0; i < SQL_NR; i++) {
 		int rc = sqlite3_prepare_v3(db, sql_text[i], -1,
 					    SQLITE_PREPARE_PERSISTENT, &q->st[i], NULL);
@@ -455,6 +528,8 @@ sqlite3_stmt *sql_bind(struct sql *q, enum sql_id id, const char *fmt, ...)
 
 	if (!st)
 		return NULL;
+	if (id == SQL_UNDO || id == SQL_ROLLBACK)
+		tally_undone(&q->tally);
 	ASSERT((int)strlen(fmt) == sqlite3_bind_parameter_count(st));
 	sqlite3_reset(st);
 	sqlite3_clear_bindings(st);

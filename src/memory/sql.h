@@ -7,6 +7,7 @@
 
 #include <sqlite3.h>
 #include "base/err.h"
+#include "memory/tally.h"
 
 enum sql_id {
 	SQL_BEGIN,
@@ -20,6 +21,9 @@ enum sql_id {
 	SQL_MESSAGE_ADD,
 	SQL_MESSAGE_HASH,
 	SQL_MESSAGE_FORGET,
+	SQL_BLOB_ADD,
+	SQL_BLOB_USE,
+	SQL_BLOB_GET,
 	SQL_PATH,
 	SQL_PATH_HAS_SYSTEM,
 	SQL_PATH_SESSION,
@@ -82,6 +86,23 @@ enum sql_id {
 	SQL_SEARCH_SNIPPET,
 
 	/* store_keep.c: limits, forgetting, figures */
+	SQL_KEEP_COUNT,
+	SQL_KEEP_MEASURE,
+	SQL_KEEP_WITNESS,
+	SQL_KEEP_TOO_OLD,
+	SQL_KEEP_LEAST_USED,
+	SQL_KEEP_FAILED,
+	SQL_KEEP_FAILED_DELETE,
+	SQL_KEEP_FAILED_CLEAR,
+	SQL_KEEP_EMPTY,
+	SQL_KEEP_SWEEP,
+	SQL_KEEP_SWEEP_END,
+	SQL_KEEP_ENDS,
+	SQL_KEEP_NODE,
+	SQL_KEEP_FTS_MERGE,
+	SQL_KEEP_FORGET_NEXT,
+	SQL_KEEP_PINNED,
+	SQL_KEEP_FORGET_NOTES,
 
 	/* store_move.c: export, import */
 	SQL_MOVE_SESSION,
@@ -105,6 +126,9 @@ struct sql {
 	/* The greatest ever given out: what was deleted gives no id back, so that a late answer
 	 * about it meets nothing instead of something else. */
 	int64_t last_message, last_turn, last_note;
+	int64_t max_bytes;         /* of the file; 0 = no limit */
+	uint64_t max_message_bytes, max_attachment_bytes; /* the user's; 0 = no limit */
+	struct tally tally;
 	int64_t last_id_ms; /* of a conversation's id: they sort when the clock steps back too */
 };
 

@@ -20,6 +20,8 @@ enum {
 	STORE_MAX_JOB_BYTES = 128 << 20, /* that all of them together may copy */
 	STORE_MAX_GROUP = 256,           /* jobs in one transaction */
 	STORE_IDLE_MS = 30000,
+	STORE_QUIET_MS =
+		30 * 60 * 1000, /* while nothing is asked things grow old all the same */
 };
 
 struct store {
@@ -34,6 +36,7 @@ struct store {
 	bool closing, handles_closing;
 	void (*done)(void *arg);
 	void *done_arg;
+	struct keep keep;
 
 	/* between the threads */
 	struct queue jobs, results;
@@ -70,7 +73,7 @@ static void fail_group(struct store_job *from, struct store_job *end,
 static int run_job(struct store *s, struct store_job *j)
 {
 	if (j->flags & STORE_FORGETS &&
-	    schema_limit(s->sql.db, s->file.max_bytes + STORE_FORGET_BYTES, &j->err) < 0)
+	    schema_limit(s->sql.db, s->sql.max_bytes + STORE_FORGET_BYTES, &j->err) < 0)
 		return -1;
 	return j->op->run(&s->sql, j);
 }
@@ -122,29 +125,14 @@ static void run_group(struct store *s, struct store_job *first, struct store_job
 		control(s, SQL_ROLLBACK, &e);
 }
 
-/* Deleted text lives on in the search index until it is merged and in the WAL until that is
- * emptied: a deletion counts only after both. */
-static int scrub_file(struct store *s, struct err *e)
-{
-	int rc;
-
-	if (control(s, SQL_FTS_OPTIMIZE, e) < 0)
-		return -1;
-	if (schema_exec(s->sql.db, "PRAGMA incremental_vacuum", "shrink", e) < 0)
-		return -1;
-	rc = sqlite3_wal_checkpoint_v2(s->sql.db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL,
-				       NULL);
-	return rc == SQLITE_OK ? 0 : sql_err(s->sql.db, rc, "empty the log", e);
-}
-
 static int scrub(struct store *s, struct err *e)
 {
 	int rc;
 
 	if (s->file.in_memory)
-		return scrub_file(s, e);
+		return keep_scrub(&s->sql, e);
 	aside_hold(&s->aside); /* a reader would keep the log from being emptied */
-	rc = scrub_file(s, e);
+	rc = keep_scrub(&s->sql, e);
 	aside_release(&s->aside);
 	return rc;
 }
@@ -165,7 +153,21 @@ static void scrub_group(struct store *s, struct store_job *first, struct store_j
 				j->err = e;
 	}
 	if (any && !s->sql.read_only)
-		schema_limit(s->sql.db, s->file.max_bytes, &e);
+		schema_limit(s->sql.db, s->sql.max_bytes, &e);
+}
+
+/* Once for a group, in each of its jobs: the loop thread's figures are messages like any other. */
+static void measure_group(struct store *s, struct store_job *first, struct store_job *end)
+{
+	struct store_measure m = {0};
+	unsigned flags = 0;
+
+	for (struct store_job *j = first; j != end; j = job_next(j))
+		flags |= j->flags;
+	if (flags & (STORE_WRITES | STORE_NO_UNDO))
+		keep_measure(&s->sql, &m);
+	for (struct store_job *j = first; j != end; j = job_next(j))
+		j->measure = m;
 }
 
 void store_ran(struct store_job *j, const char *path, bool *suspected)
@@ -206,6 +208,7 @@ static void run_chain(struct store *s, struct store_job *first)
 		else
 			run_group(s, first, end);
 		scrub_group(s, first, end);
+		measure_group(s, first, end);
 		for (; first != end; first = next) {
 			next = job_next(first); /* answering hands the job over */
 			answer(s, first);
@@ -247,11 +250,13 @@ static void finish(struct store *s, struct store_job *j)
 	s->pending_bytes -= j->bytes;
 	if (--s->pending == 0 && !s->closing) /* an idle store keeps no loop alive */
 		uv_unref((uv_handle_t *)&s->wake);
+	keep_measured(s, j);
 	if (j->op->tell)
 		j->op->tell(j);
 	else if (j->err.code != ERR_NONE)
 		log_warn("memory: %s", j->err.text);
 	job_free(j);
+	keep_work(s);
 }
 
 /* True once the store thread has said its last word. */
@@ -287,6 +292,7 @@ static void on_closed(uv_handle_t *h)
 	queue_fini(&s->jobs);
 	queue_fini(&s->results);
 	dbfile_close(&s->file);
+	keep_free(&s->keep);
 	free(s);
 	if (done)
 		done(arg);
@@ -371,7 +377,15 @@ static int admit(const struct store *s, const struct store_job *j, struct err *e
 	return 0;
 }
 
-static const struct store_op idle_op;
+bool store_is_idle(const struct store *s)
+{
+	return s->pending == 0 && !s->closing;
+}
+
+struct keep *store_keep_of(struct store *s)
+{
+	return &s->keep;
+}
 
 void store_submit(struct store *s, struct store_job *j)
 {
@@ -384,7 +398,7 @@ void store_submit(struct store *s, struct store_job *j)
 	s->pending_bytes += j->bytes;
 	if (s->pending++ == 0 && !s->handles_closing)
 		uv_ref((uv_handle_t *)&s->wake);
-	if (ok && j->op != &idle_op)
+	if (ok && !(j->flags & STORE_OWN))
 		uv_timer_again(&s->idle);
 	if (!ok)
 		ASSERT(queue_push(&s->results, &j->item));
@@ -410,7 +424,7 @@ static int run_idle(struct sql *q, struct store_job *j)
 
 static const struct store_op idle_op = {
 	.what = "tidy up",
-	.flags = STORE_OPTIONAL | STORE_NO_UNDO,
+	.flags = STORE_OPTIONAL | STORE_NO_UNDO | STORE_OWN,
 	.run = run_idle,
 };
 
@@ -418,7 +432,8 @@ static void on_idle(uv_timer_t *timer)
 {
 	struct store *s = timer->data;
 
-	uv_timer_stop(timer);
+	uv_timer_start(timer, on_idle, STORE_QUIET_MS, STORE_IDLE_MS);
+	keep_tick(s);
 	if (!s->closing)
 		store_submit(s, store_job_new(sizeof(struct store_job), &idle_op, NULL));
 }
@@ -461,8 +476,10 @@ static int open_once(struct store *s, const char *path, struct err *e)
 		return -1;
 	db = s->file.db;
 	s->file.db = NULL;
-	if (sql_open(&s->sql, db, s->file.read_only, e) == 0 && settle(s, e) == 0)
+	if (sql_open(&s->sql, db, s->file.read_only, e) == 0 && settle(s, e) == 0) {
+		s->sql.max_bytes = s->file.max_bytes;
 		return 0;
+	}
 	if (e->code == ERR_CORRUPT)
 		dbfile_suspect(path);
 	sql_close(&s->sql);
@@ -493,6 +510,7 @@ struct store *store_open(uv_loop_t *loop, const char *path, struct err *e)
 		free(s);
 		return NULL;
 	}
+	keep_open(s, &s->sql);
 	queue_init(&s->jobs, 0); /* bounded by admit() */
 	queue_init(&s->results, 0);
 	ASSERT(uv_async_init(loop, &s->wake, on_wake) == 0);

@@ -49,7 +49,10 @@
 #include "base/err.h"
 #include "route/request.h"
 
-enum { STORE_HASH_TEXT_BYTES = 33 }; /* a message's public name: 32 hex digits, and NUL */
+enum {
+	STORE_HASH_TEXT_BYTES = 33, /* a message's public name: 32 hex digits, and NUL */
+	STORE_MAX_PARAMS_BYTES = 64 << 10 /* larger ones are left out */
+};
 
 struct store;
 
@@ -132,6 +135,8 @@ struct store_turn_begin {
 	const char *model, *provider;
 	const char
 		*request; /* struct request's id; names the turn from outside; or NULL */
+	const char *
+		params; /* or NULL: a JSON object that is kept with the turn, STORE_MAX_PARAMS_BYTES */
 	const struct message *messages;
 	int n; /* may be 0 when the path is not empty */
 };
@@ -152,6 +157,8 @@ struct store_turn_end {
 	int tokens_in, tokens_cached, tokens_out; /* -1 = unknown */
 	int ttft_ms, total_ms;
 	double cost_usd; /* < 0 = unknown */
+	const char *
+		finish; /* or NULL: "stop", "length", ...; kept as "finish_reason" in params */
 	/* What really answered, where that is not what the turn was begun with; NULL: it is. */
 	const char *model, *provider;
 };

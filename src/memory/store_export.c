@@ -4,6 +4,7 @@
  * that two stores that hold the same conversation give the same bytes. */
 #include "memory/store_impl.h"
 
+#include "memory/blobs.h"
 #include "memory/move_json.h"
 #include "memory/tree.h"
 
@@ -63,6 +64,7 @@ static int add_message(struct sql *q, struct export_job *j, int64_t id, struct e
 {
 	sqlite3_stmt *st = sql_bind(q, SQL_MOVE_NODE, "i", id);
 	struct move_message m = {0};
+	struct buf parts = {0};
 	int rc = sql_step(q, st, e);
 
 	if (rc <= 0)
@@ -80,11 +82,18 @@ static int add_message(struct sql *q, struct export_job *j, int64_t id, struct e
 	memcpy(m.hash, sqlite3_column_blob(st, 0), MOVE_HASH_BYTES);
 	if (!m.is_root)
 		memcpy(m.parent, sqlite3_column_blob(st, 1), MOVE_HASH_BYTES);
-	m.parts.ptr = text_at(st, 3);
-	m.parts.len = (size_t)sqlite3_column_bytes(st, 3);
+	if (blobs_join(q, id,
+		       (struct str){text_at(st, 3), (size_t)sqlite3_column_bytes(st, 3)},
+		       &parts, e) < 0) {
+		sqlite3_reset(st);
+		buf_free(&parts);
+		return -1;
+	}
+	m.parts = buf_str(&parts);
 	m.created_ms = sqlite3_column_int64(st, 4);
 	m.reasoning = text_or_null(st, 5);
 	move_write_message(&j->lines, &m);
+	buf_free(&parts);
 	return sql_run(q, st, e) < 0 ? -1 : check_size(j, e);
 }
 

@@ -4,6 +4,8 @@
  *   store_aside.c  the reader's thread
  *   store_turns.c  paths and turns
  *   store_heads.c  conversations as rows and heads
+ *   store_search.c full-text search
+ *   store_keep.c   limits and figures; store_forget.c, store_backup.c
  *   store_notes.c  notes, summaries, token counts
  *
  * An operation is a `struct store_op` (a table of functions) and a struct of its own that begins
@@ -34,8 +36,10 @@
 #define HOB_MEMORY_STORE_IMPL_H
 
 #include "base/queue.h"
+#include "memory/garbage.h"
 #include "memory/sql.h"
 #include "memory/store.h"
+#include "memory/store_keep.h"
 
 struct store_job;
 
@@ -48,6 +52,7 @@ enum store_op_flags {
 	STORE_ASIDE = 16,   /* reads, and may take long: runs beside the writer (with
 			     * STORE_NO_UNDO outside a transaction) */
 	STORE_NO_UNDO = 32, /* manages transactions itself; alone in its group */
+	STORE_OWN = 64, /* nobody asked for it: the store is idle all the same */
 };
 
 struct store_op {
@@ -58,12 +63,20 @@ struct store_op {
 	void (*free)(struct store_job *j); /* loop thread: what it owns, not j itself */
 };
 
+/* What a group of jobs left behind. */
+struct store_measure {
+	struct store_figures figures; /* evicted is not known here */
+	uint64_t live_bytes;          /* of pages in use */
+	bool taken;
+};
+
 struct store_job {
 	struct queue_item item;
 	const struct store_op *op;
 	unsigned flags; /* op's; an instance may change them before it is submitted */
 	void *arg;
 	size_t bytes; /* what it counts for in the queue */
+	struct store_measure measure; /* of the group that it ran in, when that wrote */
 	struct err
 		err; /* when set, results may be of a transaction that was rolled back */
 };
@@ -82,10 +95,46 @@ void store_ran(struct store_job *j, const char *path, bool *suspected);
 struct tree_path;
 /* Borrows both. */
 struct store_path store_path_of(const char *id, const struct tree_path *p);
+/* Nothing is on its way, and it is not closing. */
+bool store_is_idle(const struct store *s);
 /* Hands it over; the answer comes in a later turn of the loop, also when it is refused. */
 void store_submit(struct store *s, struct store_job *j);
 
 /* Writes stay possible up to this, so that deleting can: DELETE needs pages too. */
 enum { STORE_FORGET_BYTES = 4 << 20 };
+
+/* ---- store_keep.c ---- */
+
+/* What the next step of retention begins with. */
+struct keep_progress {
+	struct garbage garbage;
+	int64_t sweep_below; /* messages below this id are still to be looked at; 0 = none */
+	bool shrink;         /* pages became free */
+};
+
+/* Loop thread; a part of struct store. */
+struct keep {
+	struct store_limits limits;
+	struct store_figures figures;
+	uint64_t live_bytes;
+	struct keep_progress progress;
+	bool limited,     /* store_set_limits was called */
+		stepping, /* a step is on its way */
+		due,      /* ages were not looked at since the last tick */
+		stuck;    /* too much, and nothing that may go: until something changes */
+};
+struct keep *store_keep_of(struct store *s);
+/* Before the store thread exists. */
+void keep_open(struct store *s, struct sql *q);
+/* Store thread, outside of a transaction. */
+void keep_measure(struct sql *q, struct store_measure *m);
+/* Deleted text lives on in the search index until that is merged, in the log until that is emptied, and in
+ * the copies that migrations made: a deletion counts only after all of it. */
+int keep_scrub(struct sql *q, struct err *e);
+/* Loop thread: what a job left behind; nothing waits any more; time has passed. */
+void keep_measured(struct store *s, const struct store_job *j);
+void keep_work(struct store *s);
+void keep_tick(struct store *s);
+void keep_free(struct keep *k);
 
 #endif

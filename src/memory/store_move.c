@@ -133,12 +133,12 @@ static int put_node(struct sql *q, struct import_job *j, struct coming *c, int a
 
 	if (rc != 0)
 		return rc < 0 ? -1 : 0;
-	c->rows[at] = ++q->last_message;
 	j->done.messages++;
-	st = sql_bind(q, SQL_MESSAGE_ADD, "bIsSiiis", (void *)m->hash, MOVE_HASH_BYTES,
-		      parent, role_name(m->role), m->parts.ptr, m->parts.len,
-		      (int64_t)m->parts.len, m->created_ms, c->rows[at], m->reasoning);
-	return sql_run(q, st, e);
+	return tree_insert(q, m->hash, parent,
+			   &(struct tree_node){.role = role_name(m->role),
+					       .parts = m->parts,
+					       .reasoning = m->reasoning},
+			   m->created_ms, &c->rows[at], e);
 }
 
 /* ---- turns ---- */
@@ -311,7 +311,8 @@ void store_import(struct store *s, struct str jsonl, store_import_cb *cb, void *
 	char *lines;
 
 	j->cb = cb;
-	lines = xmalloc(jsonl.len + 1); /* not store_copy: a NUL byte is the reader's to refuse */
+	lines = xmalloc(jsonl.len +
+			1); /* not store_copy: a NUL byte is the reader's to refuse */
 	if (jsonl.len)
 		memcpy(lines, jsonl.ptr, jsonl.len);
 	j->lines = (struct str){lines, jsonl.len};

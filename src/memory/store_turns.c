@@ -119,6 +119,7 @@ static void free_begin(struct store_job *job)
 	free((char *)j->ask.model);
 	free((char *)j->ask.provider);
 	free((char *)j->ask.request);
+	free((char *)j->ask.params);
 	store_free_messages((struct message *)j->ask.messages, j->ask.n);
 }
 
@@ -138,6 +139,9 @@ void store_turn_begin(struct store *s, const struct store_turn_begin *ask,
 	j->ask.provider = store_copy_str(&j->job, ask->provider);
 	j->ask.request = store_copy_or_null(
 		&j->job, ask->request && ask->request[0] ? ask->request : NULL);
+	j->ask.params = ask->params && strlen(ask->params) <= STORE_MAX_PARAMS_BYTES
+				? store_copy_str(&j->job, ask->params)
+				: NULL;
 	j->ask.messages = store_copy_messages(&j->job, ask->messages, ask->n);
 	store_submit(s, &j->job);
 }
@@ -212,6 +216,7 @@ static void free_end(struct store_job *job)
 	free((char *)end->error);
 	free((char *)end->model);
 	free((char *)end->provider);
+	free((char *)end->finish);
 }
 
 static const struct store_op end_op = {"end a turn", STORE_WRITES | STORE_RESERVED,
@@ -233,6 +238,7 @@ void store_turn_end(struct store *s, int64_t turn, const struct store_turn_end *
 	j->end.error = store_copy_or_null(&j->job, end->error);
 	j->end.model = store_copy_or_null(&j->job, end->model);
 	j->end.provider = store_copy_or_null(&j->job, end->provider);
+	j->end.finish = store_copy_or_null(&j->job, end->finish);
 	store_submit(s, &j->job);
 }
 

@@ -5,6 +5,7 @@
  *   tree_turns.c   turns: begin, partial, end, what a crash left
  *   tree_heads.c   conversations: ids, heads, forks, changes, deletion
  *   tree_lists.c   rows of conversations and of turns
+ *   blobs.c        attachments
  *   tree_notes.c   notes, summaries, token counts
  *
  * Store thread.  Each call is one or more statements inside the caller's transaction; after a
@@ -36,6 +37,15 @@ void tree_hash(const uint8_t *parent, const char *role, struct str parts,
 void tree_hex(sqlite3_stmt *st, int col, char out[STORE_HASH_TEXT_BYTES]);
 int tree_hash_of(struct sql *q, int64_t id, char out[STORE_HASH_TEXT_BYTES],
 		 struct err *e);
+struct tree_node {
+	const char *role;
+	struct str parts;      /* whole, as hashed; borrowed */
+	const char *reasoning; /* or NULL */
+};
+/* Makes a node that is known not to be there, its attachments beside it. */
+int tree_insert(struct sql *q, const uint8_t *hash, int64_t parent,
+		const struct tree_node *n, int64_t created_ms, int64_t *id,
+		struct err *e);
 /* A message behind *head, which becomes it: found, or made.  `whole`: of a client that sends its
  * history each time, so that a system message is not looked for on the path. */
 int tree_append(struct sql *q, int64_t *head, const struct message *m, bool whole,

@@ -110,6 +110,7 @@ void tree_turns_free(struct tree_turns *l)
 		free((char *)t->base);
 		free((char *)t->prompt);
 		free((char *)t->reply);
+		free((char *)t->params);
 	}
 	free(l->items);
 	*l = (struct tree_turns){0};
@@ -145,6 +146,7 @@ static struct store_turn turn_of(sqlite3_stmt *st)
 		.total_ms = sqlite3_column_int(st, 14),
 		.cost_usd = nanousd < 0 ? -1 : (double)nanousd / 1e9,
 		.created_ms = sqlite3_column_int64(st, 16),
+		.params = tree_dup(st, 17),
 	};
 }
 

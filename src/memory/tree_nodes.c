@@ -9,6 +9,7 @@
 
 #include <sha2.h>
 #include "base/json.h"
+#include "memory/blobs.h"
 
 /* ---- hashes ---- */
 
@@ -87,12 +88,32 @@ int tree_hash_of(struct sql *q, int64_t id, char out[STORE_HASH_TEXT_BYTES],
 
 /* ---- content ---- */
 
+/* Attachments travel in the message's own JSON. */
+static int within_limits(const struct sql *q, size_t text, size_t raw, struct err *e)
+{
+	uint64_t max = q->max_message_bytes, more = q->max_attachment_bytes;
+
+	if (max && text > max)
+		return err_set(e, ERR_TOO_LARGE,
+			       "a message of %zu bytes is not kept: max_message is %llu",
+			       text, (unsigned long long)max);
+	if (max && more && raw > max + more)
+		return err_set(e, ERR_TOO_LARGE,
+			       "a message with %zu bytes of attachments is not kept: "
+			       "max_message and max_attachment are %llu together",
+			       raw, (unsigned long long)(max + more));
+	return 0;
+}
+
 /* [{"type":"text","text":…}] and, for what is more than text, {"type":"openai","message":…}. */
-static int parts_of(struct str text, const char *raw_json, struct buf *out, struct err *e)
+static int parts_of(struct sql *q, struct str text, const char *raw_json, struct buf *out,
+		    struct err *e)
 {
 	size_t raw_len = raw_json ? strlen(raw_json) : 0;
 	cJSON *tree;
 
+	if (within_limits(q, text.len, raw_len, e) < 0)
+		return -1;
 	if (text.len > TREE_MAX_MESSAGE_BYTES || raw_len > TREE_MAX_MESSAGE_BYTES)
 		return err_set(e, ERR_TOO_LARGE,
 			       "a message of %zu bytes is not kept: at most %d",
@@ -115,18 +136,32 @@ static int parts_of(struct str text, const char *raw_json, struct buf *out, stru
 
 /* ---- finding and making ---- */
 
-struct node {
-	const char *role;
+int tree_insert(struct sql *q, const uint8_t *hash, int64_t parent,
+		const struct tree_node *n, int64_t created_ms, int64_t *id, struct err *e)
+{
+	struct blobs blobs;
 	struct str parts;
-	const char *reasoning; /* or NULL */
-};
+	int rc;
+
+	blobs_cut(n->parts, &blobs);
+	parts = blobs.n ? buf_str(&blobs.parts) : n->parts;
+	*id = ++q->last_message;
+	rc = sql_run(q,
+		     sql_bind(q, SQL_MESSAGE_ADD, "bIsSiiis", (void *)hash,
+			      TREE_HASH_BYTES, parent, n->role, parts.ptr, parts.len,
+			      (int64_t)parts.len, created_ms, *id, n->reasoning),
+		     e);
+	if (rc == 0)
+		rc = blobs_put(q, *id, &blobs, e);
+	blobs_free(&blobs);
+	return rc;
+}
 
 /* The node under `parent` (0 = a root) with this content: found, or made. */
-static int node_put(struct sql *q, int64_t parent, const struct node *n, int64_t now_ms,
-		    int64_t *id, struct err *e)
+static int node_put(struct sql *q, int64_t parent, const struct tree_node *n,
+		    int64_t now_ms, int64_t *id, struct err *e)
 {
 	uint8_t hash[TREE_HASH_BYTES], above[TREE_HASH_BYTES];
-	sqlite3_stmt *st;
 	int rc;
 
 	if (parent && hash_get(q, parent, above, e) < 0)
@@ -137,11 +172,7 @@ static int node_put(struct sql *q, int64_t parent, const struct node *n, int64_t
 		e);
 	if (rc != 0)
 		return rc < 0 ? -1 : 0;
-	*id = ++q->last_message;
-	st = sql_bind(q, SQL_MESSAGE_ADD, "bIsSiiis", (void *)hash, TREE_HASH_BYTES,
-		      parent, n->role, n->parts.ptr, n->parts.len, (int64_t)n->parts.len,
-		      now_ms, *id, n->reasoning);
-	return sql_run(q, st, e);
+	return tree_insert(q, hash, parent, n, now_ms, id, e);
 }
 
 /* 1 when the path to head holds this very system message. */
@@ -160,8 +191,8 @@ int tree_append(struct sql *q, int64_t *head, const struct message *m, bool whol
 		int64_t now_ms, struct err *e)
 {
 	struct buf parts = {0};
-	struct node n = {.role = role_name(m->role)};
-	int rc = parts_of(str_of(m->text), m->raw_json, &parts, e);
+	struct tree_node n = {.role = role_name(m->role)};
+	int rc = parts_of(q, str_of(m->text), m->raw_json, &parts, e);
 
 	n.parts = buf_str(&parts);
 	if (rc == 0 && m->role == ROLE_SYSTEM && !whole)
@@ -176,8 +207,9 @@ int tree_append_reply(struct sql *q, int64_t *head, const struct store_turn_end 
 		      int64_t now_ms, struct err *e)
 {
 	struct buf parts = {0};
-	struct node n = {.role = role_name(ROLE_ASSISTANT), .reasoning = end->reasoning};
-	int rc = parts_of((struct str){end->text, end->len}, end->raw_json, &parts, e);
+	struct tree_node n = {.role = role_name(ROLE_ASSISTANT),
+			      .reasoning = end->reasoning};
+	int rc = parts_of(q, (struct str){end->text, end->len}, end->raw_json, &parts, e);
 
 	n.parts = buf_str(&parts);
 	if (rc == 0)
@@ -191,7 +223,7 @@ static int known_one(struct sql *q, const uint8_t *above, const struct message *
 		     uint8_t hash[TREE_HASH_BYTES], int64_t *id, struct err *e)
 {
 	struct buf parts = {0};
-	int rc = parts_of(str_of(m->text), m->raw_json, &parts, e);
+	int rc = parts_of(q, str_of(m->text), m->raw_json, &parts, e);
 
 	if (rc == 0) {
 		tree_hash(above, role_name(m->role), buf_str(&parts), hash);

@@ -4,6 +4,8 @@
  * it is found by bisection. */
 #include "memory/tree.h"
 
+#include "memory/blobs.h"
+
 void tree_path_free(struct tree_path *p)
 {
 	struct tree_notes notes = {p->notes, p->nnotes};
@@ -23,7 +25,28 @@ void tree_path_free(struct tree_path *p)
 	*p = (struct tree_path){0};
 }
 
-static int add_message(struct tree_path *p, int *cap, sqlite3_stmt *st, struct err *e)
+/* Attachments are put back where they were. */
+static int whole_json(struct sql *q, sqlite3_stmt *st, struct store_message *m,
+		      struct err *e)
+{
+	struct buf whole = {0};
+	struct str stored = {(const char *)sqlite3_column_text(st, 3),
+			     (size_t)sqlite3_column_bytes(st, 3)};
+
+	if (!sqlite3_column_int(st, 8) || !stored.ptr) {
+		m->raw_json = tree_dup(st, 3);
+		return 0;
+	}
+	if (blobs_join(q, m->id, stored, &whole, e) < 0) {
+		buf_free(&whole);
+		return -1;
+	}
+	m->raw_json = buf_take(&whole, NULL);
+	return 0;
+}
+
+static int add_message(struct sql *q, struct tree_path *p, int *cap, sqlite3_stmt *st,
+		       struct err *e)
 {
 	struct store_message m = {.id = sqlite3_column_int64(st, 0)};
 	const char *role = (const char *)sqlite3_column_text(st, 1);
@@ -32,9 +55,10 @@ static int add_message(struct tree_path *p, int *cap, sqlite3_stmt *st, struct e
 	    sqlite3_column_type(st, 2) != SQLITE_TEXT)
 		return err_set(e, ERR_CORRUPT, "message %lld cannot be read",
 			       (long long)m.id);
+	if (whole_json(q, st, &m, e) < 0)
+		return -1;
 	tree_hex(st, 5, m.hash);
 	m.text = tree_dup(st, 2);
-	m.raw_json = tree_dup(st, 3);
 	m.created_ms = sqlite3_column_int64(st, 4);
 	m.reasoning = tree_dup(st, 6);
 	m.tokens = sqlite3_column_int(st, 7);
@@ -46,6 +70,12 @@ static int add_message(struct tree_path *p, int *cap, sqlite3_stmt *st, struct e
 	return 0;
 }
 
+static int64_t bytes_of(const struct store_message *m)
+{
+	return (int64_t)(strlen(m->text) + (m->raw_json ? strlen(m->raw_json) : 0) +
+			 (m->reasoning ? strlen(m->reasoning) : 0));
+}
+
 static int read_messages(struct sql *q, const char *id, int64_t at, const char *tokenizer,
 			 struct tree_path *out, struct err *e)
 {
@@ -54,14 +84,13 @@ static int read_messages(struct sql *q, const char *id, int64_t at, const char *
 	int rc, cap = 0;
 
 	while ((rc = sql_step(q, st, e)) == 1) {
-		bytes += sqlite3_column_bytes(st, 2) + sqlite3_column_bytes(st, 3) +
-			 sqlite3_column_bytes(st, 6);
+		rc = add_message(q, out, &cap, st, e);
+		if (rc == 0)
+			bytes += bytes_of(&out->messages[out->n - 1]);
 		if (bytes > TREE_MAX_PATH_BYTES)
 			rc = err_set(e, ERR_TOO_LARGE,
 				     "conversation '%s' is over %d MiB: start a new one",
 				     id, TREE_MAX_PATH_BYTES >> 20);
-		else
-			rc = add_message(out, &cap, st, e);
 		if (rc < 0) {
 			sqlite3_reset(st);
 			return -1;

@@ -57,8 +57,8 @@ int tree_turn_begin(struct sql *q, const char *id, const struct store_turn_begin
 		return -1;
 	*turn = ++q->last_turn;
 	return sql_run(q,
-		       sql_bind(q, SQL_TURN_ADD, "isIissis", *turn, id, base.id, head,
-				ask->model, ask->provider, now_ms, request),
+		       sql_bind(q, SQL_TURN_ADD, "isIississ", *turn, id, base.id, head,
+				ask->model, ask->provider, now_ms, request, ask->params),
 		       e);
 }
 
@@ -190,11 +190,11 @@ static int64_t nanousd(double usd)
 static int turn_write(struct sql *q, int64_t turn, const struct store_turn_end *end,
 		      int64_t reply, struct err *e)
 {
-	sqlite3_stmt *st = sql_bind(q, SQL_TURN_END, "isISsnnnnnIss", turn, end->status,
-				    reply, end->len ? end->text : NULL, end->len,
-				    end->error, end->tokens_in, end->tokens_cached,
-				    end->tokens_out, end->ttft_ms, end->total_ms,
-				    nanousd(end->cost_usd), end->model, end->provider);
+	sqlite3_stmt *st = sql_bind(
+		q, SQL_TURN_END, "isISsnnnnnIsss", turn, end->status, reply,
+		end->len ? end->text : NULL, end->len, end->error, end->tokens_in,
+		end->tokens_cached, end->tokens_out, end->ttft_ms, end->total_ms,
+		nanousd(end->cost_usd), end->model, end->provider, end->finish);
 
 	/* 'I' makes 0 NULL, and a turn that cost nothing is not a turn of unknown cost */
 	if (st && end->cost_usd >= 0 && nanousd(end->cost_usd) == 0)

@@ -18,16 +18,17 @@ static const struct sm_state job_states[JOB_STATES] = {
 	[JOB_START] = {"start", SM_TO(JOB_HISTORY) | SM_TO(JOB_PLAN) | OUT},
 	[JOB_HISTORY] = {"history", SM_TO(JOB_PLAN) | OUT},
 	[JOB_PLAN] = {"plan", SM_TO(JOB_HISTORY) | SM_TO(JOB_WAIT) | SM_TO(JOB_LEASE) |
-				      SM_TO(JOB_MONEY) | SM_TO(JOB_BEGIN) |
-				      SM_TO(JOB_RUN) | OUT},
+				      SM_TO(JOB_MONEY) | SM_TO(JOB_SUMMARISE) |
+				      SM_TO(JOB_BEGIN) | SM_TO(JOB_RUN) | OUT},
 	[JOB_WAIT] = {"wait", SM_TO(JOB_PLAN) | OUT},
 	[JOB_LEASE] = {"lease", SM_TO(JOB_COUNT) | SM_TO(JOB_BEGIN) | SM_TO(JOB_RUN) |
+					SM_TO(JOB_SUMMARISE) | SM_TO(JOB_WAIT) | OUT},
+	[JOB_MONEY] = {"money", SM_TO(JOB_SUMMARISE) | SM_TO(JOB_BEGIN) | SM_TO(JOB_RUN) |
 					SM_TO(JOB_WAIT) | OUT},
-	[JOB_MONEY] = {"money",
-		       SM_TO(JOB_BEGIN) | SM_TO(JOB_RUN) | SM_TO(JOB_WAIT) | OUT},
 	/* to wait: the engine died meanwhile */
-	[JOB_COUNT] = {"count",
-		       SM_TO(JOB_BEGIN) | SM_TO(JOB_RUN) | SM_TO(JOB_WAIT) | OUT},
+	[JOB_COUNT] = {"count", SM_TO(JOB_SUMMARISE) | SM_TO(JOB_BEGIN) | SM_TO(JOB_RUN) |
+					SM_TO(JOB_WAIT) | OUT},
+	[JOB_SUMMARISE] = {"summarise", SM_TO(JOB_PLAN) | OUT},
 	[JOB_BEGIN] = {"begin", SM_TO(JOB_RUN) | SM_TO(JOB_WAIT) | OUT},
 	[JOB_RUN] = {"run", SM_TO(JOB_WAIT) | OUT},
 	[JOB_END] = {"end", SM_TO(JOB_DONE)},
@@ -73,6 +74,7 @@ static void stop(struct dispatch_job *j)
 		cache_cancel(j->waiter);
 	if (j->count)
 		engine_count_cancel(j->count);
+	summary_cancel(j);
 	if (j->run)
 		j->runner->ops->cancel(j->run);
 	cache_release(j->lease);
@@ -97,6 +99,7 @@ static void done(struct dispatch_job *j, const char *outcome)
 	job_move(j, JOB_DONE);
 	TAILQ_REMOVE(&j->d->jobs, j, link);
 	j->d->stats.running--;
+	background_job_done(j->d);
 	j->d = NULL; /* which may be gone before the last reference to us is */
 	uv_close((uv_handle_t *)&j->timer, on_closed);
 }
@@ -218,7 +221,10 @@ static void on_timer(uv_timer_t *t)
 		job_failed(j, &e);
 		break;
 	case JOB_COUNT:
-		memory_begin(j);
+		context_counted_late(j);
+		break;
+	case JOB_SUMMARISE:
+		summary_tell(j);
 		break;
 	case JOB_RUN:
 		job_check_running(j);
@@ -241,7 +247,6 @@ struct dispatch_job *dispatch_start(struct dispatch *d, struct request *r,
 	j->store = d->parts.store;
 	j->r = r;
 	j->out = sink;
-	j->kept = j->dropped = -1;
 	j->start_ms = clock_mono_ms();
 	j->deadline_ms = r->deadline_ms;
 	if (!j->deadline_ms)

@@ -42,11 +42,12 @@ void account_id(const struct dispatch_job *j, char id[REQUEST_ID_BYTES])
 
 static int reserve(struct dispatch_job *j, struct err *e)
 {
-	struct money_ask ask = {.provider = provider_name(j),
-				.model = job_candidate(j)->model,
-				.conversation = j->conversation,
-				.most_usd = j->account.most_usd,
-				.request_budget_usd = j->r->budget_usd};
+	struct money_ask ask = {
+		.provider = provider_name(j),
+		.model = job_candidate(j)->model,
+		.conversation = j->is_incognito ? NULL : j->conversation, /* to disk */
+		.most_usd = j->account.most_usd,
+		.request_budget_usd = j->r->budget_usd};
 
 	char id[REQUEST_ID_BYTES];
 

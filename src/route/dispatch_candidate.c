@@ -9,7 +9,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 
-void candidates_free(struct dispatch_job *j)
+void candidates_forget(struct dispatch_job *j)
 {
 	for (int i = 0; i < j->nc; i++)
 		free(j->c[i].model);
@@ -17,6 +17,14 @@ void candidates_free(struct dispatch_job *j)
 		free(j->c);
 	free(j->route);
 	free(j->reason);
+	j->c = NULL;
+	j->nc = 0;
+	j->route = j->reason = NULL;
+}
+
+void candidates_free(struct dispatch_job *j)
+{
+	candidates_forget(j);
 	free(j->failed);
 	free(j->sent);
 	free(j->upstream_model);
@@ -68,7 +76,7 @@ void job_plan(struct dispatch_job *j)
 	if (make_plan(j, &e) < 0) {
 		e.spent = e.code == ERR_PAYMENT; /* a cap of ours */
 		job_fail(j, &e);
-	} else if (j->is_plain && memory_wanted(j))
+	} else if (j->is_plain && !j->joined && memory_wanted(j))
 		memory_history(j);
 	else
 		job_try(j);

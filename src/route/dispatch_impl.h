@@ -4,7 +4,9 @@
  *   dispatch_candidate.c  the plan, which candidate is next, what a failure leads to
  *   dispatch_run.c        lease and run, the provider's events
  *   dispatch_account.c    money, health and the log of routes
- *   dispatch_memory.c     the conversation
+ *   dispatch_memory.c     the conversation: its path, the turn that is opened and closed
+ *   dispatch_context.c    what of the path goes to the candidate
+ *   dispatch_summary.c    summaries and titles: requests of our own
  *   dispatch_bridge.c     loads behind an answer that comes from elsewhere
  *   dispatch_open.c       the dispatcher as an object */
 #ifndef HOB_DISPATCH_IMPL_H
@@ -12,12 +14,13 @@
 
 #include <sys/queue.h>
 #include "base/sm.h"
-#include "memory/window.h"
+#include "memory/context.h"
 #include "route/dispatch_open.h"
 #include "route/health.h"
 #include "route/loaders.h"
 #include "route/retry.h"
 #include "route/sticky.h"
+#include "route/tool_calls.h"
 
 enum {
 	DISPATCH_MAX_JOBS = 2048,
@@ -32,6 +35,14 @@ enum {
 	PARTIAL_MS = 2000,
 	PARTIAL_BYTES = 4096,
 	MAX_ANSWER_BYTES = 32 << 20,
+	MAX_REASONING_BYTES = 1 << 20, /* that are kept; the rest is cut off */
+	SUMMARY_WAIT_MS = 60000, /* of a call that does not fit; then turns are dropped */
+	SUMMARY_SOON_MS = 120000,  /* after a failure, for the same conversation */
+	SUMMARY_LATER_MS = 600000, /* and up to the same message */
+	BACKGROUND_IDLE_MS = 200,  /* nobody asks anything for so long */
+	BACKGROUND_MAX = 32,       /* summaries and titles that wait */
+	INCOGNITO_MAX_CONVERSATIONS = 100,
+	INCOGNITO_MAX_BYTES = 256 << 20,
 	REMOTE_CTX = 32768,        /* tokens, when it is not known; most are larger */
 	DISPATCH_MAX_BRIDGES = 16, /* models loaded behind answers at once */
 };
@@ -44,6 +55,7 @@ enum job_state {
 	JOB_LEASE,
 	JOB_MONEY,
 	JOB_COUNT,
+	JOB_SUMMARISE,
 	JOB_BEGIN,
 	JOB_RUN,
 	JOB_END,
@@ -57,6 +69,43 @@ struct account {
 	struct money_hold *hold; /* or NULL */
 	double most_usd;         /* of this try; 0 = local, < 0 = unknown */
 	uint64_t start_ms, first_ms;
+};
+
+enum memory_use {
+	MEMORY_NONE,
+	MEMORY_PATH,  /* a conversation: its history goes along */
+	MEMORY_RECORD /* the request goes as it is, and is written down */
+};
+
+struct history_mark { /* of a message of the history */
+	int64_t id;
+	char hash[STORE_HASH_TEXT_BYTES];
+	int tokens; /* by `tokenizer`; -1 = not known */
+};
+
+struct history_summary {
+	int upto, tokens;
+	char *model, *text; /* owned */
+};
+
+/* What the path brought, and what is made of it for the current candidate. */
+struct job_context {
+	char *tokenizer;            /* owned; NULL: nobody's counts were asked for */
+	struct history_mark *marks; /* owned */
+	struct history_summary *summaries; /* owned */
+	int nsummaries;
+	char **notes; /* owned, oldest first */
+	int nnotes;
+
+	int *tokens;          /* owned: of joined, as the candidate counts */
+	int *asked, nasked;   /* owned: those of joined that the engine counts */
+	int ctx, plan_budget; /* tokens */
+	struct context_plan plan;
+	struct message
+		*messages; /* owned array, texts borrowed or in `made`: what is sent */
+	int nmessages;
+	char **made; /* owned */
+	int nmade;
 };
 
 struct dispatch_job {
@@ -106,24 +155,32 @@ struct dispatch_job {
 
 	uint64_t log; /* number in the log of routes; 0 = none */
 
-	/* memory */
-	char *conversation;      /* owned; NULL: not remembered */
-	char *note;              /* owned or NULL: why not, for `reason` */
+	/* memory: dispatch_memory.c */
+	enum memory_use use;
+	bool is_incognito, is_background; /* is_background: nobody waits for it */
+	char *conversation;               /* owned; NULL: no path was read */
+	char *recorded; /* owned: where a turn without a path is kept, once that is known */
+	char *note;     /* owned or NULL: why it is not remembered, for `reason` */
 	struct message *history; /* owned, with its texts */
 	int nhistory;
 	struct message *
-		joined; /* owned array of borrowed texts: history and new ones, all of it */
-	int njoined;
-	struct message *messages; /* owned array: what of it fits the candidate */
-	int nmessages;
-	int first_new; /* of r->messages: those before it are in the history already */
-	int kept, dropped;
+		joined; /* owned array of borrowed texts: r's first `lead`, history, new ones */
+	int njoined, lead;
 	bool begun;     /* store_turn_begin() was called; never twice */
 	bool begin_due; /* and has not answered */
 	int64_t turn;   /* 0 = none open */
-	struct buf answer;
+	struct buf answer, reasoning;
+	struct tool_calls *calls; /* owned; NULL: none */
 	size_t saved_bytes;
 	uint64_t saved_ms;
+
+	/* memory: dispatch_context.c */
+	struct job_context context;
+
+	/* memory: dispatch_summary.c */
+	struct summary_task *summary; /* that the call waits for, or NULL */
+	bool summary_tried;
+	uint64_t summary_until_ms;
 
 	struct event end; /* the terminal event, while the store commits */
 	bool was_cancelled;
@@ -140,7 +197,9 @@ struct bridge {
 
 struct dispatch {
 	struct dispatch_parts parts;
-	struct provider **providers; /* owned array */
+	struct store *incognito;       /* owned; NULL: nobody has asked for it */
+	struct background *background; /* owned */
+	struct provider **providers;   /* owned array */
 	struct dispatch_list jobs;
 	struct dispatch_stats stats;
 	struct loaders *loaders; /* owned; NULL without an engine */
@@ -183,6 +242,7 @@ void job_tell_wait(struct dispatch_job *j);      /* WAIT's timer */
 bool job_has_more(const struct dispatch_job *j); /* a candidate behind c[at] */
 int candidate_ctx(const struct dispatch_job *j, const struct candidate *c);
 void candidates_free(struct dispatch_job *j);
+void candidates_forget(struct dispatch_job *j); /* there is no plan then */
 
 /* dispatch_run.c */
 /* The file as it is at this moment: one that was replaced since the folder was read is another
@@ -217,13 +277,41 @@ void bridge_load(struct dispatch *d, const char *model);
 void bridges_free(struct dispatch *d);
 
 /* dispatch_memory.c: the steps of a turn.  Each ends in one of those above. */
-bool memory_wanted(struct dispatch_job *j); /* false: note says why, if anybody asked */
+bool memory_wanted(
+	struct dispatch_job *j); /* by path; false: note says why, if anybody asked */
 void memory_history(struct dispatch_job *j);
-void memory_count(struct dispatch_job *j); /* fits the messages, then opens the turn */
 void memory_begin(struct dispatch_job *j);
 void memory_off(struct dispatch_job *j, const char *why); /* goes on without */
+/* Of an answer, what a turn keeps; false: it ended, because there is too much. */
+bool memory_keep(struct dispatch_job *j, const struct event *ev);
 void memory_partial(struct dispatch_job *j, bool due);
 bool memory_end(struct dispatch_job *j); /* false: there is nothing to commit */
 void memory_free(struct dispatch_job *j);
+
+/* dispatch_context.c */
+/* Which counts of tokens the path should bring; owned by the caller, or NULL. */
+char *context_tokenizer(const struct dispatch_job *j);
+void context_take(struct dispatch_job *j, const struct store_path *p);
+void context_count(struct dispatch_job *j); /* fits the messages, then summary or turn */
+void context_counted_late(struct dispatch_job *j); /* COUNT's timer */
+/* The same with the answer behind it: what a summary is wanted of from now on. */
+void context_plan_next(const struct dispatch_job *j, int answer_tokens,
+		       struct context_plan *out);
+/* What stands in front of items [from, to) of joined and these: owned by the caller, free with
+ * context_free_messages(). */
+struct message *context_copy(struct dispatch_job *j, const struct context_plan *p,
+			     int from, int to, int *n);
+void context_free_messages(struct message *m, int n);
+void context_free(struct dispatch_job *j);
+
+/* dispatch_summary.c */
+struct background *background_new(struct dispatch *d);
+void background_close(struct dispatch *d);    /* what runs is cancelled */
+void background_job_done(struct dispatch *d); /* a job has ended: is it quiet now? */
+void background_yield(struct dispatch *d);    /* somebody waits */
+bool summary_before(struct dispatch_job *j);  /* true: SUMMARISE */
+void summary_tell(struct dispatch_job *j);    /* SUMMARISE's timer */
+void summary_cancel(struct dispatch_job *j);
+void summary_after(struct dispatch_job *j); /* the turn was kept */
 
 #endif

@@ -1,13 +1,14 @@
-/* The part of a job that remembers: read the path, fit it, open the turn, save, close it.
+/* The part of a job that remembers: whether at all, the path, the turn that is opened, saved and closed.
  *
  * Loop thread.  Memory never blocks or fails an answer: whatever the store cannot do ends
- * in memory_off(), and the client is told by `reason`.  The one exception is a
- * conversation that does not exist: that is the client's mistake, and guessing would
- * start another one silently. */
+ * in memory_off(), and the client is told by `reason`.  The exceptions are a conversation and a parent
+ * that do not exist: that is the client's mistake, and guessing would start another one silently.
+ * Incognito conversations are in a second store, which exists in memory only. */
 #include "route/dispatch_impl.h"
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "memory/store_keep.h"
 
 static void set_note(struct dispatch_job *j, const char *why)
 {
@@ -15,15 +16,76 @@ static void set_note(struct dispatch_job *j, const char *why)
 	j->note = xasprintf("not remembered: %.170s", why);
 }
 
+/* ---- whether at all */
+
+/* NULL: as memory.store says this client's turns may be written. */
+static const char *refused_by_policy(const struct dispatch_job *j)
+{
+	const char *client = j->r->client_name;
+
+	switch (j->d->parts.config->memory_store) {
+	case MEMORY_STORE_OFF:
+		return "memory.store is off";
+	case MEMORY_STORE_CLI:
+		if (!client || strncmp(client, "hob ", 4))
+			return "memory.store keeps only what hob's own commands ask";
+		break;
+	case MEMORY_STORE_OPT_IN:
+	case MEMORY_STORE_ALL:
+		break;
+	}
+	return NULL;
+}
+
+/* Without a conversation: asked for, or the policy is to keep everything. */
+static bool wants_record(const struct dispatch_job *j)
+{
+	if (j->r->keep != UNSAID)
+		return j->r->keep == YES;
+	return j->r->is_chat && j->d->parts.config->memory_store == MEMORY_STORE_ALL;
+}
+
+static bool names_incognito(const struct request *r)
+{
+	return r->conversation && (!strcmp(r->conversation, "incognito") ||
+				   store_is_incognito(r->conversation));
+}
+
+static const char *why_not(struct dispatch_job *j)
+{
+	struct err e;
+
+	if (!j->r->is_chat)
+		return "raw completions are not";
+	if (names_incognito(j->r)) {
+		j->is_incognito = j->r->is_volatile = true;
+		j->store = dispatch_incognito(j->d, &e);
+		return j->store ? NULL : "there is no memory for it";
+	}
+	if (!j->store)
+		return "memory is off";
+	return refused_by_policy(j);
+}
+
 bool memory_wanted(struct dispatch_job *j)
 {
-	if (!j->r->conversation)
+	const char *why;
+
+	if (!j->r->conversation && !wants_record(j))
 		return false;
-	if (!j->r->is_chat)
-		set_note(j, "raw completions are not");
-	else if (!j->store)
-		set_note(j, "memory is off");
-	return !j->note;
+	why = why_not(j);
+	if (why) {
+		set_note(j, why);
+		return false;
+	}
+	j->use = j->r->conversation ? MEMORY_PATH : MEMORY_RECORD;
+	return j->use == MEMORY_PATH;
+}
+
+/* store: false of a conversation: it is read, and nothing is added to it. */
+static bool writes(const struct dispatch_job *j)
+{
+	return j->use != MEMORY_NONE && j->r->keep != NO;
 }
 
 static void after_history(struct dispatch_job *j)
@@ -39,11 +101,15 @@ void memory_off(struct dispatch_job *j, const char *why)
 {
 	set_note(j, why);
 	log_warn("request %s: %s", j->r->id, j->note);
-	if (j->state == JOB_HISTORY)
+	if (j->state == JOB_HISTORY) {
+		j->use = MEMORY_NONE;
 		after_history(j);
-	else
+	} else {
 		job_run(j);
+	}
 }
+
+/* ---- the path */
 
 static void copy_history(struct dispatch_job *j, const struct store_message *path, int n)
 {
@@ -57,32 +123,48 @@ static void copy_history(struct dispatch_job *j, const struct store_message *pat
 	}
 }
 
-/* A client that sends its system prompt with each turn does not pile them up. */
-static int skip_known_system(const struct dispatch_job *j)
+/* Instructions of this turn alone, the history, what is new.  A client that sends its system prompt with
+ * each turn does not pile them up. */
+static void join(struct dispatch_job *j, const struct store_path *p)
 {
-	const struct message *fresh = j->r->messages + j->r->nunkept;
-	int i = 0, n = j->r->nmessages - j->r->nunkept;
+	const struct request *r = j->r;
 
-	while (i < n - 1 && i < j->nhistory && fresh[i].role == ROLE_SYSTEM &&
-	       j->history[i].role == ROLE_SYSTEM &&
-	       !strcmp(fresh[i].text, j->history[i].text))
-		i++;
-	return j->r->nunkept + i;
+	j->joined = xcalloc((size_t)(j->nhistory + r->nmessages) + 1, sizeof *j->joined);
+	for (j->lead = 0; j->lead < r->nunkept; j->lead++)
+		j->joined[j->njoined++] = r->messages[j->lead];
+	for (int i = 0; i < j->nhistory; i++)
+		j->joined[j->njoined++] = j->history[i];
+	for (int i = r->nunkept; i < r->nmessages; i++)
+		if (!store_repeats_system(p->messages, p->n, &r->messages[i]))
+			j->joined[j->njoined++] = r->messages[i];
 }
 
-static void join(struct dispatch_job *j)
+/* The plan was made before it was known that nothing of the conversation may leave. */
+static void make_private(struct dispatch_job *j)
 {
-	int fresh, unkept = j->r->nunkept;
+	if (j->r->is_private)
+		return;
+	j->r->is_private = true;
+	candidates_forget(j);
+}
 
-	j->first_new = skip_known_system(j);
-	fresh = j->r->nmessages - j->first_new;
-	j->njoined = unkept + j->nhistory + fresh;
-	j->joined = xcalloc((size_t)j->njoined + 1, sizeof *j->joined);
-	j->messages = xcalloc((size_t)j->njoined + 1, sizeof *j->messages);
-	memcpy(j->joined, j->r->messages, (size_t)unkept * sizeof *j->joined);
-	memcpy(j->joined + unkept, j->history, (size_t)j->nhistory * sizeof *j->joined);
-	memcpy(j->joined + unkept + j->nhistory, j->r->messages + j->first_new,
-	       (size_t)fresh * sizeof *j->joined);
+static void take_path(struct dispatch_job *j, const struct store_path *p)
+{
+	struct err e;
+
+	j->conversation = xstrdup(p->conversation);
+	copy_history(j, p->messages, p->n);
+	join(j, p);
+	context_take(j, p);
+	if (j->njoined == j->lead) {
+		err_set(&e, ERR_INVALID,
+			"'messages' is empty, and so is the conversation");
+		job_fail(j, &e);
+		return;
+	}
+	if (p->is_private)
+		make_private(j);
+	after_history(j);
 }
 
 static void on_path(void *arg, const struct err *e, const struct store_path *p)
@@ -94,16 +176,14 @@ static void on_path(void *arg, const struct err *e, const struct store_path *p)
 		return;
 	}
 	uv_timer_stop(&j->timer);
-	if (e->code == ERR_NOT_FOUND) {
+	if (e->code == ERR_NOT_FOUND || e->code == ERR_INVALID)
 		job_fail(j, e);
-	} else if (e->code != ERR_NONE) {
+	else if (e->code != ERR_NONE && !j->r->nmessages)
+		job_fail(j, e); /* without the history there is nothing to answer */
+	else if (e->code != ERR_NONE)
 		memory_off(j, e->text);
-	} else {
-		j->conversation = xstrdup(p->conversation);
-		copy_history(j, p->messages, p->n);
-		join(j);
-		after_history(j);
-	}
+	else
+		take_path(j, p);
 	job_unref(j);
 }
 
@@ -118,117 +198,43 @@ static const char *session_model(const struct dispatch_job *j)
 
 void memory_history(struct dispatch_job *j)
 {
+	const char *name = j->r->conversation;
+
 	job_move(j, JOB_HISTORY);
 	job_wait(j, STORE_WAIT_MS);
 	j->refs++;
+	j->context.tokenizer = context_tokenizer(j);
 	store_path(j->store,
-		   &(struct store_path_ask){.conversation = j->r->conversation,
-					    .model = session_model(j)},
+		   &(struct store_path_ask){
+			   .conversation = strcmp(name, "incognito") ? name : "new",
+			   .parent = j->r->parent,
+			   .model = session_model(j),
+			   .tokenizer = j->context.tokenizer},
 		   on_path, j);
-}
-
-/* ---- the window */
-
-/* Tokens that the history and the new messages may take. */
-static int budget(const struct dispatch_job *j, int ctx, int extra)
-{
-	int out = j->r->sampling.max_tokens, margin = ctx / 20;
-
-	if (out <= 0)
-		out = ctx / 4 < 1024 ? ctx / 4 : 1024;
-	else if (out > ctx / 2)
-		out = ctx / 2;
-	if (margin < 256)
-		margin = 256;
-	return ctx - out - margin - extra > 0 ? ctx - out - margin - extra : 1;
-}
-
-static void fit(struct dispatch_job *j, const int *tokens, int ctx, int extra)
-{
-	struct window_item *items = xcalloc((size_t)j->njoined + 1, sizeof *items);
-	struct window w;
-	int n = 0;
-
-	for (int i = 0; i < j->njoined; i++)
-		items[i] = (struct window_item){j->joined[i].role, tokens[i]};
-	w = window_fit(items, j->njoined, budget(j, ctx, extra));
-	free(items);
-	for (int i = 0; i < j->njoined; i++)
-		if (i < w.nsystem || i >= w.first)
-			j->messages[n++] = j->joined[i];
-	j->nmessages = n;
-	j->dropped = w.dropped < j->nhistory ? w.dropped : j->nhistory;
-	j->kept = j->nhistory - j->dropped;
-}
-
-/* Bytes / 3.5, 10 % on top, and 8 for the template around each: English text in common
- * tokenizers lies at 4 to 4.5 bytes a token, source code at 3 to 3.5. */
-static int guess(const struct message *m)
-{
-	double tokens = (double)strlen(m->text) / 3.5 * 1.1 + 8;
-
-	return tokens < 1e9 ? (int)tokens : 1000000000;
-}
-
-static void guess_and_begin(struct dispatch_job *j, int ctx)
-{
-	int *tokens = xcalloc((size_t)j->njoined + 1, sizeof *tokens);
-
-	for (int i = 0; i < j->njoined; i++)
-		tokens[i] = guess(&j->joined[i]);
-	fit(j, tokens, ctx, 0);
-	free(tokens);
-	memory_begin(j);
-}
-
-static int ctx_of(const struct dispatch_job *j)
-{
-	int ctx = j->lease ? cache_lease_info(j->lease)->ctx : 0;
-
-	return ctx > 0 ? ctx : candidate_ctx(j, job_candidate(j));
-}
-
-static void on_count(void *arg, const int *tokens, int n, int extra, const struct err *e)
-{
-	struct dispatch_job *j = arg;
-
-	UNUSED(n);
-	j->count = NULL;
-	uv_timer_stop(&j->timer);
-	if (e) {
-		log_debug("request %s: tokens are guessed: %s", j->r->id, e->text);
-		guess_and_begin(j, ctx_of(j));
-		return;
-	}
-	fit(j, tokens, ctx_of(j), extra);
-	memory_begin(j);
-}
-
-void memory_count(struct dispatch_job *j)
-{
-	/* a child is not asked to count: what it would cost, a guess saves */
-	if (job_is_remote(j) || !j->d->parts.engine || j->runner != j->d->parts.local) {
-		guess_and_begin(j, ctx_of(j));
-		return;
-	}
-	job_move(j, JOB_COUNT);
-	job_wait(j, COUNT_WAIT_MS);
-	j->count = engine_count(j->d->parts.engine, cache_lease_id(j->lease), j->joined,
-				j->njoined, on_count, j);
 }
 
 /* ---- the turn */
 
+static const char *or_null(const char *hash)
+{
+	return hash && *hash ? hash : NULL;
+}
+
 static void on_end(void *arg, const struct err *e, const char *prompt, const char *reply)
 {
 	struct dispatch_job *j = arg;
+	bool ok = e->code == ERR_NONE;
 
-	UNUSED(prompt);
-	UNUSED(reply);
-	if (e->code != ERR_NONE)
+	if (!ok)
 		log_warn("request %s: the turn was not saved: %s", j->r->id, e->text);
-	if (j->state == JOB_END)
+	if (j->state == JOB_END) {
+		if (ok && j->end.type == EVENT_FINISHED) {
+			j->end.finished.prompt = or_null(prompt);
+			j->end.finished.message = or_null(reply);
+			summary_after(j);
+		}
 		job_deliver(j);
+	}
 	job_unref(j);
 }
 
@@ -237,10 +243,11 @@ static void on_begin(void *arg, const struct err *e, const char *conversation,
 {
 	struct dispatch_job *j = arg;
 
-	UNUSED(conversation);
 	j->begin_due = false;
 	if (e->code == ERR_NONE)
 		j->turn = turn;
+	if (e->code == ERR_NONE && !j->conversation)
+		j->recorded = xstrdup(conversation);
 	if (j->state == JOB_BEGIN) {
 		uv_timer_stop(&j->timer);
 		if (e->code != ERR_NONE)
@@ -255,30 +262,71 @@ static void on_begin(void *arg, const struct err *e, const char *conversation,
 
 void memory_begin(struct dispatch_job *j)
 {
-	if (j->count) { /* the count took too long */
-		engine_count_cancel(j->count);
-		j->count = NULL;
-		guess_and_begin(j, ctx_of(j));
-		return;
-	}
-	if (j->begun) { /* for the candidate before; its end names who answered */
+	struct store_turn_begin ask = {.conversation = j->conversation,
+				       .parent = j->r->parent,
+				       .model = session_model(j),
+				       .provider = j->runner->name,
+				       .request = j->r->id,
+				       .params = j->r->turn_json,
+				       .messages = j->r->messages + j->r->nunkept,
+				       .n = j->r->nmessages - j->r->nunkept};
+
+	if (j->begun || !writes(j)) { /* begun: its end names who answered */
 		job_run(j);
 		return;
+	}
+	if (j->conversation) {
+		ask.messages = j->joined + j->lead + j->nhistory;
+		ask.n = j->njoined - j->lead - j->nhistory;
 	}
 	job_move(j, JOB_BEGIN);
 	job_wait(j, STORE_WAIT_MS);
 	j->saved_ms = clock_mono_ms();
 	j->refs++;
 	j->begun = j->begin_due = true;
-	store_turn_begin(
-		j->store,
-		&(struct store_turn_begin){.conversation = j->conversation,
-					   .model = session_model(j),
-					   .provider = j->runner->name,
-					   .request = j->r->id,
-					   .messages = j->r->messages + j->first_new,
-					   .n = j->r->nmessages - j->first_new},
-		on_begin, j);
+	store_turn_begin(j->store, &ask, on_begin, j);
+}
+
+/* ---- the answer */
+
+static bool too_long(struct dispatch_job *j)
+{
+	struct err e;
+
+	err_set(&e, ERR_UPSTREAM, "the answer is longer than %d MiB",
+		MAX_ANSWER_BYTES >> 20);
+	job_fail(j, &e);
+	return false;
+}
+
+static void keep_call(struct dispatch_job *j, struct str delta)
+{
+	struct err e;
+
+	if (!j->calls)
+		j->calls = tool_calls_new();
+	if (tool_calls_add(j->calls, delta, &e) < 0)
+		log_debug("request %s: a tool call is not kept: %s", j->r->id, e.text);
+}
+
+bool memory_keep(struct dispatch_job *j, const struct event *ev)
+{
+	struct str s = {ev->text.ptr, ev->text.len};
+
+	if (!(j->turn || j->begin_due))
+		return true;
+	if (ev->type == EVENT_TOOL_CALL) {
+		keep_call(j, s);
+	} else if (ev->type == EVENT_REASONING) {
+		if (j->reasoning.len + s.len <= MAX_REASONING_BYTES)
+			buf_add(&j->reasoning, s.ptr, s.len);
+	} else {
+		if (j->answer.len + s.len > MAX_ANSWER_BYTES)
+			return too_long(j);
+		buf_add(&j->answer, s.ptr, s.len);
+		memory_partial(j, false);
+	}
+	return true;
 }
 
 /* due: by the clock; else after enough bytes. */
@@ -301,6 +349,7 @@ bool memory_end(struct dispatch_job *j)
 {
 	bool ok = j->end.type == EVENT_FINISHED && !j->was_cancelled;
 	const struct usage *u = ok ? &j->end.finished.usage : NULL;
+	struct buf raw = {0};
 	struct store_turn_end end = {
 		.model = j->committed ? job_candidate(j)->model : NULL,
 		.provider = j->committed ? j->answered_by : NULL,
@@ -310,6 +359,7 @@ bool memory_end(struct dispatch_job *j)
 		.text = j->answer.data ? j->answer.data : "",
 		.len = j->answer.len,
 		.error = ok ? NULL : j->end.failed.text,
+		.finish = ok ? finish_reason_name(j->end.finished.reason) : NULL,
 		.tokens_in = u ? u->prompt_tokens : -1,
 		.tokens_cached = u ? u->cached_tokens : -1,
 		.tokens_out = u ? u->completion_tokens : -1,
@@ -320,9 +370,16 @@ bool memory_end(struct dispatch_job *j)
 
 	if (!j->turn)
 		return false;
+	if (j->calls && ok) {
+		tool_calls_message(j->calls, buf_str(&j->answer), &raw);
+		end.raw_json = raw.data;
+	}
+	if (j->reasoning.len)
+		end.reasoning = j->reasoning.data;
 	j->refs++;
 	store_turn_end(j->store, j->turn, &end, on_end, j);
 	j->turn = 0;
+	buf_free(&raw);
 	return true;
 }
 
@@ -334,8 +391,11 @@ void memory_free(struct dispatch_job *j)
 	}
 	free(j->history);
 	free(j->joined);
-	free(j->messages);
+	context_free(j);
 	free(j->conversation);
+	free(j->recorded);
 	free(j->note);
 	buf_free(&j->answer);
+	buf_free(&j->reasoning);
+	tool_calls_free(j->calls);
 }

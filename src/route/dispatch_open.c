@@ -4,6 +4,7 @@
 
 #include <sys/random.h>
 #include "base/clock.h"
+#include "memory/store_keep.h"
 
 struct provider *dispatch_runner(const struct dispatch *d, const struct cache_lease *l)
 {
@@ -21,6 +22,7 @@ struct dispatch *dispatch_new(const struct dispatch_parts *p)
 	d->health = health_new();
 	d->sticky = sticky_new();
 	d->log = route_log_new();
+	d->background = background_new(d);
 	retry_budget_init(&d->budget);
 	d->listener.late_cost = account_late;
 	dispatch_set_providers(d, p->providers, p->nproviders);
@@ -68,6 +70,7 @@ void dispatch_free(struct dispatch *d)
 
 	if (!d)
 		return;
+	background_close(d);
 	while ((j = TAILQ_FIRST(&d->jobs)))
 		dispatch_cancel(j); /* its memory goes later, see job_unref() */
 	bridges_free(d);
@@ -77,6 +80,8 @@ void dispatch_free(struct dispatch *d)
 	health_free(d->health);
 	sticky_free(d->sticky);
 	route_log_free(d->log);
+	if (d->incognito) /* goes by itself once it has answered what is under way */
+		store_close(d->incognito, NULL, NULL);
 	free(d->providers);
 	free(d);
 }
@@ -123,6 +128,20 @@ void dispatch_world(struct dispatch *d, struct plan_world *out)
 				   .money = d->parts.money,
 				   .sticky = d->sticky,
 				   .arg = d};
+}
+
+struct store *dispatch_incognito(struct dispatch *d, struct err *e)
+{
+	static const struct store_limits limits = {.max_bytes = INCOGNITO_MAX_BYTES,
+						   .max_conversations =
+							   INCOGNITO_MAX_CONVERSATIONS};
+
+	if (d->incognito)
+		return d->incognito;
+	d->incognito = store_open(d->parts.loop, ":memory:", e);
+	if (d->incognito)
+		store_set_limits(d->incognito, &limits);
+	return d->incognito;
 }
 
 struct route_log *dispatch_log(struct dispatch *d)

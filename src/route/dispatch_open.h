@@ -52,6 +52,9 @@ void dispatch_free(struct dispatch *d);
 /* What a plan asks of the moment; valid until the loop goes on. */
 void dispatch_world(struct dispatch *d, struct plan_world *out);
 struct route_log *dispatch_log(struct dispatch *d);
+/* The store of incognito conversations (store_is_incognito()), in memory only: made by the first call, gone
+ * with the dispatcher, bounded.  Borrowed; NULL with an error when there is none. */
+struct store *dispatch_incognito(struct dispatch *d, struct err *e);
 
 enum { DISPATCH_TTFT_BUCKETS = 12 };
 extern const double
@@ -66,6 +69,8 @@ struct dispatch_stats {
 	uint64_t failed_by_code[ERR_NR];
 	uint64_t local, remote; /* of those that got as far as a provider */
 	uint64_t tokens_in, tokens_cached, tokens_out; /* as far as providers said */
+	uint64_t summaries_done, summaries_failed,
+		context_dropped;              /* context_dropped: messages */
 	uint64_t ttft[DISPATCH_TTFT_BUCKETS]; /* requests per bucket, not cumulative */
 	double ttft_sum_s;
 	uint64_t ttft_count;

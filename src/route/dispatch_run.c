@@ -85,6 +85,8 @@ void job_tell_lease(struct dispatch_job *j)
 	struct event ev = {.type = EVENT_PROGRESS};
 	struct cache_progress p;
 
+	if (!j->is_background)
+		background_yield(j->d);
 	cache_waiter_progress(j->waiter, &p);
 	ev.progress.stage = p.state == CACHE_LOADING ? PROGRESS_LOADING : PROGRESS_QUEUED;
 	ev.progress.done = p.state == CACHE_LOADING ? (int64_t)p.done_bytes : p.ahead;
@@ -98,7 +100,9 @@ void job_tell_lease(struct dispatch_job *j)
 void job_prepare(struct dispatch_job *j)
 {
 	if (j->joined)
-		memory_count(j);
+		context_count(j);
+	else if (j->use == MEMORY_RECORD)
+		memory_begin(j);
 	else
 		job_run(j);
 }
@@ -136,6 +140,21 @@ static void reason_of(const struct dispatch_job *j, char *out, size_t bytes)
 		add_reason(out, bytes, "; %s%s", j->note, "");
 }
 
+static void tell_context(const struct dispatch_job *j, struct event *ev)
+{
+	const struct candidate *c = job_candidate(j);
+	const struct context_plan *p = &j->context.plan;
+	bool has_path = j->joined != NULL;
+
+	ev->started.conversation = j->conversation ? j->conversation : j->recorded;
+	ev->started.kept_messages = has_path ? p->kept : -1;
+	ev->started.dropped_messages = has_path ? p->dropped : -1;
+	ev->started.summarised_messages = has_path ? p->summarised : -1;
+	ev->started.elided_messages = has_path ? p->elided : -1;
+	ev->started.ctx = j->lease ? cache_lease_info(j->lease)->ctx : c->ctx;
+	ev->started.tier = c->provider ? "remote" : cache_tier_name(CACHE_READY);
+}
+
 static void tell_started(struct dispatch_job *j)
 {
 	const struct candidate *c = job_candidate(j);
@@ -153,9 +172,7 @@ static void tell_started(struct dispatch_job *j)
 	ev.started.model = c->model;
 	ev.started.provider = j->runner->name;
 	ev.started.reason = reason;
-	ev.started.conversation = j->conversation;
-	ev.started.kept_messages = j->kept;
-	ev.started.dropped_messages = j->dropped;
+	tell_context(j, &ev);
 	ev.started.route = j->route;
 	ev.started.upstream_model = j->upstream_model;
 	ev.started.most_usd = j->account.most_usd;
@@ -206,23 +223,6 @@ static void commit(struct dispatch_job *j)
 
 /* ---- what the provider says */
 
-static bool keep_answer(struct dispatch_job *j, const struct event *ev)
-{
-	struct err e;
-
-	if (ev->type != EVENT_TEXT || !(j->turn || j->begin_due))
-		return true;
-	if (j->answer.len + ev->text.len > MAX_ANSWER_BYTES) {
-		err_set(&e, ERR_UPSTREAM, "the answer is longer than %d MiB",
-			MAX_ANSWER_BYTES >> 20);
-		job_fail(j, &e);
-		return false;
-	}
-	buf_add(&j->answer, ev->text.ptr, ev->text.len);
-	memory_partial(j, false);
-	return true;
-}
-
 static void on_output(struct dispatch_job *j, const struct event *ev)
 {
 	if (!j->first_ms) {
@@ -231,7 +231,7 @@ static void on_output(struct dispatch_job *j, const struct event *ev)
 		account_first(j);
 	}
 	commit(j);
-	if (j->state != JOB_DONE && keep_answer(j, ev))
+	if (j->state != JOB_DONE && memory_keep(j, ev))
 		j->out->event(j->out, ev);
 }
 
@@ -308,15 +308,15 @@ static void on_event(struct event_sink *sink, const struct event *ev)
 /* What the provider borrows: as the client sent it, unless there is a history or this is a later try. */
 static const struct request *request_of(struct dispatch_job *j)
 {
-	if (!j->messages && !j->nfailed)
+	if (!j->context.messages && !j->nfailed)
 		return j->r;
 	if (!j->sent)
 		j->sent = xmalloc(sizeof *j->sent);
 	*j->sent = *j->r;
 	account_id(j, j->sent->id);
-	if (j->messages) {
-		j->sent->messages = j->messages;
-		j->sent->nmessages = j->nmessages;
+	if (j->context.messages) {
+		j->sent->messages = j->context.messages;
+		j->sent->nmessages = j->context.nmessages;
 	}
 	return j->sent;
 }

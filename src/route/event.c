@@ -19,6 +19,7 @@ const char *progress_stage_name(enum progress_stage s)
 		[PROGRESS_QUEUED] = "queued",
 		[PROGRESS_LOADING] = "loading",
 		[PROGRESS_PREFILL] = "prefill",
+		[PROGRESS_SUMMARISING] = "summarising",
 	};
 
 	return (unsigned)s < ARRAY_LEN(names) ? names[s] : "queued";

@@ -18,7 +18,12 @@ enum event_type {
 };
 
 enum finish_reason { FINISH_STOP, FINISH_LENGTH, FINISH_TOOLS, FINISH_FILTER };
-enum progress_stage { PROGRESS_QUEUED, PROGRESS_LOADING, PROGRESS_PREFILL };
+enum progress_stage {
+	PROGRESS_QUEUED,
+	PROGRESS_LOADING,
+	PROGRESS_PREFILL,
+	PROGRESS_SUMMARISING /* the history, so that it fits; ends with a deadline of its own */
+};
 
 const char *
 finish_reason_name(enum finish_reason r); /* OpenAI's: "stop", "length", ... */

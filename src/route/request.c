@@ -65,10 +65,12 @@ void request_free(struct request *r)
 	free(r->model);
 	free(r->prompt);
 	free(r->extra_json);
+	free(r->turn_json);
 	free(r->supersede);
 	free(r->client_name);
 	free(r->conversation);
 	free(r->parent);
+	free(r->persona);
 	free(r);
 }
 

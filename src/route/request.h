@@ -56,13 +56,19 @@ struct request {
 	char *extra_json; /* owned or NULL: an object with the fields the core does not read
 			   * (tools, response_format, ...), in OpenAI's dialect */
 
+	char *turn_json; /* owned or NULL: an object that is stored with the turn, for the dialect */
+
 	/* memory: messages holds only what is new when conversation is set */
 	char *conversation; /* owned or NULL; an id, "new", "last", "incognito" (a new one in memory only) */
 	char *parent; /* owned or NULL: the hash of the message that the new ones follow, or "root"; NULL: the head */
 	enum tristate
 		keep; /* YES without a conversation: recorded, and sent as it is; NO: never
 			     * stored; UNSAID: as memory.store says */
-	bool is_private; /* must not leave this machine */
+	bool is_private;  /* must not leave this machine */
+	bool is_volatile; /* nothing of it is written to disk: no saved KV state */
+	char *persona;   /* owned or NULL: of the configuration; applied by api/persona.h */
+	bool system_is_default; /* messages[0] is a persona's system prompt: it is left out where
+				 * the conversation's path has a system message */
 	char *client_name; /* owned or NULL: what asks, "zed", "hob chat": rules may ask for it */
 	double budget_usd; /* the most that this answer may cost; < 0 = not given */
 	uint64_t

@@ -232,6 +232,25 @@ def test_a_response_can_be_read_again_with_its_input(far):
     assert [i.content[0].text for i in client.responses.input_items.list(made.id)] == ["b", "a"]
 
 
+def test_a_stored_response_keeps_its_settings_and_its_end(far):
+    client = client_of(far)
+    c = client.conversations.create()
+    made = client.responses.create(model="fake/length", input="x", conversation=c.id, metadata={"a": "b"}, temperature=0.5,
+                                   instructions="secret instructions", text={"format": {"type": "json_object"}}, user="u")
+    again = rc.response(far.request("GET", "/v1/responses/" + made.id)[2])
+    assert (again.status, again.incomplete_details.reason) == ("incomplete", "max_output_tokens")
+    assert (again.metadata, again.temperature, again.user) == ({"a": "b"}, 0.5, "u")
+    assert again.text.format.type == "json_object" and again.instructions is None
+    assert again.output == made.output
+    for file in far.database.parent.glob("memory.db*"):
+        assert b"secret instructions" not in file.read_bytes()
+    failed = rc.stream(far, model="fake/mid-error", input="x", conversation=c.id).response
+    again = rc.response(far.request("GET", "/v1/responses/" + failed.id)[2])
+    assert (again.status, again.output, again.error.message) == ("failed", [], failed.error.message)
+    e = rc.error(far, 400, model="fake/ok", input="x", previous_response_id=failed.id)
+    assert "error" in e["message"] and e["param"] == "previous_response_id"
+
+
 def test_a_response_follows_another_where_the_head_still_stands(far, up):
     client = client_of(far)
     c = client.conversations.create()
@@ -383,3 +402,68 @@ def test_a_conversation_of_the_terminal_goes_on_here_and_by_curl(daemon):
     said = texts(conversation_items(daemon, "conv_" + row["id"]))
     assert said[0].strip() == "My name is Ada." and len(said) == 6
     assert said[2:4] == ["What is my name?", r.output_text] and said[4:] == ["Thanks.", reply]
+
+
+# -- what goes wrong
+
+
+def test_the_client_that_leaves_cancels(far, up):
+    with rc.send(far, {"model": "fake/slow", "input": "hi", "stream": True, "store": False}, path=rc.PATH) as sock:
+        got = b""
+        while b"tick" not in got:
+            got += sock.recv(65536)
+    assert up.wait_gone()
+
+
+def test_a_client_that_leaves_while_the_store_is_asked_does_no_harm(far):
+    for _ in range(20):
+        with rc.send(far, {"model": "fake/ok", "input": "hi", "previous_response_id": "resp_0123456789abcdef"},
+                     path=rc.PATH):
+            pass
+        far.request("GET", "/v1/responses/resp_0123456789abcdef")
+    assert rc.create(far, model="fake/ok", input="hi", store=False).output_text == TEXT
+
+
+def test_an_answer_that_a_stream_cannot_end_is_cut_with_an_error(far):
+    s = rc.stream(far, model="fake/big", input="hi", store=False)
+    assert s.error.code == "too_large" and s.response.status == "failed"
+    assert 0 < len(s.text) <= 2 << 20
+    assert len(rc.create(far, model="fake/big", input="hi", store=False).output_text) == 4 << 20
+
+
+def test_a_hundred_thousand_items_are_read(far, up):
+    items = [{"role": "user", "content": "x"}] * 100_000
+    assert rc.create(far, model="fake/ok", input=items, store=False).output_text == TEXT
+    assert len(up.seen[-1]["body"]["messages"]) == 100_000
+    assert "100000" in rc.error(far, 400, model="fake/ok", input=[*items, items[0]], store=False)["message"]
+
+
+@pytest.mark.parametrize("body", [
+    {}, {"input": []}, {"input": [{"type": "web_search_call", "id": "x"}]}, {"input": "x", "background": True},
+    {"input": "x", "tools": [{"type": "web_search"}]}, {"input": "x", "temperature": "hot"}, {"input": "x", "store": 1},
+    {"input": [{"role": "user", "content": [{"type": "input_file", "file_id": "f"}]}]}])
+def test_what_is_refused_is_refused_before_the_head(far, up, body):
+    before = len(up.seen)
+    for stream in (True, False):
+        e = rc.error(far, 400, **{"model": "fake/ok", "stream": stream, **body})
+        assert e["type"] == "invalid_request_error" and e["code"] in ("invalid", "unsupported")
+    assert len(up.seen) == before
+
+
+def test_without_memory_there_is_nothing_to_follow(make_daemon, up):
+    far = make_daemon(f'provider "fake" {{ kind = "openai" url = "{up.url}" }}\nmemory {{ enabled = false }}\n', model=False)
+    r = rc.create(far, model="fake/ok", input="hi")
+    assert far.request("GET", "/v1/responses/" + r.id)[0] == 404
+    e = rc.error(far, 400, model="fake/ok", input="x", previous_response_id=r.id)
+    assert e["code"] == "previous_response_not_found" and "memory is off" in e["message"]
+    rc.error(far, 404, model="fake/ok", input=[{"type": "item_reference", "id": r.output[0].id}])
+    for method, path in (("POST", ""), ("GET", "/conv_x"), ("DELETE", "/conv_x"), ("GET", "/conv_x/items")):
+        assert far.request(method, "/v1/conversations" + path)[0] == 400
+
+
+@pytest.mark.parametrize("method, path, allow", [
+    ("PUT", "/v1/responses", "POST"), ("DELETE", "/v1/conversations/x/items", "GET, HEAD, POST"),
+    ("POST", "/v1/responses/x", "GET, HEAD, DELETE"), ("POST", "/v1/conversations/x/items/y", "GET, HEAD, DELETE")])
+def test_paths_know_their_methods(far, method, path, allow):
+    status, headers, _ = far.request(method, path)
+    assert (status, headers["Allow"]) == (405, allow)

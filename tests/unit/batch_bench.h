@@ -133,6 +133,7 @@ struct bench_job {
 	int id, salt, n, max_tokens, shared;
 	enum batch_class class;
 	float temperature;
+	bool is_volatile;
 };
 
 static inline void bench_start(struct bench *b, struct bench_job o)
@@ -141,6 +142,7 @@ static inline void bench_start(struct bench *b, struct bench_job o)
 			      .class = o.class,
 			      .max_tokens = o.max_tokens,
 			      .ignore_eos = true,
+			      .is_volatile = o.is_volatile,
 			      .sampling = sampler_defaults()};
 
 	j.sampling.temperature = o.temperature;

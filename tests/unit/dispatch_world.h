@@ -6,6 +6,7 @@
  * A script is a list of words, one a call, of which the last goes on for ever:
  *   ok        text "NAME answers", usage            torn      text, then ERR_TRANSPORT
  *   empty     finishes without any text             hang      accepts, and is silent
+ *   calls     one tool call, no text                longer    200 times "longer "
  *   mute      does not even accept                  lost      accepts, then ERR_TRANSPORT
  *   an error code's name ("busy", "unavailable", "context_length_exceeded", ...): fails so before
  *   it accepts; "busy@40" adds retry_after_ms. */
@@ -133,7 +134,8 @@ static inline void fake_step(uv_timer_t *t)
 		return;
 	if (strcmp(j->word, "ok") && strcmp(j->word, "torn") &&
 	    strcmp(j->word, "empty") && strcmp(j->word, "hang") &&
-	    strcmp(j->word, "lost")) {
+	    strcmp(j->word, "lost") && strcmp(j->word, "calls") &&
+	    strcmp(j->word, "longer")) {
 		char *at = strchr(j->word, '@');
 
 		if (at)
@@ -149,6 +151,18 @@ static inline void fake_step(uv_timer_t *t)
 		return;
 	} else if (!strcmp(j->word, "lost")) {
 		fake_fail(j, ERR_TRANSPORT, 0);
+	} else if (step == 1 && !strcmp(j->word, "calls")) {
+		text.type = EVENT_TOOL_CALL;
+		text.text.ptr = "{\"index\":0,\"id\":\"c1\",\"function\":{\"name\":\"ls\","
+				"\"arguments\":\"{}\"}}";
+		text.text.len = strlen(text.text.ptr);
+		uv_timer_start(&j->timer, fake_step, 0, 0);
+		j->sink->event(j->sink, &text);
+	} else if (step <= 200 && !strcmp(j->word, "longer")) {
+		text.text.ptr = "longer ";
+		text.text.len = 7;
+		uv_timer_start(&j->timer, fake_step, 0, 0);
+		j->sink->event(j->sink, &text);
 	} else if (step == 1 && strcmp(j->word, "empty")) {
 		snprintf(said, sizeof said, "%s answers", j->fake->provider.name);
 		text.text.ptr = said;
@@ -490,8 +504,11 @@ struct answer {
 	struct dispatch_job *job;
 	char text[400], model[100], provider[40], reason[500], route[40], upstream[100];
 	char conversation[64];
-	int events, started, ends, progress, nattempts, kept, dropped;
+	char prompt[STORE_HASH_TEXT_BYTES], message[STORE_HASH_TEXT_BYTES], tier[20];
+	int events, started, ends, progress, nattempts, kept, dropped, summarised, elided,
+		ctx;
 	double most_usd;
+	enum progress_stage stage;
 	struct event end;
 	int cancel_at; /* the event after which it cancels itself; 0 = never */
 	bool gone;     /* cancelled */
@@ -516,6 +533,10 @@ static inline void answer_started(struct answer *a, const struct event *ev)
 	a->most_usd = ev->started.most_usd;
 	a->kept = ev->started.kept_messages;
 	a->dropped = ev->started.dropped_messages;
+	a->summarised = ev->started.summarised_messages;
+	a->elided = ev->started.elided_messages;
+	a->ctx = ev->started.ctx;
+	copy_string(a->tier, sizeof a->tier, ev->started.tier);
 }
 
 static inline void on_event(struct event_sink *s, const struct event *ev)
@@ -537,9 +558,12 @@ static inline void on_event(struct event_sink *s, const struct event *ev)
 		break;
 	case EVENT_PROGRESS:
 		a->progress++;
+		a->stage = ev->progress.stage;
 		break;
 	case EVENT_FINISHED:
 		assert_int_equal(a->started, 1);
+		copy_string(a->prompt, sizeof a->prompt, ev->finished.prompt);
+		copy_string(a->message, sizeof a->message, ev->finished.message);
 		a->ends++;
 		a->end = *ev;
 		break;

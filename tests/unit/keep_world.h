@@ -140,6 +140,33 @@ static inline void world_on_ended(void *arg, const struct err *e, const char *pr
 	world_answered(arg, e, NULL);
 }
 
+static inline void world_on_done(void *arg, const struct err *e)
+{
+	world_answered(arg, e, NULL);
+}
+
+static inline void world_on_forgotten(void *arg, const struct err *e,
+				      const struct store_forgotten *f)
+{
+	struct world *w = arg;
+
+	w->forgotten = f ? *f : (struct store_forgotten){0};
+	world_answered(w, e, NULL);
+}
+
+static inline enum err_code world_forget(struct world *w,
+					 const struct store_forget_ask *ask)
+{
+	store_forget(w->store, ask, world_on_forgotten, w);
+	return world_wait(w);
+}
+
+static inline enum err_code world_backup(struct world *w, const char *path)
+{
+	store_backup(w->store, path, world_on_done, w);
+	return world_wait(w);
+}
+
 /* Opens a turn; the conversation's id is in w->id then. */
 static inline enum err_code world_begin(struct world *w, const char *id,
 					const struct message *m, int n)

@@ -173,6 +173,7 @@ static void world_init(struct world *w, bool with_store)
 	w->config.models_dir = w->dir;
 	w->config.queue_timeout_ms = 5000;
 	w->config.ctx = 1024;
+	w->config.memory_store = MEMORY_STORE_OPT_IN;
 	w->models = parts.models = models_new(&w->config);
 	w->engine = parts.engine = engine_new(&w->loop, &engine);
 	w->cache = parts.cache = cache_new(&cache);

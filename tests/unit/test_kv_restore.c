@@ -290,6 +290,41 @@ static void an_idle_conversation_goes_to_disk_so_that_a_crash_loses_little(void 
 	bench_fini(&b);
 }
 
+static void what_is_volatile_is_saved_nowhere(void **state)
+{
+	struct bench_job secret = job(0, 1, 600), again = job(3, 1, 700);
+	struct bench b;
+
+	UNUSED(state);
+	secret.is_volatile = again.is_volatile = true;
+	bench_init(&b, NULL, CTX, 1, RAM, DISK);
+	bench_start(&b, secret);
+	bench_run(&b);
+	b.batch->kv->slots[0].idle_ms = 0; /* long ago */
+	assert_int_equal(batch_idle(b.batch), -1);
+	batch_save_all(b.batch);
+	bench_start(&b, job(1, 2, 300)); /* takes the slot */
+	bench_run(&b);
+	assert_true(kv_store_settle(b.store, BENCH_SETTLE_MS));
+	assert_int_equal(kv_store_stats(b.store).saved, 0);
+	assert_int_equal(kv_store_stats(b.store).entries, 0);
+	bench_start(&b, job(2, 1, 600));
+	bench_run(&b);
+	assert_int_equal(b.a[2].cached, 0); /* it is nowhere */
+	assert_true(kv_store_stats(b.store).saved >
+		    0); /* that of job 1 is kept as ever */
+	/* a slot that it took over with somebody's beginning is let go too */
+	bench_start(&b, again);
+	bench_run(&b);
+	batch_save_all(b.batch);
+	bench_close(&b);
+	bench_open(&b, CTX, 1, RAM, DISK);
+	bench_start(&b, job(4, 1, 700));
+	bench_run(&b);
+	assert_true(b.a[4].cached < 640);
+	bench_fini(&b);
+}
+
 /* Jobs of every class and length with cancels at any moment: what finishes is right, memory stays within the
  * budget, and nothing stays pinned.  Under ASan nothing leaks. */
 static void random_jobs_with_random_cancels_stay_right_and_within_budget(void **state)
@@ -415,6 +450,7 @@ int main(void)
 		cmocka_unit_test(no_room_in_the_store_is_no_failure),
 		cmocka_unit_test(
 			an_idle_conversation_goes_to_disk_so_that_a_crash_loses_little),
+		cmocka_unit_test(what_is_volatile_is_saved_nowhere),
 		cmocka_unit_test(
 			random_jobs_with_random_cancels_stay_right_and_within_budget),
 		cmocka_unit_test(the_real_model_goes_on_after_4000_tokens),

@@ -415,6 +415,51 @@ static void an_idle_slot_goes_to_disk_and_takes_no_memory(void **state)
 	bench_fini(&b);
 }
 
+static void what_is_forgotten_is_in_no_file_and_is_not_found(void **state)
+{
+	struct bench b;
+
+	UNUSED(state);
+	bench_init(&b, 64 * MIB, 64 * MIB);
+	save(&b, 1, 300); /* on disk and in memory, on its way to disk, in memory */
+	kv_store_flush(b.s);
+	assert_true(kv_store_settle(b.s, SETTLE_MS));
+	assert_int_equal(fake_each(b.path, NULL), 1);
+	save(&b, 2, 300);
+	kv_store_flush(b.s);
+	save(&b, 3, 300);
+	kv_store_forget(b.s);
+	assert_true(kv_store_settle(b.s, SETTLE_MS));
+	assert_int_equal(stats(&b).entries, 0);
+	assert_int_equal(fake_each(b.path, NULL), 0);
+	for (int i = 1; i <= 3; i++)
+		assert_int_equal(found(&b, i, 400), 0);
+	assert_true(save(&b, 1, 300)); /* life goes on */
+	assert_int_equal(found(&b, 1, 400), 300);
+	bench_fini(&b);
+}
+
+static void a_folder_is_cleared_of_our_files_only(void **state)
+{
+	struct bench b;
+	char *foreign;
+
+	UNUSED(state);
+	bench_init(&b, 64 * MIB, 64 * MIB);
+	save(&b, 1, 300);
+	kv_store_flush(b.s);
+	assert_true(kv_store_settle(b.s, SETTLE_MS));
+	put_file(&b, "readme.txt", "mine");
+	assert_int_equal(fake_each(b.path, NULL), 2);
+	kv_dir_clear(b.path);
+	assert_int_equal(fake_each(b.path, NULL), 1);
+	foreign = xasprintf("%s/readme.txt", b.path);
+	assert_int_equal(unlink(foreign), 0);
+	free(foreign);
+	kv_dir_clear("/nowhere/at/all");
+	bench_fini(&b);
+}
+
 static void a_file_that_vanished_is_a_miss(void **state)
 {
 	struct bench b;
@@ -555,6 +600,8 @@ int main(void)
 		cmocka_unit_test(what_leaves_memory_is_on_disk_by_then),
 		cmocka_unit_test(files_are_written_after_a_while_and_once),
 		cmocka_unit_test(an_idle_slot_goes_to_disk_and_takes_no_memory),
+		cmocka_unit_test(what_is_forgotten_is_in_no_file_and_is_not_found),
+		cmocka_unit_test(a_folder_is_cleared_of_our_files_only),
 		cmocka_unit_test(a_file_that_vanished_is_a_miss),
 		cmocka_unit_test(a_disk_that_takes_nothing_costs_nothing_but_the_files),
 		cmocka_unit_test(two_engines_share_a_folder),

@@ -442,9 +442,9 @@ static void routes_know_paths_methods_and_parameters(void **state)
 	assert_null(
 		routes_find(STR("POST"), STR("/healthz"), params, allow, sizeof(allow)));
 	assert_string_equal(allow, "GET, HEAD");
-	assert_null(routes_find(STR("PATCH"), STR("/v1/hob/conversations/x"), params,
-				allow, sizeof(allow)));
-	assert_string_equal(allow, "GET, HEAD, DELETE");
+	assert_null(routes_find(STR("PUT"), STR("/v1/hob/conversations/x"), params, allow,
+				sizeof(allow)));
+	assert_string_equal(allow, "GET, HEAD, PATCH, DELETE");
 	assert_null(
 		routes_find(STR("GET"), STR("/healthz/"), params, allow, sizeof(allow)));
 	assert_string_equal(allow, "");
@@ -469,6 +469,44 @@ static void a_star_is_one_segment_and_two_are_the_rest(void **state)
 	assert_true(str_eq(params[0], "a") && str_eq(params[1], ""));
 	assert_null(routes_find(STR("GET"), STR("/v1/hob/conversations/"), params, allow,
 				sizeof(allow)));
+}
+
+static void a_star_stands_for_one_segment_of_a_path(void **state)
+{
+	static const struct {
+		const char *method, *path;
+		const char *param; /* NULL: no such route */
+	} cases[] = {
+		{"GET", "/v1/hob/conversations/x", "x"},
+		{"GET", "/v1/hob/conversations/x/turns", "x"},
+		{"POST", "/v1/hob/conversations/a%2Fb/head", "a%2Fb"},
+		{"POST", "/v1/hob/conversations/import", ""},
+		{"GET", "/v1/hob/conversations/", NULL},
+		{"GET", "/v1/hob/conversations//turns", NULL},
+		{"GET", "/v1/hob/conversations/x/turns/", NULL},
+		{"GET", "/v1/hob/conversations/x/turn", NULL},
+		{"DELETE", "/v1/hob/conversations/x/turns", NULL},
+		{"GET", "/v1/hob/conversations/x/y/turns", NULL},
+		{"DELETE", "/v1/hob/notes/12", "12"},
+		{"GET", "/v1/hob", NULL},
+		{"GET", "", NULL},
+	};
+	char allow[64];
+
+	UNUSED(state);
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct str params[ROUTE_PARAMS];
+		const struct route *r =
+			routes_find(str_of(cases[i].method), str_of(cases[i].path),
+				    params, allow, sizeof allow);
+
+		if (!r != !cases[i].param)
+			fail_msg("%s %s: %s", cases[i].method, cases[i].path,
+				 r ? r->path : "no route");
+		if (r && !str_eq(params[0], cases[i].param))
+			fail_msg("%s: '%.*s'", cases[i].path, (int)params[0].len,
+				 params[0].ptr);
+	}
 }
 
 /* -- where it ran -- */
@@ -583,6 +621,7 @@ int main(void)
 		cmocka_unit_test(raw_completions_have_their_own_shape),
 		cmocka_unit_test(an_error_object_names_type_and_code),
 		cmocka_unit_test(routes_know_paths_methods_and_parameters),
+		cmocka_unit_test(a_star_stands_for_one_segment_of_a_path),
 		cmocka_unit_test(a_star_is_one_segment_and_two_are_the_rest),
 		cmocka_unit_test(a_reply_says_where_it_ran_and_what_was_tried_before),
 		cmocka_unit_test(a_stream_says_what_it_may_cost_at_most),

@@ -5,6 +5,9 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include "cli/render.h"
 
 static void check_text(const char *in, const char *want)
@@ -181,6 +184,84 @@ static void an_answer_that_cannot_be_written_says_so(void **state)
 	fclose(f);
 }
 
+/* The terminal's side of a pseudo-terminal that shows colours; what is written comes out of *master. */
+static FILE *open_terminal(int *master)
+{
+	FILE *f = NULL;
+
+	setenv("TERM", "xterm", 1);
+	unsetenv("NO_COLOR");
+	*master = posix_openpt(O_RDWR | O_NOCTTY);
+	if (*master >= 0 && !grantpt(*master) && !unlockpt(*master))
+		f = fopen(ptsname(*master), "r+");
+	return f;
+}
+
+/* All of it is there: writing to a pseudo-terminal puts it into the master's buffer. */
+static void check_screen(int master, const char *want)
+{
+	char got[512] = "";
+	size_t n = 0;
+
+	while (n < strlen(want)) {
+		ssize_t more = read(master, got + n, sizeof got - 1 - n);
+
+		assert_true(more > 0);
+		n += (size_t)more;
+	}
+	assert_string_equal(got, want);
+}
+
+static void on_a_terminal_text_is_markdown_and_thoughts_are_dim(void **state)
+{
+	struct render_answer a;
+	int master;
+	FILE *f = open_terminal(&master);
+
+	UNUSED(state);
+	if (!f)
+		skip();
+	render_answer_init(&a, f, true);
+	assert_true(render_answer_text(&a, "*hm*", 4, true));
+	assert_true(render_answer_text(&a, "**a", 3, false));
+	assert_true(render_answer_text(&a, "** \033[2Jb", 8, false));
+	assert_true(render_answer_text(&a, "so", 2, true));
+	assert_int_equal(render_answer_end(&a), 0);
+	check_screen(master, "\033[2m*hm*\r\n\033[0m\033[0;1ma\033[0m [2Jb\r\n"
+			     "\033[2mso\r\n\033[0m");
+	fclose(f);
+	close(master);
+}
+
+static void
+an_answer_that_ends_anywhere_loses_nothing_and_closes_its_colours(void **state)
+{
+	static const struct {
+		const char *text, *want;
+	} table[] = {{"**a", "**a\r\n"},
+		     {"```c\nint", "\033[0;36mint\033[0m\r\n"},
+		     {"a\xE6", "a\xEF\xBF\xBD\r\n"},
+		     {"| a |", "| a |\r\n"},
+		     {"-", "\xE2\x80\xA2 \r\n"}};
+
+	UNUSED(state);
+	for (size_t i = 0; i < ARRAY_LEN(table); i++) {
+		struct render_answer a;
+		int master;
+		FILE *f = open_terminal(&master);
+
+		if (!f)
+			skip();
+		render_answer_init(&a, f, true);
+		for (const char *p = table[i].text; *p; p++)
+			assert_true(render_answer_text(&a, p, 1, false));
+		assert_int_equal(render_answer_end(&a), 0);
+		check_screen(master, table[i].want);
+		fclose(f);
+		close(master);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -196,6 +277,9 @@ int main(void)
 		cmocka_unit_test(a_table_lines_up),
 		cmocka_unit_test(an_answer_ends_with_one_newline),
 		cmocka_unit_test(an_answer_that_cannot_be_written_says_so),
+		cmocka_unit_test(on_a_terminal_text_is_markdown_and_thoughts_are_dim),
+		cmocka_unit_test(
+			an_answer_that_ends_anywhere_loses_nothing_and_closes_its_colours),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,7 +3,7 @@
  * Any thread; no state beyond one call.  A line at a time, with as much of CommonMark's containers as
  * it takes to know whether a fence is open: items of lists, by their indentation.  A fence within an
  * item ends with the item, so only one outside of all lists has to be closed. */
-#include "memory/markdown_text.h"
+#include "memory/markdown_inset.h"
 
 enum { MAX_ITEMS = 16, HEADING_DOWN = 2, HEADING_MAX = 6, TAB = 4 };
 
@@ -149,29 +149,55 @@ static bool underlines(const struct scan *s, struct str bare)
 	       str_trim(behind(bare, run_of(bare, bare.ptr[0]))).len == 0;
 }
 
-/* What goes in front of the line's own text. */
-static const char *guard_of(struct scan *s, struct str bare, bool is_code)
+/* 1 to 6, or 0 when it is no heading. */
+static size_t heading_level(struct str bare)
 {
-	static const char marks[] = "######";
 	size_t level = run_of(bare, '#');
 
-	if (is_code)
-		return "";
-	if (level >= 1 && level <= HEADING_MAX &&
-	    (level == bare.len || bare.ptr[level] == ' ' || bare.ptr[level] == '\t'))
-		return marks + (level + HEADING_DOWN > HEADING_MAX
-					? level
-					: HEADING_MAX - HEADING_DOWN);
-	return opens_html(bare) || underlines(s, bare) ? "\\" : "";
+	return level <= HEADING_MAX && (level == bare.len || bare.ptr[level] == ' ' ||
+					bare.ptr[level] == '\t')
+		       ? level
+		       : 0;
+}
+
+/* What goes in front of the line's own text. */
+static const char *guard_of(struct str bare, bool is_code)
+{
+	static const char marks[] = "######";
+	size_t level = is_code ? 0 : heading_level(bare), more = HEADING_DOWN;
+
+	if (level + more > HEADING_MAX)
+		more = HEADING_MAX - level;
+	if (level)
+		return marks + HEADING_MAX - more;
+	return !is_code && opens_html(bare) ? "\\" : "";
+}
+
+/* An underline comes before a list's marker: both may be a single '-'. */
+static bool escape_underline(struct scan *s, struct str line)
+{
+	size_t n;
+	struct str bare;
+
+	indent_of(line, &n);
+	bare = behind(line, n);
+	if (!underlines(s, bare))
+		return false;
+	buf_add(s->out, line.ptr, n);
+	buf_addc(s->out, '\\');
+	add_line(s, bare);
+	return true;
 }
 
 static void plain_line(struct scan *s, struct str line)
 {
 	int column, base;
 	bool was_text = s->after_text, is_code;
-	struct str rest = enter_items(s, line, &column);
-	size_t n;
+	struct str rest;
 
+	if (escape_underline(s, line))
+		return;
+	rest = enter_items(s, line, &column);
 	base = s->nitems ? s->items[s->nitems - 1] : 0;
 	is_code = column >= base + TAB && !was_text;
 	if (!is_code && opens_fence(rest, &s->fence, &s->fence_len)) {
@@ -181,14 +207,10 @@ static void plain_line(struct scan *s, struct str line)
 		return;
 	}
 	s->fence = 0;
-	/* an underline is one at the same place as the text; a marker of a list it may be too */
-	indent_of(line, &n);
-	if (underlines(s, behind(line, n)))
-		rest = behind(line, n);
 	buf_add(s->out, line.ptr, line.len - rest.len);
-	buf_adds(s->out, guard_of(s, rest, is_code));
+	buf_adds(s->out, guard_of(rest, is_code));
 	add_line(s, rest);
-	s->after_text = rest.len > 0 && !is_code && rest.ptr[0] != '#';
+	s->after_text = rest.len > 0 && !is_code && !heading_level(rest);
 }
 
 static bool next_line(struct str *text, struct str *line)
@@ -205,7 +227,7 @@ static bool next_line(struct str *text, struct str *line)
 	return true;
 }
 
-void markdown_embedded(struct buf *out, struct str text)
+void inset_text(struct buf *out, struct str text)
 {
 	struct scan s = {.out = out};
 	struct str line;
@@ -220,12 +242,12 @@ void markdown_embedded(struct buf *out, struct str text)
 	}
 }
 
-void markdown_quote(struct buf *out, struct str text)
+void inset_quote(struct buf *out, struct str text)
 {
 	struct buf safe = {0};
 	struct str rest, line;
 
-	markdown_embedded(&safe, text);
+	inset_text(&safe, text);
 	rest = buf_str(&safe);
 	while (next_line(&rest, &line)) {
 		buf_adds(out, line.len ? "> " : ">");
@@ -235,7 +257,7 @@ void markdown_quote(struct buf *out, struct str text)
 	buf_free(&safe);
 }
 
-void markdown_fence(struct buf *out, const char *language, struct str text)
+void inset_fence(struct buf *out, const char *language, struct str text)
 {
 	size_t longest = 2, run;
 
@@ -255,7 +277,7 @@ void markdown_fence(struct buf *out, const char *language, struct str text)
 	buf_addc(out, '\n');
 }
 
-void markdown_plain(struct buf *out, struct str text)
+void inset_plain(struct buf *out, struct str text)
 {
 	for (size_t i = 0; i < text.len; i++) {
 		char c = text.ptr[i];

@@ -1,0 +1,127 @@
+"""History that is bounded and honest: summaries, incognito conversations, parents, what is recorded."""
+
+import pytest
+
+from conftest import MODEL_NAME
+from fake_upstream import WORDS
+
+SUMMARY = "".join(WORDS)
+
+
+def config(up, more="", memory=""):
+    return (f'provider "fake" {{ url = "{up.url}" }}\n'
+            "cache { ctx = 1024 slots = 2 }\nserver { port = -1 }\n"
+            f'memory {{ titles = false summary_model = "fake/ok" {memory} }}\n{more}')
+
+
+def context_of(headers):
+    """x-hob-context as a dict of numbers."""
+    return {k.strip(): int(v) for k, v in (part.split("=") for part in headers["x-hob-context"].split(","))}
+
+
+def grow(d, turns, conversation="new", headers=None, **more):
+    """Yields the context of each of these turns, and the conversation."""
+    for i in range(turns):
+        status, fields, body = d.chat(f"{i}: Tell me about the sea. " * 12,
+                                      {"x-hob-conversation": conversation, **(headers or {})},
+                                      max_tokens=16, **more)
+        assert status == 200, body
+        conversation = fields["x-hob-conversation"]
+        c = context_of(fields)
+        assert c["kept"] + c["summarised"] + c["dropped"] == 2 * i
+        yield c, conversation
+
+
+def test_a_summary_takes_the_place_of_what_does_not_fit(make_daemon, up):
+    d = make_daemon(config(up))
+    seen = [c for c, _ in grow(d, 14)]
+    assert seen[-1]["summarised"] > 0
+    assert all(c["dropped"] == 0 for c in seen), seen
+    asked = [r["body"] for r in up.seen if r["path"].endswith("/chat/completions")]
+    assert len(asked) >= 2
+    assert "0: Tell me about the sea." in asked[0]["messages"][0]["content"]
+    assert "Invent nothing" in asked[0]["messages"][-1]["content"]
+    # rolling: the next one takes the one before in
+    assert SUMMARY in asked[1]["messages"][0]["content"]
+    assert "made by fake/ok" in asked[1]["messages"][0]["content"]
+
+
+def test_a_private_conversation_is_not_summarised_far_away(make_daemon, up):
+    d = make_daemon(config(up))
+    seen = [c for c, _ in grow(d, 10, headers={"x-hob-private": "1"})]
+    assert seen[-1]["dropped"] + seen[-1]["summarised"] > 0  # by the local model, if at all
+    assert not [r for r in up.seen if r["path"].endswith("/chat/completions")]
+
+
+def test_without_summaries_turns_are_dropped(make_daemon, up):
+    d = make_daemon(config(up, memory="summary = false"))
+    assert [c for c, _ in grow(d, 10)][-1]["dropped"] > 0
+    assert not [r for r in up.seen if r["path"].endswith("/chat/completions")]
+
+
+def test_a_stream_says_what_was_left_out_and_how_it_is_kept(make_daemon, up):
+    d = make_daemon(config(up))
+    body = {"model": MODEL_NAME, "messages": [{"role": "user", "content": "Hello."}], "max_tokens": 8}
+    chunks = [c for c in d.stream(body, {"x-hob-conversation": "new"}) if isinstance(c, dict)]
+    first, last = chunks[0]["hob"], chunks[-1]["hob"]
+    assert (first["kept"], first["summarised"], first["elided"], first["dropped"]) == (0, 0, 0, 0)
+    assert first["ctx"] == 1024 and first["tier"] == "ram"
+    assert len(last["prompt"]) == len(last["message"]) == 32
+    # what was asked is answered anew, without a word
+    again = {**body, "messages": [], "parent": last["prompt"], "conversation": last["conversation"]}
+    status, headers, reply = d.request("POST", "/v1/chat/completions", again)
+    assert status == 200, reply
+    assert context_of(headers)["kept"] == 1
+    assert reply["hob"]["prompt"] == last["prompt"]
+    # and from the start
+    status, headers, reply = d.request(
+        "POST", "/v1/chat/completions", body,
+        {"x-hob-conversation": last["conversation"], "x-hob-parent": "root"})
+    assert status == 200 and context_of(headers)["kept"] == 0
+
+
+@pytest.mark.parametrize("field,status", [("nonsense", 400), ("0" * 32, 404)])
+def test_a_parent_that_is_none_is_refused(daemon, field, status):
+    first = daemon.chat("Hello.", {"x-hob-conversation": "new"}, max_tokens=4)
+    got, _, body = daemon.chat("Hello.", {"x-hob-conversation": first[1]["x-hob-conversation"],
+                                          "x-hob-parent": field}, max_tokens=4)
+    assert got == status, body
+    assert daemon.chat("Hello.", {"x-hob-parent": "root"})[0] == 400  # of which conversation?
+
+
+def test_what_a_client_sends_whole_is_recorded_when_it_asks(make_daemon):
+    d = make_daemon("memory { titles = false }\n")
+    status, headers, body = d.chat("One.", max_tokens=4, store=True)
+    assert status == 200 and "x-hob-context" not in headers
+    conversation = headers["x-hob-conversation"]
+    said = d.request("GET", "/v1/hob/conversations/" + conversation)[2]["messages"]
+    assert [m["content"] for m in said] == ["One.", body["choices"][0]["message"]["content"]]
+    assert "x-hob-conversation" not in d.chat("Two.", max_tokens=4, store=False)[1]
+    assert "x-hob-conversation" not in d.chat("Three.", max_tokens=4)[1]
+
+
+def files_with(home, word):
+    return [str(p.relative_to(home)) for p in home.rglob("*")
+            if p.is_file() and not p.is_symlink() and word in p.read_bytes()]
+
+
+def kv_files(d):
+    return [p for p in (d.home / "cache/hob/kv").rglob("*") if p.is_file() and p.stat().st_size > 100_000]
+
+
+@pytest.mark.parametrize("conversation,stays", [("new", True), ("incognito", False)])
+def test_an_incognito_conversation_leaves_nothing_on_disk(make_daemon, conversation, stays):
+    d = make_daemon("memory { titles = false }\n")
+    words = "Quaxolotl lives by the sea and tells long stories. " * 40
+    status, headers, body = d.chat(words, {"x-hob-conversation": conversation}, max_tokens=8)
+    assert status == 200, body
+    name = headers["x-hob-conversation"]
+    assert (name[0] == "Z") == (not stays)
+    headers = d.chat("And then?", {"x-hob-conversation": name}, max_tokens=8)[1]
+    assert context_of(headers)["kept"] == 2
+    d.stop()  # saves what may be saved
+    assert bool(files_with(d.home, b"Quaxolotl")) == stays
+    assert bool(kv_files(d)) == stays
+    if not stays:
+        d.start()
+        assert d.chat("And then?", {"x-hob-conversation": name})[0] == 404
