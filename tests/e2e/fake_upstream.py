@@ -139,6 +139,13 @@ class Handler(fake_server.Handler):
         self.put(DONE)
         self.end()
 
+    def mode_number(self, request):
+        """An answer that is JSON."""
+        self.stream()
+        self.words(['{"n"', ": 7}"])
+        self.put(chunk(finish="stop") + DONE)
+        self.end()
+
     def mode_length(self, request):
         self.stream()
         self.words(WORDS[:2])

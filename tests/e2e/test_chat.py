@@ -550,7 +550,7 @@ def test_what_is_said_is_found_opened_named_kept_and_forgotten(screen, remote, u
     s.wait(ANSWER)
     s.prompt()
     for command, said in (("/title Animals", "titled: Animals"), ("/pin", "kept whatever"),
-                          ("/note likes zebras", "noted"), ("/cost", r"fake/ok: 1 turns.*\$0.000125"),
+                          ("/note likes zebras", "noted"), ("/cost", r"fake/ok: 1 turn,.*\$0.000125"),
                           ("/why", "reason"), ("/stats", "cost +0.000125 USD"),
                           (f"/save {remote.home}/a.md", "saved in")):
         s.send(command + "\r")
