@@ -154,14 +154,13 @@ def test_lines_without_paste_markers_are_prompts_as_ever(screen, up):
 
 
 def test_what_is_typed_while_an_answer_comes_waits_for_its_prompt(screen, up):
-    s = screen("fake/slow")
+    s = screen("fake/unhurried")
     s.prompt()
     s.send("go\r")
-    s.wait("tick tick")
-    s.send("/model fake/ok\rnext\r")
-    s.send("\x03")
-    s.wait(r"\(stopped\)")
-    s.wait(lambda: up.wait_gone(0.1), what="the upstream is told")
+    s.wait("capital")
+    s.send("second\rhalf")
+    s.wait(r"> go\n" + re.escape(ANSWER) + r"\nfake/.*\n> second\n" + re.escape(ANSWER) + r"\nfake/.*\n> half$")
+    assert asked(up) == [("user", "go"), ("assistant", ANSWER), ("user", "second")]
 
 
 def test_ctrl_c_stops_the_answer_and_the_partial_one_counts(screen, up):
