@@ -22,7 +22,7 @@
 #include "cache/cache.h"
 #include "cache/ledger.h"
 #include "cache/trace.h"
-#include "memory/store.h"
+#include "memory/store_keep.h"
 #include "metrics.h"
 #include "net/fetch.h"
 #include "net/sd.h"
@@ -92,7 +92,8 @@ static void api_forget_computed(void *arg)
 {
 	struct daemon *d = arg;
 
-	engine_forget(d->engine);
+	if (d->state != CLOSING) /* the store ends after the engine */
+		engine_forget(d->engine);
 }
 
 static void api_metrics(void *arg, struct buf *out)
@@ -100,6 +101,7 @@ static void api_metrics(void *arg, struct buf *out)
 	struct daemon *d = arg;
 	struct metrics_view v = {.dispatch = dispatch_stats(d->dispatch),
 				 .cache = d->cache,
+				 .store = d->store,
 				 .engine_restarts = engine_restarts(d->engine),
 				 .connections = server_connections(d->server),
 				 .requests = server_requests(d->server),
@@ -173,9 +175,12 @@ static void start_store(struct daemon *d)
 	if (!d->store) {
 		log_error("conversations will not be kept: %s", e.text);
 		d->store_error = xstrdup(e.text);
-	} else if (store_notice(d->store)) {
-		log_warn("%s", store_notice(d->store));
+		return;
 	}
+	if (store_notice(d->store))
+		log_warn("%s", store_notice(d->store));
+	store_set_limits(d->store, &d->config->memory_limits);
+	store_set_durable(d->store, d->config->memory_durable);
 }
 
 /* For providers that have left the configuration while prompts hold them. */
@@ -471,11 +476,8 @@ static void reload(struct daemon *d)
 			"reload: ctx, slots, threads, kernels, packed, kv_ram and kv_disk of "
 			"cache change at the next start");
 	if (next->memory_enabled != old->memory_enabled ||
-	    strcmp(next->memory_path, old->memory_path) ||
-	    next->memory_durable != old->memory_durable)
-		log_warn(
-			"reload: enabled, path and durability of memory change at the next "
-			"start");
+	    strcmp(next->memory_path, old->memory_path))
+		log_warn("reload: enabled and path of memory change at the next start");
 	d->config = next;
 	d->api.config = next;
 	personas_forget(d->personas);
@@ -486,6 +488,10 @@ static void reload(struct daemon *d)
 	llama = llama_config(next);
 	llama_servers_set(d->llama, &llama);
 	money_set_config(d->money, next);
+	if (d->store) {
+		store_set_limits(d->store, &next->memory_limits);
+		store_set_durable(d->store, next->memory_durable);
+	}
 	dispatch_set_config(d->dispatch, next);
 	reload_remotes(d, old);
 	config_free(old);

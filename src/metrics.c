@@ -72,6 +72,18 @@ static void first_token(struct buf *out, const struct dispatch_stats *s)
 		 (unsigned long long)s->ttft_count);
 }
 
+static void memory(struct buf *out, const struct dispatch_stats *s)
+{
+	const char *name = "hob_summaries_total";
+
+	head(out, name, "counter", "Summaries of conversations by result.");
+	labelled(out, name, "result", "done", (double)s->summaries_done);
+	labelled(out, name, "result", "failed", (double)s->summaries_failed);
+	one(out, "hob_context_dropped_messages_total", "counter",
+	    "Messages of histories that were left out of a prompt.",
+	    (double)s->context_dropped);
+}
+
 static struct cache_totals totals(const struct cache *c)
 {
 	struct cache_totals t;
@@ -126,10 +138,40 @@ static void cache(struct buf *out, const struct cache *c)
 	}
 }
 
+static void context(struct buf *out, const struct dispatch_stats *s)
+{
+	const char *name = "hob_summaries_total";
+
+	head(out, name, "counter",
+	     "Summaries of what no longer fits, by how they ended.");
+	labelled(out, name, "result", "done", (double)s->summaries_done);
+	labelled(out, name, "result", "failed", (double)s->summaries_failed);
+	one(out, "hob_context_dropped_messages_total", "counter",
+	    "Messages of histories that were left out because they did not fit.",
+	    (double)s->context_dropped);
+}
+
+static void store(struct buf *out, const struct store *s)
+{
+	struct store_figures f;
+
+	store_figures(s, &f);
+	one(out, "hob_store_bytes", "gauge", "Bytes of the conversations' database.",
+	    (double)f.bytes);
+	one(out, "hob_store_conversations", "gauge", "Conversations that are kept.",
+	    (double)f.conversations);
+	one(out, "hob_store_messages", "gauge", "Messages that are kept.",
+	    (double)f.messages);
+	one(out, "hob_store_evicted_total", "counter",
+	    "Conversations that were forgotten to stay within the limits.",
+	    (double)f.evicted);
+}
+
 void metrics_text(const struct metrics_view *v, struct buf *out)
 {
 	requests(out, v->dispatch);
 	first_token(out, v->dispatch);
+	memory(out, v->dispatch);
 	one(out, "hob_running", "gauge", "Prompts that run or wait.",
 	    v->dispatch->running);
 	tries(out, "hob_retries_total",
@@ -139,6 +181,9 @@ void metrics_text(const struct metrics_view *v, struct buf *out)
 	      "Moves to the next model before a first token, by what had failed.",
 	      v->dispatch->fallbacks_by_code);
 	cache(out, v->cache);
+	context(out, v->dispatch);
+	if (v->store)
+		store(out, v->store);
 	one(out, "hob_engine_restarts_total", "counter",
 	    "Unexpected deaths of the engine.", v->engine_restarts);
 	one(out, "hob_http_requests_total", "counter", "HTTP requests.",

@@ -4,11 +4,13 @@
 
 #include "base/buf.h"
 #include "cache/cache.h"
+#include "memory/store_keep.h"
 #include "route/dispatch_open.h"
 
 struct metrics_view {
 	const struct dispatch_stats *dispatch;
 	const struct cache *cache;
+	const struct store *store; /* NULL: memory is off */
 	unsigned engine_restarts;
 	int connections;
 	uint64_t requests; /* HTTP, all paths */

@@ -21,7 +21,6 @@ struct api {
 	struct models *models;     /* borrowed */
 	struct cache *cache;       /* borrowed */
 	struct store *store;       /* borrowed, or NULL: no memory */
-	struct store *incognito;   /* borrowed, or NULL: conversations in memory only */
 	struct personas *personas; /* borrowed; NULL: system files are read each time */
 	struct money *money;       /* borrowed; NULL: nothing is counted */
 	const struct config *config;

@@ -9,6 +9,7 @@
 #include "api/responses.h"
 #include "base/json.h"
 #include "memory/store_heads.h"
+#include "route/dispatch_open.h"
 
 struct work {
 	struct pending pending;
@@ -66,24 +67,27 @@ static struct work *work_new(const struct call *call, bool has_id)
 {
 	char *param = has_id ? pending_id(call->param) : NULL;
 	const char *id = param ? param : "";
+	struct store *store = call->api->store;
 	struct work *w;
 	struct err e = {0};
 
 	if (!strncmp(id, "conv_", 5))
 		id += 5;
 
-	if (!call->api->store)
+	if (has_id && (!*id || !strcmp(id, "new") || !strcmp(id, "last")))
+		err_set(&e, ERR_INVALID, "that is no conversation's id");
+	else if (store_is_incognito(id))
+		store = dispatch_incognito(call->api->dispatch, &e);
+	else if (!store)
 		err_set(&e, ERR_UNSUPPORTED,
 			"memory is off (memory.enabled in the configuration)");
-	else if (has_id && (!*id || !strcmp(id, "new") || !strcmp(id, "last")))
-		err_set(&e, ERR_INVALID, "that is no conversation's id");
 	if (e.code != ERR_NONE) {
 		api_reply_error(call->conn, &e);
 		free(param);
 		return NULL;
 	}
 	w = xcalloc(1, sizeof(*w));
-	w->store = call->api->store;
+	w->store = store;
 	w->id = xstrdup(id);
 	free(param);
 	w->pending.conn = call->conn;
@@ -175,7 +179,8 @@ static bool read_work(struct work *w, const struct call *call, unsigned what)
 	cJSON *root = read_body(call, &e);
 	int rc = root ? 0 : -1;
 
-	if (rc == 0 && what & READ_METADATA) {
+	if (rc == 0 && what & READ_METADATA &&
+	    cJSON_GetObjectItemCaseSensitive(root, "metadata")) {
 		param = "metadata";
 		w->metadata = responses_read_metadata(root, &e);
 		rc = w->metadata ? 0 : -1;

@@ -144,6 +144,8 @@ static void on_deleted(void *arg, const struct err *e)
 {
 	struct store_call *sc = arg;
 
+	if (e->code == ERR_NONE && sc->api->forget_computed)
+		sc->api->forget_computed(sc->api->arg);
 	if (store_call_failed(sc, e))
 		return;
 	buf_addc(&sc->out, '{');
@@ -294,13 +296,11 @@ static struct store_call *begin_create(const struct call *call, cJSON *body,
 	if (json_bool(body, "incognito", &incognito, e) < 0 ||
 	    check_messages(body, e) < 0)
 		return NULL;
-	if (incognito && !call->api->incognito) {
+	if (!incognito)
+		return store_call_new(call, NULL);
+	sc = store_call_in(call, api_incognito(call->api));
+	if (!sc)
 		err_set(e, ERR_UNSUPPORTED, "incognito conversations are not to be had");
-		return NULL;
-	}
-	sc = store_call_new(call, NULL);
-	if (sc && incognito)
-		sc->store = call->api->incognito;
 	return sc;
 }
 

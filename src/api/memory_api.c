@@ -63,6 +63,8 @@ static void on_forgotten(void *arg, const struct err *e,
 	}
 	if (--f->waiting)
 		return;
+	if (f->sum.conversations && sc->api->forget_computed)
+		sc->api->forget_computed(sc->api->arg);
 	if (!store_call_failed(sc, &f->err)) {
 		buf_addf(&sc->out,
 			 "{\"conversations\":%lld,\"messages\":%lld,\"bytes\":%lld}",
@@ -98,7 +100,7 @@ void memory_api_forget(const struct call *call)
 	cJSON *body = store_call_body(call->http, &e);
 	struct store_call *sc = NULL;
 	struct forgetting *f;
-	bool both;
+	struct store *incognito;
 
 	if (!body || read_forget(body, &ask, &e) < 0)
 		api_reply_error(call->conn, &e);
@@ -111,11 +113,11 @@ void memory_api_forget(const struct call *call)
 	sc->body = body;
 	f = xcalloc(1, sizeof *f);
 	f->call = sc;
-	both = !ask.conversation && call->api->incognito;
-	f->waiting = both ? 2 : 1;
+	incognito = ask.conversation ? NULL : api_incognito(call->api);
+	f->waiting = incognito ? 2 : 1;
 	store_forget(sc->store, &ask, on_forgotten, f);
-	if (both)
-		store_forget(call->api->incognito, &ask, on_forgotten, f);
+	if (incognito)
+		store_forget(incognito, &ask, on_forgotten, f);
 }
 
 /* ---- backup ---- */
@@ -125,14 +127,15 @@ static void on_backup(void *arg, const struct err *e)
 	struct store_call *sc = arg;
 	const char *path = "";
 	struct stat st = {0};
+	bool known;
 
 	if (store_call_failed(sc, e))
 		return;
 	json_string(sc->body, "path", &path, NULL);
+	known = stat(path, &st) == 0;
 	buf_addc(&sc->out, '{');
 	buf_add_json_text(&sc->out, "path", path);
-	buf_add_json_number(&sc->out, "bytes", stat(path, &st) == 0, (double)st.st_size,
-			    0);
+	buf_add_json_number(&sc->out, "bytes", known, (double)st.st_size, 0);
 	buf_addc(&sc->out, '}');
 	store_call_reply(sc);
 }

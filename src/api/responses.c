@@ -11,6 +11,7 @@
 #include "api/responses.h"
 
 #include "api/pending.h"
+#include "api/persona.h"
 #include "api/reply.h"
 #include "memory/store_heads.h"
 
@@ -110,14 +111,23 @@ static void answer(struct conn *c, const struct api *api, struct request *r,
 	reply_start(c, api->dispatch, r, p->stream, &dialect, enc);
 }
 
-static struct request *read_request(struct conn *c,
+/* A persona comes once all is known: what is decoded before that only says what to look for. */
+static struct request *read_request(const struct api *api, struct conn *c,
 				    const struct responses_references *known,
 				    struct responses_params *p, struct err *e)
 {
 	const struct http_request *h = conn_request(c);
 	struct request *r = responses_decode(h->body, known, p, e);
 
-	if (!r || openai_read_fields(h, r, e) < 0) {
+	if (!r || openai_read_fields(h, r, e) < 0 ||
+	    (!p->nmissing && persona_apply(api->personas, api->config, r, e) < 0)) {
+		request_free(r);
+		return NULL;
+	}
+	if (p->previous && r->conversation) { /* of the head: the body cannot have both */
+		p->code = "mutually_exclusive_parameters";
+		err_set(e, ERR_INVALID,
+			"x-hob-conversation and 'previous_response_id' exclude each other");
 		request_free(r);
 		return NULL;
 	}
@@ -264,7 +274,7 @@ static void decode_again(struct creation *x)
 
 	request_free(x->r);
 	responses_params_free(&x->p);
-	x->r = read_request(x->pending.conn, &x->known, &x->p, &e);
+	x->r = read_request(x->api, x->pending.conn, &x->known, &x->p, &e);
 	if (!x->r)
 		creation_fail(x, &e, x->p.param, x->p.code);
 	else
@@ -394,7 +404,7 @@ void responses_create(const struct call *call)
 {
 	struct responses_params p;
 	struct err e = {0};
-	struct request *r = read_request(call->conn, NULL, &p, &e);
+	struct request *r = read_request(call->api, call->conn, NULL, &p, &e);
 	struct creation *x;
 
 	if (!r) {

@@ -122,6 +122,7 @@ const char *responses_error_code(enum err_code code)
 }
 
 struct state {
+	bool stored;
 	const char *status, *item_status; /* item_status: of items that are not done */
 	const struct usage *usage;        /* or NULL */
 	const struct err *error;          /* or NULL */
@@ -176,7 +177,7 @@ static void add_response(const struct responses_encoder *enc, const struct state
 		responses_add_usage(out, s->usage);
 	else
 		buf_adds(out, "null");
-	buf_addf(out, ",\"store\":%s", enc->stores && conversation ? "true" : "false");
+	buf_addf(out, ",\"store\":%s", s->stored ? "true" : "false");
 	if (conversation)
 		buf_addf(out, ",\"conversation\":{\"id\":\"conv_%s\"}", conversation);
 	else
@@ -235,7 +236,12 @@ static void add_response_event(struct responses_encoder *enc, const char *type,
 
 static void add_created(struct responses_encoder *enc, struct buf *out)
 {
-	static const struct state s = {"in_progress", "in_progress", NULL, NULL, NULL};
+	struct state s = {enc->stores && enc->base.conversation,
+			  "in_progress",
+			  "in_progress",
+			  NULL,
+			  NULL,
+			  NULL};
 
 	if (enc->created)
 		return;
@@ -486,6 +492,17 @@ static const char *end_items(struct responses_encoder *enc, enum finish_reason r
 	return why;
 }
 
+/* It was kept when what was asked has a name. */
+static struct state finished(const struct responses_encoder *enc, const struct event *ev)
+{
+	return (struct state){enc->stores && ev->finished.prompt,
+			      "completed",
+			      "incomplete",
+			      &ev->finished.usage,
+			      NULL,
+			      NULL};
+}
+
 int responses_add_delta(struct responses_encoder *enc, const struct event *ev,
 			struct buf *out, struct err *e)
 {
@@ -496,7 +513,7 @@ int responses_add_delta(struct responses_encoder *enc, const struct event *ev,
 void responses_add_finish(struct responses_encoder *enc, const struct event *ev,
 			  struct buf *out)
 {
-	struct state s = {"completed", "incomplete", &ev->finished.usage, NULL, NULL};
+	struct state s = finished(enc, ev);
 
 	add_created(enc, out);
 	s.incomplete = end_items(enc, ev->finished.reason, out);
@@ -511,7 +528,12 @@ void responses_add_finish(struct responses_encoder *enc, const struct event *ev,
 void responses_add_failure(struct responses_encoder *enc, const struct err *why,
 			   struct buf *out)
 {
-	struct state s = {"failed", "incomplete", NULL, why, NULL};
+	struct state s = {enc->stores && enc->base.conversation,
+			  "failed",
+			  "incomplete",
+			  NULL,
+			  why,
+			  NULL};
 
 	add_created(enc, out);
 	begin(enc, out, "error");
@@ -530,7 +552,7 @@ int responses_gather(struct responses_encoder *enc, const struct event *ev, stru
 void responses_add_whole(struct responses_encoder *enc, const struct event *ev,
 			 struct buf *out)
 {
-	struct state s = {"completed", "incomplete", &ev->finished.usage, NULL, NULL};
+	struct state s = finished(enc, ev);
 
 	s.incomplete = end_items(enc, ev->finished.reason, NULL);
 	if (s.incomplete)

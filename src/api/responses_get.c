@@ -162,7 +162,7 @@ static void add_output(struct buf *out, const struct reading *g,
 	buf_add(out, sink.out.data, sink.out.len);
 	buf_adds(out, "],\"usage\":");
 	buf_free(&sink.out);
-	if (g->usage.prompt_tokens >= 0 || g->usage.completion_tokens >= 0)
+	if (!strcmp(g->status, "done"))
 		responses_add_usage(out, &g->usage);
 	else
 		buf_adds(out, "null");
@@ -252,8 +252,8 @@ static void on_row(void *arg, const struct err *e, const struct store_conversati
 	if (reading_over(g, e))
 		return;
 	ASSERT(n == 1);
-	if (list[0].created_ms == g->created_ms && !list[0].pinned &&
-	    (!list[0].head[0] || !strcmp(list[0].head, g->reply)))
+	if (list[0].created_ms == g->created_ms && !g->base[0] && !list[0].pinned &&
+	    !list[0].forked_from && (!list[0].head[0] || !strcmp(list[0].head, g->reply)))
 		store_delete(g->store, g->conversation, on_forgotten, g);
 	else
 		store_turn_unname(g->store, g->request, on_forgotten, g);

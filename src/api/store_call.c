@@ -2,6 +2,7 @@
 #include "api/store_call.h"
 
 #include "memory/store.h"
+#include "route/dispatch_open.h"
 
 static void call_free(struct store_call *sc)
 {
@@ -45,9 +46,17 @@ void store_call_reply(struct store_call *sc)
 
 /* ---- the beginning ---- */
 
+struct store *api_incognito(const struct api *a)
+{
+	struct err e = {0};
+
+	return dispatch_incognito(a->dispatch, &e);
+}
+
 struct store *api_store_of(const struct api *a, const char *conversation)
 {
-	return conversation && store_is_incognito(conversation) ? a->incognito : a->store;
+	return conversation && store_is_incognito(conversation) ? api_incognito(a)
+								: a->store;
 }
 
 bool store_call_is_id(const char *id)
@@ -63,6 +72,19 @@ bool store_call_is_hash(const char *text)
 {
 	return strlen(text) == STORE_HASH_TEXT_BYTES - 1 &&
 	       strspn(text, "0123456789abcdef") == STORE_HASH_TEXT_BYTES - 1;
+}
+
+struct store_call *store_call_in(const struct call *call, struct store *store)
+{
+	struct store_call *sc;
+
+	if (!store)
+		return NULL;
+	sc = xcalloc(1, sizeof *sc);
+	sc->api = call->api;
+	sc->store = store;
+	pending_begin(&sc->pending, call->conn);
+	return sc;
 }
 
 struct store_call *store_call_new(const struct call *call, const char *id)
@@ -85,11 +107,8 @@ struct store_call *store_call_new(const struct call *call, const char *id)
 		api_reply_error(call->conn, &e);
 		return NULL;
 	}
-	sc = xcalloc(1, sizeof *sc);
-	sc->api = call->api;
-	sc->store = store;
+	sc = store_call_in(call, store);
 	sc->id = id ? xstrdup(id) : NULL;
-	pending_begin(&sc->pending, call->conn);
 	return sc;
 }
 

@@ -26,11 +26,15 @@ struct store_call {
 /* The store that keeps this conversation: incognito ones have their own.  NULL, "last" and the like: the
  * one on disk.  NULL: there is none. */
 struct store *api_store_of(const struct api *a, const char *conversation);
+/* The one in memory, made when it is first asked for; NULL: it cannot be made. */
+struct store *api_incognito(const struct api *a);
 
 /* For what is in call->param (store_call_of) or in `id` (NULL: no conversation).  NULL: an error was
  * answered. */
 struct store_call *store_call_of(const struct call *call);
 struct store_call *store_call_new(const struct call *call, const char *id);
+/* For this store, NULL: NULL and nothing answered. */
+struct store_call *store_call_in(const struct call *call, struct store *store);
 /* The same with the JSON object of the body in sc->body; an empty body is {}. */
 struct store_call *store_call_of_with_body(const struct call *call);
 

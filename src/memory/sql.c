@@ -52,8 +52,8 @@
 	"(SELECT 1 FROM turn WHERE status = 'running' AND session_id = s.id) "
 
 /* ?1 and up to ?2 messages behind it, those with the greatest ids first: the newest. */
-#define BEHIND                                                        \
-	"WITH RECURSIVE down(id) AS (SELECT ?1 UNION ALL "            \
+#define BEHIND                                                           \
+	"WITH RECURSIVE down(id) AS (SELECT ?1 UNION ALL "               \
 	"SELECT c.id FROM down JOIN message c ON c.parent_id = down.id " \
 	"ORDER BY 1 DESC LIMIT ?2)"
 
@@ -74,6 +74,10 @@ static const char *const sql_text[SQL_NR] = {
 	"ELSE json_extract(?4, '$[0].text') END, ?5, ?6, ?7, ?8, "
 	"coalesce((SELECT depth FROM message WHERE id = ?2), 0) + 1)",
 	[SQL_MESSAGE_HASH] = "SELECT hash FROM message WHERE id = ?1",
+	[SQL_MESSAGE_ANSWERS] =
+		"SELECT id, hash, json_extract(parts, '$[0].text'), "
+		"json_extract(parts, '$[1].message') FROM message "
+		"WHERE parent_id = ?1 AND role = 'assistant' ORDER BY id DESC LIMIT ?2",
 	[SQL_MESSAGE_FORGET] =
 		"DELETE FROM message WHERE id = ?1 "
 		"AND NOT EXISTS (SELECT 1 FROM message c WHERE c.parent_id = ?1) "
@@ -268,18 +272,18 @@ static const char *const sql_text[SQL_NR] = {
 		"WHERE m.parent_id IS NOT NULL) "
 		"SELECT rowid, bm25(message_fts) FROM message_fts "
 		"WHERE message_fts MATCH ?1 AND +rowid IN (SELECT id FROM seen)",
-	[SQL_SEARCH_TURN] =
-		BEHIND " SELECT s.id, s.title FROM turn JOIN session s ON s.id = turn.session_id "
-		       "WHERE turn.id = (SELECT max(id) FROM ("
-		       "SELECT max(t.id) AS id FROM down JOIN turn t ON t.prompt_id = down.id "
-		       "UNION ALL "
-		       "SELECT max(t.id) FROM down JOIN turn t ON t.reply_id = down.id))",
-	[SQL_SEARCH_HEAD] =
-		BEHIND ", found(id) AS ("
-		       "SELECT s.id FROM down JOIN session s ON s.head_id = down.id "
-		       "UNION SELECT t.session_id FROM down JOIN tip t ON t.message_id = down.id) "
-		       "SELECT s.id, s.title FROM found JOIN session s ON s.id = found.id "
-		       "ORDER BY s.used_seq DESC, s.updated_at DESC LIMIT 1",
+	[SQL_SEARCH_TURN] = BEHIND
+	" SELECT s.id, s.title FROM turn JOIN session s ON s.id = turn.session_id "
+	"WHERE turn.id = (SELECT max(id) FROM ("
+	"SELECT max(t.id) AS id FROM down JOIN turn t ON t.prompt_id = down.id "
+	"UNION ALL "
+	"SELECT max(t.id) FROM down JOIN turn t ON t.reply_id = down.id))",
+	[SQL_SEARCH_HEAD] = BEHIND
+	", found(id) AS ("
+	"SELECT s.id FROM down JOIN session s ON s.head_id = down.id "
+	"UNION SELECT t.session_id FROM down JOIN tip t ON t.message_id = down.id) "
+	"SELECT s.id, s.title FROM found JOIN session s ON s.id = found.id "
+	"ORDER BY s.used_seq DESC, s.updated_at DESC LIMIT 1",
 	[SQL_SEARCH_NAMED] = "SELECT title FROM session WHERE id = ?1",
 	[SQL_SEARCH_SNIPPET] =
 		"SELECT m.hash, m.role, m.created_at, "
@@ -370,9 +374,8 @@ static const char *const sql_text[SQL_NR] = {
 		"INSERT INTO session (id, title, title_by, model, head_id, pinned, is_private, "
 		"created_at, updated_at, metadata, used_seq) "
 		"VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, " NEXT_SEQ ")",
-	[SQL_MOVE_FORKED] =
-		"UPDATE session SET forked_from = ?2 WHERE id = ?1 "
-		"AND EXISTS (SELECT 1 FROM session WHERE id = ?2)",
+	[SQL_MOVE_FORKED] = "UPDATE session SET forked_from = ?2 WHERE id = ?1 "
+			    "AND EXISTS (SELECT 1 FROM session WHERE id = ?2)",
 	[SQL_MOVE_TURN_SESSION] = "SELECT session_id = ?2 FROM turn WHERE request = ?1",
 	[SQL_MOVE_TURN_LIKE] =
 		"SELECT 1 FROM turn WHERE session_id = ?1 AND prompt_id = ?2 AND reply_id IS ?3 "

@@ -22,6 +22,7 @@ enum {
 	STORE_IDLE_MS = 30000,
 	STORE_QUIET_MS =
 		30 * 60 * 1000, /* while nothing is asked things grow old all the same */
+	STORE_LOG_PAGES = 4000, /* 16 MiB: a longer log is written into the file */
 };
 
 struct store {
@@ -46,6 +47,7 @@ struct store {
 	struct dbfile file;
 	struct sql sql;
 	bool suspected;
+	int log_pages;
 	struct store_job last; /* the store thread's farewell */
 };
 
@@ -198,6 +200,24 @@ static struct store_job *group_end(struct store_job *first)
 	return end;
 }
 
+static int on_commit(void *arg, sqlite3 *db, const char *name, int pages)
+{
+	UNUSED(db);
+	UNUSED(name);
+	((struct store *)arg)->log_pages = pages;
+	return SQLITE_OK;
+}
+
+/* SQLite would do this inside a COMMIT that somebody waits for; here they have their answers. */
+static void shorten_log(struct store *s)
+{
+	if (s->log_pages < STORE_LOG_PAGES)
+		return;
+	s->log_pages =
+		0; /* a reader may keep it long: not again before more is written */
+	sqlite3_wal_checkpoint_v2(s->sql.db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+}
+
 static void run_chain(struct store *s, struct store_job *first)
 {
 	while (first) {
@@ -214,6 +234,7 @@ static void run_chain(struct store *s, struct store_job *first)
 			answer(s, first);
 		}
 		uv_async_send(&s->wake);
+		shorten_log(s);
 	}
 }
 
@@ -222,6 +243,7 @@ static void store_thread(void *arg)
 	struct store *s = arg;
 	struct queue_item *chain;
 
+	sqlite3_wal_hook(s->sql.db, on_commit, s); /* in place of wal_autocheckpoint */
 	while ((chain = queue_wait_all(&s->jobs)) != NULL)
 		run_chain(s, CONTAINER_OF(chain, struct store_job, item));
 	if (!s->file.in_memory)

@@ -26,10 +26,36 @@
  *
  * Regenerate, edit and undo are turns whose new messages follow another message than the head
  * (`parent`): nodes are added, the head moves, nothing is rewritten, and what the head left stays
- * reachable by its hash.  When such a turn fails the head goes back to where it stood.
+ * reachable by its hash.  When such a turn fails the head goes back to where it stood; cancelled with
+ * text it stays on that text, as any other.
+ *
+ * A message belongs to a conversation that has reached it: by its head, its turns, messages added to
+ * it, a fork that began there, or what undo left.  It also reaches what the conversation that it was
+ * forked from has reached, and so on upwards, as long as that one is not private (or both are).  A
+ * `parent` of any other message is ERR_NOT_FOUND.  A message goes with the last conversation that has
+ * reached it, so a fork keeps what it shares.
+ *
+ * Two turns at once in one conversation are allowed: the second one follows the first one's prompt.
+ * When it fails, the head goes to what became of that prompt (its reply, or in front of it).  Moving
+ * the head or adding messages while a turn runs is ERR_CONFLICT; deleting the conversation is not, and
+ * the turn's end is ERR_NOT_FOUND then.
+ *
+ * A client that keeps its own history and names no conversation (struct store_turn_begin) goes on with
+ * the one whose head lies deepest on what is known of it, at or behind the first answer; after a failed
+ * turn, with the one that failed.  Neither a private conversation nor one that is being answered is
+ * gone on with by chance.
+ *
+ * Ids of conversations sort by making, lists by use, also when the clock steps back; created_ms and
+ * updated_ms are what the clock said.  Row ids of messages and turns are not given twice while a store
+ * is open, so a late answer about a deleted one finds nothing.
  *
  * An incognito store is the same code on a file that exists in memory only (path ":memory:"); its
  * conversations have ids that begin with 'Z', which no ULID of this millennium does.
+ *
+ * Lists, search, exports and backups are read beside the writer: they delay no turn, and they see what
+ * a callback has reported before they were asked, not more.
+ *
+ * Attachments (data: URLs of 1 KiB and more) are kept once each, beside the messages.
  *
  *   store.h         opening, paths, turns
  *   store_heads.h   conversations as rows and heads: list, create, move, fork, change, delete; turns
@@ -62,7 +88,7 @@ struct store;
  * else it is NULL. */
 struct store *store_open(uv_loop_t *loop, const char *path, struct err *e);
 const char *store_notice(const struct store *s);
-/* Answers what is queued, checkpoints, calls done once from the loop; s is gone then. */
+/* Answers what is queued (what reads beside the writer is given up: ERR_CANCELLED), checkpoints, calls done once from the loop; s is gone then. */
 void store_close(struct store *s, void (*done)(void *arg), void *arg);
 
 struct store_message {
@@ -133,8 +159,8 @@ struct store_turn_begin {
 				   * conversation is the one whose head it continues, else a new one. */
 	const char *parent; /* as above */
 	const char *model, *provider;
-	const char
-		*request; /* struct request's id; names the turn from outside; or NULL */
+	const char *request; /* struct request's id; names the turn from outside; or NULL.
+			      * One that is taken stays with its first turn. */
 	const char *
 		params; /* or NULL: a JSON object that is kept with the turn, STORE_MAX_PARAMS_BYTES */
 	const struct message *messages;

@@ -25,7 +25,8 @@ struct store_list_ask {
 	const char *before; /* id of the last one of the page before, or NULL */
 	bool pinned_only;
 };
-/* Newest turn first (by order of turns, since clocks jump). */
+/* Last used first: by turns begun and messages added, since clocks jump; one that was only made (by
+ * store_create) counts as used then, one that store_path made for "new" not before its first turn. */
 void store_list(struct store *s, const struct store_list_ask *ask, store_list_cb *cb,
 		void *arg);
 /* One conversation's row (n = 1); id may be "last". */
@@ -33,10 +34,14 @@ void store_get(struct store *s, const char *conversation, store_list_cb *cb, voi
 
 /* What may be changed of a row; NULL and UNSAID leave it. */
 struct store_change {
+	/* One line: control characters and what is no UTF-8 become spaces, and it is cut to
+	 * STORE_MAX_TITLE_BYTES between characters.  "" takes it away: the next question gives one. */
 	const char *title;
 	bool title_by_model; /* then it does not replace one that the user gave */
 	const char *model;
-	const char *metadata; /* a JSON object of at most STORE_MAX_METADATA_BYTES */
+	/* A JSON object (else ERR_INVALID) of at most STORE_MAX_METADATA_BYTES (ERR_TOO_LARGE);
+	 * replaces what was there. */
+	const char *metadata;
 	enum tristate pinned, is_private;
 };
 enum { STORE_MAX_METADATA_BYTES = 16 << 10, STORE_MAX_TITLE_BYTES = 400 };
@@ -45,17 +50,21 @@ void store_create(struct store *s, const struct store_change *c, store_list_cb *
 		  void *arg);
 void store_change(struct store *s, const char *conversation, const struct store_change *c,
 		  store_list_cb *cb, void *arg);
-/* The head goes to a message that a turn of the conversation (or of what it was forked from) has reached: by hash, "root",
- * or "undo": in front of the last user message on the path.  ERR_CONFLICT while a turn runs. */
+/* The head goes to a message that the conversation reaches (store.h): by hash, "root", or "undo": in
+ * front of the last user message on the path (ERR_INVALID when there is none).  ERR_CONFLICT while a
+ * turn runs.  It is not a use: the list's order stays. */
 void store_move_head(struct store *s, const char *conversation, const char *to,
 		     store_list_cb *cb, void *arg);
-/* A new conversation whose head stands on `at` (NULL: where the old one's stands). */
+/* A new conversation whose head stands on `at` (NULL: where the old one's stands), with the title,
+ * model, metadata and privacy of the old one; not pinned. */
 void store_fork(struct store *s, const char *conversation, const char *at,
 		store_list_cb *cb, void *arg);
-/* Messages without a model call, behind the head; answers with the path (all of it). */
+/* Messages without a model call, behind the head; answers with the path (all of it).  ERR_CONFLICT
+ * while a turn runs. */
 void store_append(struct store *s, const char *conversation, const struct message *m,
 		  int n, store_path_cb *cb, void *arg);
-/* The conversation, its turns and each message no other conversation reaches; when it succeeds the
+/* The conversation, its turns, notes, and each message that no other conversation has reached (a fork
+ * keeps what it shares); when it succeeds the
  * text is gone from the search index and the log too. */
 void store_delete(struct store *s, const char *conversation, store_done_cb *cb,
 		  void *arg);

@@ -52,7 +52,7 @@ enum store_op_flags {
 	STORE_ASIDE = 16,   /* reads, and may take long: runs beside the writer (with
 			     * STORE_NO_UNDO outside a transaction) */
 	STORE_NO_UNDO = 32, /* manages transactions itself; alone in its group */
-	STORE_OWN = 64, /* nobody asked for it: the store is idle all the same */
+	STORE_OWN = 64,     /* nobody asked for it: the store is idle all the same */
 };
 
 struct store_op {
@@ -75,7 +75,7 @@ struct store_job {
 	const struct store_op *op;
 	unsigned flags; /* op's; an instance may change them before it is submitted */
 	void *arg;
-	size_t bytes; /* what it counts for in the queue */
+	size_t bytes;                 /* what it counts for in the queue */
 	struct store_measure measure; /* of the group that it ran in, when that wrote */
 	struct err
 		err; /* when set, results may be of a transaction that was rolled back */
@@ -118,10 +118,12 @@ struct keep {
 	struct store_figures figures;
 	uint64_t live_bytes;
 	struct keep_progress progress;
+	bool read_only;
 	bool limited,     /* store_set_limits was called */
 		stepping, /* a step is on its way */
 		due,      /* ages were not looked at since the last tick */
-		stuck;    /* too much, and nothing that may go: until something changes */
+		stuck,    /* too much, and nothing that may go: until something changes */
+		failed;   /* the last step did: until something changes */
 };
 struct keep *store_keep_of(struct store *s);
 /* Before the store thread exists. */

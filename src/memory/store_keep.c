@@ -319,8 +319,7 @@ static void tell_step(struct store_job *job)
 	if (job->err.code != ERR_NONE) {
 		if (job->err.code != ERR_CANCELLED)
 			log_warn("memory: %s", job->err.text);
-		k->stuck = true;
-		k->due = false;
+		k->failed = true;
 		k->progress.sweep_below = INT64_MAX;
 		return;
 	}
@@ -346,10 +345,11 @@ static bool is_wanted(const struct keep *k)
 				    .messages = k->figures.messages,
 				    .conversations = k->figures.conversations};
 
-	if (k->stuck)
+	if (k->failed)
 		return false;
 	return k->due || k->progress.garbage.n > 0 || k->progress.shrink ||
-	       k->progress.sweep_below > 0 || retention_too_much(&k->limits, &s);
+	       k->progress.sweep_below > 0 ||
+	       (!k->stuck && retention_too_much(&k->limits, &s));
 }
 
 void keep_work(struct store *s)
@@ -357,7 +357,8 @@ void keep_work(struct store *s)
 	struct keep *k = store_keep_of(s);
 	struct step_job *j;
 
-	if (!k->limited || k->stepping || !store_is_idle(s) || !is_wanted(k))
+	if (!k->limited || k->read_only || k->stepping || !store_is_idle(s) ||
+	    !is_wanted(k))
 		return;
 	j = store_job_new(sizeof(*j), &step_op, NULL);
 	j->store = s;
@@ -374,7 +375,7 @@ void keep_tick(struct store *s)
 	struct keep *k = store_keep_of(s);
 
 	k->due = true;
-	k->stuck = false;
+	k->stuck = k->failed = false;
 	keep_work(s);
 }
 
@@ -389,15 +390,17 @@ void keep_measured(struct store *s, const struct store_job *j)
 	k->figures.evicted = evicted;
 	k->live_bytes = j->measure.live_bytes;
 	if (!(j->flags & STORE_OWN))
-		k->stuck = false;
+		k->stuck = k->failed = false;
 }
 
 void keep_open(struct store *s, struct sql *q)
 {
 	struct store_job first = {0};
 
-	if (q->read_only)
+	if (q->read_only) {
+		store_keep_of(s)->read_only = true;
 		return;
+	}
 	keep_measure(q, &first.measure);
 	keep_measured(s, &first);
 }
@@ -447,8 +450,34 @@ void store_set_limits(struct store *s, const struct store_limits *limits)
 		k->progress.sweep_below = INT64_MAX;
 	k->limits = *limits;
 	k->limited = k->due = true;
-	k->stuck = false;
+	k->stuck = k->failed = false;
 	j->limits = *limits;
+	store_submit(s, &j->job);
+}
+
+struct durable_job {
+	struct store_job job;
+	bool durable;
+};
+
+static int run_durable(struct sql *q, struct store_job *job)
+{
+	bool durable = ((struct durable_job *)job)->durable;
+
+	return schema_exec(q->db,
+			   durable ? "PRAGMA synchronous = FULL"
+				   : "PRAGMA synchronous = NORMAL",
+			   "set durability", &job->err);
+}
+
+static const struct store_op durable_op = {"set durability", STORE_NO_UNDO | STORE_OWN,
+					   run_durable, NULL, NULL};
+
+void store_set_durable(struct store *s, bool durable)
+{
+	struct durable_job *j = store_job_new(sizeof(*j), &durable_op, NULL);
+
+	j->durable = durable;
 	store_submit(s, &j->job);
 }
 

@@ -8,6 +8,10 @@
 /* Whole conversations go, the least recently used first, pinned ones never; when the store has nothing else to do. */
 void store_set_limits(struct store *s, const struct store_limits *limits);
 
+/* true: an answer waits until its commit is on the disk, and survives a power cut.  false (durability = "normal"): it
+ * survives the end of the process; a power cut takes the last moments and leaves the rest whole. */
+void store_set_durable(struct store *s, bool durable);
+
 struct store_forget_ask { /* exactly one of the first three */
 	const char *conversation;
 	int64_t before_ms; /* last used before; 0 = not asked */

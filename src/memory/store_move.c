@@ -121,6 +121,21 @@ static int choose_id(struct sql *q, struct import_job *j, struct coming *c, stru
 
 /* ---- nodes ---- */
 
+/* The same as for what is said here: memory.max_message and max_attachment. */
+static int within_limits(const struct sql *q, const struct move_message *m, struct err *e)
+{
+	uint64_t text = q->max_message_bytes, more = q->max_attachment_bytes;
+
+	if (text && (strlen(m->text) > text ||
+		     (more && m->raw_json && strlen(m->raw_json) > text + more)))
+		return err_set(e, ERR_TOO_LARGE,
+			       "a message of %zu bytes is not kept: max_message and "
+			       "max_attachment are %llu and %llu",
+			       m->parts.len, (unsigned long long)text,
+			       (unsigned long long)more);
+	return 0;
+}
+
 static int put_node(struct sql *q, struct import_job *j, struct coming *c, int at,
 		    struct err *e)
 {
@@ -133,6 +148,8 @@ static int put_node(struct sql *q, struct import_job *j, struct coming *c, int a
 
 	if (rc != 0)
 		return rc < 0 ? -1 : 0;
+	if (within_limits(q, m, e) < 0)
+		return -1;
 	j->done.messages++;
 	return tree_insert(q, m->hash, parent,
 			   &(struct tree_node){.role = role_name(m->role),

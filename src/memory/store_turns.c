@@ -95,11 +95,14 @@ static int run_begin(struct sql *q, struct store_job *job)
 	const struct store_turn_begin *a = &j->ask;
 	int64_t now = clock_unix_ms();
 
+	struct tree_known known;
+
 	if (a->conversation ? tree_resolve(q, a->conversation, a->model, now, j->id,
 					   &job->err) < 0
-			    : tree_turn_where(q, a, now, j->id, &job->err) < 0)
+			    : tree_turn_where(q, a, now, j->id, &known, &job->err) < 0)
 		return -1;
-	return tree_turn_begin(q, j->id, a, now, &j->turn, &job->err);
+	return tree_turn_begin(q, j->id, a, a->conversation ? NULL : &known, now,
+			       &j->turn, &job->err);
 }
 
 static void tell_begin(struct store_job *job)

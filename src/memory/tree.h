@@ -1,6 +1,7 @@
 /* The tree of messages and the heads that move over it: what a job of the store does.
  *
  *   tree_nodes.c   messages: hashes, parts, finding and making them
+ *   tree_known.c   how much of a client's own history is there
  *   tree_path.c    reading the way from the root to a message
  *   tree_turns.c   turns: begin, partial, end, what a crash left
  *   tree_heads.c   conversations: ids, heads, forks, changes, deletion
@@ -58,7 +59,11 @@ struct tree_known {
 	int64_t at;                      /* the last of them */
 	int64_t first_reply, last_reply; /* assistant's among them, or 0 */
 };
-/* How much of a history is known, by the chain of hashes. */
+/* 1 when exactly this one is known under `above` (NULL: as a root); `hash` is its own then. */
+int tree_lookup(struct sql *q, const uint8_t *above, const struct message *m,
+		uint8_t hash[TREE_HASH_BYTES], int64_t *id, struct err *e);
+/* How much of a history is known, by the chain of hashes; of an answer with tool calls, by what it
+ * says. */
 int tree_known(struct sql *q, const struct message *messages, int n,
 	       struct tree_known *out, struct err *e);
 
@@ -116,13 +121,15 @@ int tree_delete(struct sql *q, const char *id, struct err *e);
 
 /* ---- turns ---- */
 
-/* ask->conversation is not looked at; `history`: ask->messages is all of it, and their parent
- * is the root. */
-int tree_turn_begin(struct sql *q, const char *id, const struct store_turn_begin *ask,
-		    int64_t now_ms, int64_t *turn, struct err *e);
 /* The conversation for a history without one (store.h): a known one, or a new one. */
 int tree_turn_where(struct sql *q, const struct store_turn_begin *ask, int64_t now_ms,
-		    char id[CONVERSATION_ID_BYTES], struct err *e);
+		    char id[CONVERSATION_ID_BYTES], struct tree_known *known,
+		    struct err *e);
+/* known: of a history; NULL: the messages follow ask->parent.  ask->conversation is not looked
+ * at. */
+int tree_turn_begin(struct sql *q, const char *id, const struct store_turn_begin *ask,
+		    const struct tree_known *known, int64_t now_ms, int64_t *turn,
+		    struct err *e);
 int tree_turn_partial(struct sql *q, int64_t turn, const char *text, size_t len,
 		      struct err *e);
 struct tree_ended {

@@ -218,9 +218,8 @@ int tree_append_reply(struct sql *q, int64_t *head, const struct store_turn_end 
 	return rc;
 }
 
-/* 1 when this one is known under `above`; `hash` is its own then. */
-static int known_one(struct sql *q, const uint8_t *above, const struct message *m,
-		     uint8_t hash[TREE_HASH_BYTES], int64_t *id, struct err *e)
+int tree_lookup(struct sql *q, const uint8_t *above, const struct message *m,
+		uint8_t hash[TREE_HASH_BYTES], int64_t *id, struct err *e)
 {
 	struct buf parts = {0};
 	int rc = parts_of(q, str_of(m->text), m->raw_json, &parts, e);
@@ -234,28 +233,4 @@ static int known_one(struct sql *q, const uint8_t *above, const struct message *
 	}
 	buf_free(&parts);
 	return rc;
-}
-
-int tree_known(struct sql *q, const struct message *messages, int n,
-	       struct tree_known *out, struct err *e)
-{
-	uint8_t above[TREE_HASH_BYTES], hash[TREE_HASH_BYTES];
-
-	*out = (struct tree_known){0};
-	for (int i = 0; i < n; i++) {
-		int64_t id = 0;
-		int rc = known_one(q, i ? above : NULL, &messages[i], hash, &id, e);
-
-		if (rc <= 0)
-			return rc;
-		memcpy(above, hash, sizeof(above));
-		out->n = i + 1;
-		out->at = id;
-		if (messages[i].role != ROLE_ASSISTANT)
-			continue;
-		out->last_reply = id;
-		if (!out->first_reply)
-			out->first_reply = id;
-	}
-	return 0;
 }

@@ -10,13 +10,14 @@
 
 /* ---- before ---- */
 
-static int append_all(struct sql *q, const struct store_turn_begin *ask, int64_t *head,
-		      int64_t now_ms, struct err *e)
+static int append_all(struct sql *q, const struct store_turn_begin *ask,
+		      const struct tree_known *known, int64_t *head, int64_t now_ms,
+		      struct err *e)
 {
-	bool whole = !ask->conversation;
-
-	for (int i = 0; i < ask->n; i++)
-		if (tree_append(q, head, &ask->messages[i], whole, now_ms, e) < 0)
+	if (known)
+		*head = known->at;
+	for (int i = known ? known->n : 0; i < ask->n; i++)
+		if (tree_append(q, head, &ask->messages[i], known != NULL, now_ms, e) < 0)
 			return -1;
 	return 0;
 }
@@ -35,7 +36,8 @@ static int free_name(struct sql *q, const char **request, struct err *e)
 }
 
 int tree_turn_begin(struct sql *q, const char *id, const struct store_turn_begin *ask,
-		    int64_t now_ms, int64_t *turn, struct err *e)
+		    const struct tree_known *known, int64_t now_ms, int64_t *turn,
+		    struct err *e)
 {
 	const char *request = ask->request;
 	struct tree_head base;
@@ -43,9 +45,9 @@ int tree_turn_begin(struct sql *q, const char *id, const struct store_turn_begin
 
 	if (tree_head(q, id, &base, e) < 0 || free_name(q, &request, e) < 0)
 		return -1;
-	if (ask->conversation && tree_find(q, id, ask->parent, &head, e) < 0)
+	if (!known && tree_find(q, id, ask->parent, &head, e) < 0)
 		return -1;
-	if (append_all(q, ask, &head, now_ms, e) < 0)
+	if (append_all(q, ask, known, &head, now_ms, e) < 0)
 		return -1;
 	if (!head)
 		return err_set(e, ERR_INVALID,
@@ -92,22 +94,22 @@ static int find_continued(struct sql *q, const struct tree_known *k, int n,
 }
 
 int tree_turn_where(struct sql *q, const struct store_turn_begin *ask, int64_t now_ms,
-		    char id[CONVERSATION_ID_BYTES], struct err *e)
+		    char id[CONVERSATION_ID_BYTES], struct tree_known *known,
+		    struct err *e)
 {
 	char from[CONVERSATION_ID_BYTES];
-	struct tree_known k;
 	int rc;
 
-	if (tree_known(q, ask->messages, ask->n, &k, e) < 0)
+	if (tree_known(q, ask->messages, ask->n, known, e) < 0)
 		return -1;
-	rc = find_continued(q, &k, ask->n, id, e);
+	rc = find_continued(q, known, ask->n, id, e);
 	if (rc != 0)
 		return rc < 0 ? -1 : 0;
 	if (tree_resolve(q, "new", ask->model, now_ms, id, e) < 0)
 		return -1;
-	rc = k.last_reply ? step_id(q, sql_bind(q, SQL_TURN_OF_REPLY, "i", k.last_reply),
-				    from, e)
-			  : 0;
+	if (known->last_reply)
+		rc = step_id(q, sql_bind(q, SQL_TURN_OF_REPLY, "i", known->last_reply),
+			     from, e);
 	return rc == 1 ? sql_run(q, sql_bind(q, SQL_SESSION_FORKED, "ss", id, from), e)
 		       : rc;
 }

@@ -123,18 +123,27 @@ static void copy_history(struct dispatch_job *j, const struct store_message *pat
 	}
 }
 
+static bool has_system(const struct store_path *p)
+{
+	for (int i = 0; i < p->n; i++)
+		if (p->messages[i].role == ROLE_SYSTEM)
+			return true;
+	return false;
+}
+
 /* Instructions of this turn alone, the history, what is new.  A client that sends its system prompt with
- * each turn does not pile them up. */
+ * each turn does not pile them up; a persona's yields to any. */
 static void join(struct dispatch_job *j, const struct store_path *p)
 {
 	const struct request *r = j->r;
+	bool yields = r->system_is_default && has_system(p);
 
 	j->joined = xcalloc((size_t)(j->nhistory + r->nmessages) + 1, sizeof *j->joined);
 	for (j->lead = 0; j->lead < r->nunkept; j->lead++)
 		j->joined[j->njoined++] = r->messages[j->lead];
 	for (int i = 0; i < j->nhistory; i++)
 		j->joined[j->njoined++] = j->history[i];
-	for (int i = r->nunkept; i < r->nmessages; i++)
+	for (int i = r->nunkept + yields; i < r->nmessages; i++)
 		if (!store_repeats_system(p->messages, p->n, &r->messages[i]))
 			j->joined[j->njoined++] = r->messages[i];
 }

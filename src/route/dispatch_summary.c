@@ -111,6 +111,14 @@ struct writer {
 	bool takes_raw; /* the turn's own model far away: it has read all this before */
 };
 
+/* A completion model has no way to hold a conversation. */
+static bool is_for_code(const struct dispatch_job *j, const char *name)
+{
+	const struct config_model *m = config_model(j->d->parts.config, name);
+
+	return m && m->settings.role == MODEL_COMPLETION;
+}
+
 static bool resident(const struct dispatch_job *j, struct writer *w)
 {
 	const struct cache *c = j->d->parts.cache;
@@ -122,7 +130,8 @@ static bool resident(const struct dispatch_job *j, struct writer *w)
 	}
 	for (int i = 0; i < cache_count(c); i++) {
 		cache_row(c, i, &row);
-		if (row.state == CACHE_READY && row.ctx > w->ctx)
+		if (row.state == CACHE_READY && row.ctx > w->ctx &&
+		    !is_for_code(j, row.name))
 			*w = (struct writer){row.name, row.ctx, false};
 	}
 	return w->model != NULL;
@@ -165,9 +174,11 @@ static struct summary_task *task_new(const struct dispatch_job *j, enum task_kin
 	return t;
 }
 
-/* As text: what a model without tools can read of a call. */
+/* As text: what a model without tools can read of a call.  A result without its call is no result. */
 static void flatten(struct message *m)
 {
+	if (m->role == ROLE_TOOL)
+		m->role = ROLE_USER;
 	if (m->raw_json && !*m->text && strlen(m->raw_json) <= FLAT_CALL_BYTES) {
 		free(m->text);
 		m->text = m->raw_json;
@@ -546,6 +557,16 @@ static void finished(struct summary_task *t, const struct usage *u)
 
 /* ---- before a call that does not fit */
 
+/* Half of what the client leaves us, if it said. */
+static uint64_t summary_deadline(const struct dispatch_job *j)
+{
+	uint64_t now = clock_mono_ms(), until = now + SUMMARY_WAIT_MS;
+
+	if (j->r->deadline_ms > now && now + (j->r->deadline_ms - now) / 2 < until)
+		until = now + (j->r->deadline_ms - now) / 2;
+	return until;
+}
+
 bool summary_before(struct dispatch_job *j)
 {
 	const struct context_plan *p = &j->context.plan;
@@ -568,7 +589,7 @@ bool summary_before(struct dispatch_job *j)
 	account_stopped(j, false);
 	t->waiter = j;
 	j->summary = t;
-	j->summary_until_ms = clock_mono_ms() + SUMMARY_WAIT_MS;
+	j->summary_until_ms = summary_deadline(j);
 	task_start(t);
 	job_wait(j, PROGRESS_FIRST_MS);
 	return true;

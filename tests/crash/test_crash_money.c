@@ -18,116 +18,13 @@
 #include <sqlite3.h>
 #include <sys/wait.h>
 #include "../unit/money_world.h"
+#include "fault_vfs.h"
 #include "route/money_books.h"
 
 enum { CALLS = 60, PARALLEL = 4 };
 
-/* ---- a file system that fails ---- */
-
-enum fault {
-	FAULT_NONE,
-	FAULT_EXIT,
-	FAULT_HALF,
-	FAULT_FAIL,
-	FAULT_FULL_ON,
-	FAULT_DAMAGE,
-	FAULTS
-};
-
-static const char *const fault_names[] = {
-	"none",  "exit", "half a write and exit", "fail once", "full from there on",
-	"damage"};
-
-/* SQLite's own file system has one table of methods for the database and another for its journals. */
-enum { KINDS = 4 };
-
-/* SQLite hands no context back with a file, hence statics; set before the accounts are opened, then
- * the pool's. */
-static struct {
-	sqlite3_vfs vfs, *real;
-	const sqlite3_io_methods *methods[KINDS]; /* of the real files */
-	sqlite3_io_methods faulty[KINDS];
-	enum fault fault;
-	int at, seen;
-} plan;
-
-static bool strike(void)
-{
-	if (plan.fault == FAULT_NONE)
-		return false;
-	plan.seen++;
-	return plan.fault == FAULT_FULL_ON ? plan.seen >= plan.at : plan.seen == plan.at;
-}
-
-static const sqlite3_io_methods *real_of(const sqlite3_file *f)
-{
-	return plan.methods[f->pMethods - plan.faulty];
-}
-
-static int f_write(sqlite3_file *f, const void *p, int n, sqlite3_int64 at)
-{
-	if (!strike())
-		return real_of(f)->xWrite(f, p, n, at);
-	if (plan.fault == FAULT_HALF)
-		real_of(f)->xWrite(f, p, n / 2, at);
-	if (plan.fault == FAULT_HALF || plan.fault == FAULT_EXIT)
-		_exit(0);
-	if (plan.fault == FAULT_DAMAGE)
-		return SQLITE_CORRUPT;
-	return plan.fault == FAULT_FAIL ? SQLITE_IOERR_WRITE : SQLITE_FULL;
-}
-
-static int f_sync(sqlite3_file *f, int flags)
-{
-	if (!strike())
-		return real_of(f)->xSync(f, flags);
-	if (plan.fault == FAULT_HALF || plan.fault == FAULT_EXIT)
-		_exit(0);
-	return SQLITE_IOERR_FSYNC;
-}
-
-static int f_truncate(sqlite3_file *f, sqlite3_int64 size)
-{
-	if (!strike())
-		return real_of(f)->xTruncate(f, size);
-	if (plan.fault == FAULT_HALF || plan.fault == FAULT_EXIT)
-		_exit(0);
-	return SQLITE_IOERR_TRUNCATE;
-}
-
-/* The real file keeps its own state; only three of its methods are exchanged. */
-static int v_open(sqlite3_vfs *v, sqlite3_filename name, sqlite3_file *f, int flags,
-		  int *out)
-{
-	int rc = plan.real->xOpen(plan.real, name, f, flags, out);
-
-	(void)v;
-	if (rc != SQLITE_OK || !f->pMethods)
-		return rc;
-	for (int i = 0; i < KINDS; i++) {
-		if (plan.methods[i] && plan.methods[i] != f->pMethods)
-			continue;
-		plan.methods[i] = f->pMethods;
-		plan.faulty[i] = *f->pMethods;
-		plan.faulty[i].xWrite = f_write;
-		plan.faulty[i].xSync = f_sync;
-		plan.faulty[i].xTruncate = f_truncate;
-		f->pMethods = &plan.faulty[i];
-		break;
-	}
-	return rc;
-}
-
-static void install(enum fault fault, int at)
-{
-	plan.real = sqlite3_vfs_find(NULL);
-	plan.vfs = *plan.real;
-	plan.vfs.zName = "faulty";
-	plan.vfs.xOpen = v_open;
-	plan.fault = fault;
-	plan.at = at;
-	assert_int_equal(sqlite3_vfs_register(&plan.vfs, 1), SQLITE_OK);
-}
+static const enum fault faults[] = {FAULT_EXIT, FAULT_HALF, FAULT_FAIL, FAULT_FULL_ON,
+				    FAULT_DAMAGE};
 
 /* ---- the child ---- */
 
@@ -220,14 +117,15 @@ static void child_main(struct world *w, int fd, enum fault fault, int at)
 {
 	struct child c = {.w = *w, .pipe = fd};
 
-	install(fault, at);
+	if (fault != FAULT_NONE)
+		fault_install(fault, at);
 	uv_loop_init(&c.loop);
 	world_open(&c.w, &c.loop);
 	for (int i = 0; i < PARALLEL; i++)
 		begin(&c);
 	/* Over once the open ones are all that is left, and a second of writing has passed. */
 	uv_run(&c.loop, UV_RUN_DEFAULT);
-	_exit(plan.fault && plan.seen < plan.at ? 7 : 0);
+	_exit(fault != FAULT_NONE && !fault_has_struck() ? 7 : 0);
 }
 
 /* ---- the parent ---- */
@@ -345,7 +243,8 @@ static void what_was_safe_counts_whatever_write_is_the_last(void **state)
 	(void)state;
 	world_init(&w);
 	w.config.budget.daily = 100;
-	for (int fault = FAULT_EXIT; fault < FAULTS; fault++) {
+	for (size_t i = 0; i < ARRAY_LEN(faults); i++) {
+		enum fault fault = faults[i];
 		int rc = 0;
 
 		for (int at = 1; rc != 7; at += stride) {

@@ -141,4 +141,4 @@ def stream(daemon, headers=None, **body):
     return s
 
 
-__all__ = ["PATH", "Stream", "create", "error", "events_of", "parse", "read_end", "response", "send", "stream"]
+__all__ = ["PATH", "Stream", "ask", "create", "error", "events_of", "parse", "read_end", "response", "send", "stream"]

@@ -40,7 +40,7 @@ def test_the_first_prompt_is_answered_elsewhere_and_the_conversation_comes_home(
     wait_until(lambda: state_of(daemon, "cold") == "ready", what="the model is loaded behind the answer")
     status, headers, r = ask(daemon, "b", conversation=r["hob"]["conversation"])
     assert status == 200 and "Paris" in r["choices"][0]["message"]["content"], r
-    assert headers["x-hob-model"] == "cold" and headers["x-hob-context"] == "kept=2, dropped=0"
+    assert headers["x-hob-model"] == "cold" and headers["x-hob-context"] == "kept=2, summarised=0, dropped=0"
     assert len(up.seen) == 1
 
 

@@ -229,7 +229,7 @@ def test_a_conversation_that_falls_back_goes_on(make_daemon, up):
     _, hob = assert_local(ask(d, "r", conversation="new"))
     status, headers, r = ask(d, "fake/ok", conversation=hob["conversation"],
                              messages=[{"role": "user", "content": "And of Spain?"}])
-    assert status == 200 and headers["x-hob-context"] == "kept=2, dropped=0", r
+    assert status == 200 and headers["x-hob-context"] == "kept=2, summarised=0, dropped=0", r
     sent = up.seen[-1]["body"]["messages"]
     assert [m["role"] for m in sent] == ["user", "assistant", "user"] and "Paris" in sent[1]["content"]
 

@@ -341,6 +341,18 @@ def test_a_personas_system_prompt_is_said_once_in_a_conversation(personas, up):
     assert "Tell nobody." not in texts(personas, c)
 
 
+def test_a_persona_goes_with_responses_too(personas, up):
+    head = {"x-hob-persona": "brief"}
+    first = ok(personas.request("POST", "/v1/responses", {"input": "One"}, head))
+    assert sent(up)["messages"][0] == {"role": "system", "content": "Be brief."} and sent(up)["temperature"] == 0.25
+    ok(personas.request("POST", "/v1/responses", {"input": "Two", "previous_response_id": first["id"]}, head))
+    assert [m["content"] for m in sent(up)["messages"]] == ["Be brief.", "One", TEXT, "Two"]
+    ok(personas.request("POST", "/v1/responses", {"input": "x", "instructions": "Mine."}, head))
+    assert [m["content"] for m in sent(up)["messages"]] == ["Mine.", "x"]
+    status, _, reply = personas.request("POST", "/v1/responses", {"input": "x"}, {"x-hob-persona": "nobody"})
+    assert status == 400 and "no persona 'nobody'" in reply["error"]["message"]
+
+
 def test_a_persona_reads_its_file_when_it_is_used(personas, up):
     status, _, reply = personas.ask("fake/ok", {"x-hob-persona": "file"})
     assert status == 500 and str(personas.prompt) in reply["error"]["message"]
@@ -461,23 +473,32 @@ CANARY = "qzcanaryxw"
 
 
 def test_a_reload_says_what_of_memory_waits_for_the_next_start(daemon, up, wait_until):
-    daemon.write_config(config(up, 'memory { durability = "normal" store = "all" }'))
+    daemon.write_config(config(up, 'memory { durability = "normal" store = "all" max_bytes = "5MiB" }'))
     daemon.process.send_signal(1)
     wait_until(lambda: "reload: done" in daemon.log.read_text())
-    assert "reload: enabled, path and durability of memory change at the next start" in daemon.log.read_text()
-    assert ok(daemon.request("GET", "/v1/hob/memory"))["store"] == "all"
+    assert "of memory change" not in daemon.log.read_text()
+    now = ok(daemon.request("GET", "/v1/hob/memory"))
+    assert (now["store"], now["max_bytes"]) == ("all", 5 << 20)
+    say(daemon, "Kept all the same")
+    daemon.write_config(config(up, "memory { enabled = false }"))
+    daemon.process.send_signal(1)
+    wait_until(lambda: "reload: enabled and path of memory change at the next start" in daemon.log.read_text())
+    assert len(ok(daemon.request("GET", ROWS))["conversations"]) == 1
 
 
-def test_forgetting_leaves_no_byte_in_any_file(make_daemon, up, tmp_path):
+def saved_state(d):
+    return list((d.home / "cache/hob/kv").glob("*"))
+
+
+def test_forgetting_leaves_no_byte_in_any_file(make_daemon, up):
     """The real model, so that computed state is saved as well; a trace is recorded; the log is verbose."""
-    trace = "%s/trace.ndjson"
     d = make_daemon(start=False)
-    d.write_config(config(up, 'cache { trace = "%s" }' % (trace % d.home)))
+    d.write_config(config(up, 'cache { trace = "%s/trace.ndjson" }' % d.home))
     d.env["FAKE_KEY"] = "k"
     d.start("--verbose")
     c = say(d, f"The word is {CANARY}. Remember it.")
-    status, fields, body = d.chat(f"The word is {CANARY} twice. Say it: {CANARY}", {"x-hob-conversation": "new"},
-                                  max_tokens=8)
+    status, _, body = d.chat(f"The word is {CANARY} twice. Say it: {CANARY}", {"x-hob-conversation": "new"},
+                             max_tokens=8)
     assert status == 200, body
     ok(d.request("POST", "/v1/hob/notes", {"text": f"Note {CANARY}", "conversation": c}))
     ok(d.request("PATCH", f"{ROWS}/{c}", {"title": f"About {CANARY}", "metadata": {"k": CANARY}}))
@@ -490,4 +511,25 @@ def test_forgetting_leaves_no_byte_in_any_file(make_daemon, up, tmp_path):
     assert files_with(d.home, CANARY.encode()) == []
     d.stop()
     assert files_with(d.home, CANARY.encode()) == []
-    assert fields["x-hob-conversation"]
+
+
+@pytest.mark.parametrize("how", ["forget", "delete"])
+def test_forgetting_takes_what_the_engine_computed_along(make_daemon, how, wait_until):
+    """The tokens of a prompt are its text, so saved KV state must go too: files, and what would become some."""
+    d = make_daemon()
+    long = "This is sentence number %d of a long text about cats. "
+    fields = d.chat("".join(long % n for n in range(40)), {"x-hob-conversation": "new"}, max_tokens=4)[1]
+    c = fields["x-hob-conversation"]
+    d.stop()  # what the slots hold is saved
+    assert len(saved_state(d)) >= 1
+    d.start()
+    assert d.chat("".join(long % n for n in range(100, 140)), {"x-hob-conversation": c}, max_tokens=4)[0] == 200
+    if how == "forget":
+        assert ok(d.request("POST", "/v1/hob/forget", {"conversation": c}))["conversations"] == 1
+    else:
+        ok(d.request("DELETE", f"{ROWS}/{c}"))
+    wait_until(lambda: not saved_state(d), what="no saved state")
+    d.stop()
+    assert saved_state(d) == []
+    d.start()
+    assert d.chat("Hello", max_tokens=4)[0] == 200  # and it still answers

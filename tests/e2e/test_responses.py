@@ -1,12 +1,14 @@
 """OpenAI's Responses API: every event and object by the official client's own types."""
 
+import json
+import subprocess
+
 import openai
 import pytest
-
-import responses_client as rc
 from openai.types.conversations import Conversation, ConversationDeletedResource, ConversationItemList
 from openai.types.responses import ResponseItemList
 
+import responses_client as rc
 from conftest import MODEL_NAME
 from fake_upstream import USAGE, WORDS
 
@@ -280,6 +282,9 @@ def test_what_cannot_be_followed_says_so_as_openai_does(far):
         assert (e["code"], e["param"]) == ("previous_response_not_found", "previous_response_id")
     e = rc.error(far, 400, model="fake/ok", input="x", previous_response_id="resp_0123456789abcdef", conversation="a")
     assert e["code"] == "mutually_exclusive_parameters"
+    e = rc.error(far, 400, {"x-hob-conversation": "last"}, model="fake/ok", input="x",
+                 previous_response_id="resp_0123456789abcdef")
+    assert e["code"] == "mutually_exclusive_parameters"
     e = rc.error(far, 404, model="fake/ok", input="x", conversation="conv_01ARZ3NDEKTSV4RRFFQ69G5FAV")
     assert "01ARZ3NDEKTSV4RRFFQ69G5FAV" in e["message"]
     for method, path in (("GET", ""), ("DELETE", ""), ("GET", "/input_items")):
@@ -320,6 +325,85 @@ def test_a_deleted_response_is_not_found_and_its_conversation_stays(far):
     assert client.responses.create(model="fake/ok", input="x", previous_response_id=two.id).conversation.id == c.id
 
 
+def test_what_no_conversation_was_named_for_is_kept_by_default_and_can_be_followed(far, up):
+    client = client_of(far)
+    one = rc.stream(far, model="fake/ok", input=[{"role": "user", "content": "one"}], instructions="i").response
+    assert far.request("GET", "/v1/responses/" + one.id)[2]["store"] is True
+    two = rc.create(far, model="fake/ok", input="two", previous_response_id=one.id)
+    assert two.conversation == one.conversation is not None
+    assert sent(up) == [("user", "one"), ("assistant", TEXT), ("user", "two")]
+    other = rc.create(far, model="fake/ok", input="other", previous_response_id=one.id)
+    assert sent(up) == [("user", "one"), ("assistant", TEXT), ("user", "other")]
+    assert other.conversation != one.conversation
+    assert texts(conversation_items(far, one.conversation.id)) == ["one", TEXT, "two", TEXT]
+    assert client.responses.retrieve(two.id).output_text == TEXT
+
+
+def test_a_call_that_is_kept_goes_back_with_its_result(far, up):
+    one = rc.create(far, model="fake/tools", input="what is it like?")
+    [call] = one.output
+    rc.create(far, model="fake/ok", previous_response_id=one.id, input=[
+        {"type": "function_call_output", "call_id": call.call_id, "output": "warm"}])
+    function = {"name": "weather", "arguments": '{"city":1}'}
+    assert up.seen[-1]["body"]["messages"] == [
+        {"role": "user", "content": "what is it like?"},
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "c1", "type": "function", "function": function}]},
+        {"role": "tool", "tool_call_id": "c1", "content": "warm"}]
+    again = rc.response(far.request("GET", "/v1/responses/" + one.id)[2])
+    assert again.output == one.output
+    kinds = [i["type"] for i in conversation_items(far, one.conversation.id)]
+    assert kinds == ["message", "function_call", "function_call_output", "message"]
+
+
+def test_the_same_history_sent_again_is_one_conversation(far):
+    one = rc.create(far, model="fake/tools", input="hi")
+    history = [{"role": "user", "content": "hi"}, *(i.model_dump(exclude_none=True) for i in one.output),
+               {"type": "function_call_output", "call_id": "c1", "output": "warm"}]
+    two = rc.create(far, model="fake/ok", input=history)
+    assert two.conversation == one.conversation
+    assert len(far.request("GET", "/v1/hob/conversations")[2]["conversations"]) == 1
+
+
+def test_with_store_false_nothing_is_written(far, up):
+    kept = rc.create(far, model="fake/ok", input="kept")
+    for follow in ({"previous_response_id": kept.id}, {"conversation": kept.conversation.id}, {}):
+        r = rc.create(far, model="fake/ok", input="canary-5c1f", store=False, **follow)
+        assert far.request("GET", "/v1/responses/" + r.id)[0] == 404
+        assert ("user", "kept") in sent(up) or not follow
+    assert texts(conversation_items(far, kept.conversation.id)) == ["kept", TEXT]
+    for file in far.database.parent.glob("memory.db*"):
+        assert b"canary-5c1f" not in file.read_bytes()
+
+
+@pytest.mark.parametrize("policy, kept", [("off", False), ("cli", False), ("opt-in", True), ("all", True)])
+def test_what_is_kept_is_as_memory_store_says(make_daemon, up, policy, kept):
+    d = make_daemon(f'provider "fake" {{ kind = "openai" url = "{up.url}" }}\nmemory {{ store = "{policy}" }}\n', model=False)
+    whole = rc.ask(d, {"model": "fake/ok", "input": "hi"}, path=rc.PATH).json
+    streamed = rc.stream(d, model="fake/ok", input="hi there").reply
+    for r in (whole, rc.events_of(streamed)[0][1]["response"], rc.events_of(streamed)[-1][1]["response"]):
+        assert r["store"] is kept and (r["conversation"] is not None) == kept
+        assert d.request("GET", "/v1/responses/" + r["id"])[0] == (200 if kept else 404)
+
+
+def test_a_response_that_began_its_conversation_alone_is_deleted_with_it(far):
+    r = rc.create(far, model="fake/ok", input="canary-81ab is the word")
+    status, _, body = far.request("DELETE", "/v1/responses/" + r.id)
+    assert (status, body) == (200, {"id": r.id, "object": "response", "deleted": True})
+    assert far.request("GET", "/v1/conversations/" + r.conversation.id)[0] == 404
+    for file in far.database.parent.glob("memory.db*"):
+        assert b"canary-81ab" not in file.read_bytes()
+
+
+def test_an_incognito_conversation_has_items_too(far):
+    r = rc.create(far, {"x-hob-conversation": "incognito"}, model="fake/ok", input="canary-77d0")
+    assert r.conversation.id.startswith("conv_Z")
+    assert texts(conversation_items(far, r.conversation.id)) == ["canary-77d0", TEXT]
+    two = rc.create(far, model="fake/ok", input="more", conversation=r.conversation.id)
+    assert two.conversation == r.conversation
+    for file in far.database.parent.glob("memory.db*"):
+        assert b"canary-77d0" not in file.read_bytes()
+
+
 # -- conversations
 
 
@@ -330,6 +414,9 @@ def test_conversations_are_made_changed_and_deleted(far):
     assert c.id.startswith("conv_") and c.metadata == {"a": "b"}
     assert client.conversations.retrieve(c.id.removeprefix("conv_")) == c
     assert client.conversations.update(c.id, metadata={"c": "d"}).metadata == {"c": "d"}
+    assert far.request("POST", "/v1/conversations/" + c.id, {})[2]["metadata"] == {"c": "d"}
+    assert client.conversations.update(c.id, metadata=None).metadata == {}
+    assert far.request("POST", "/v1/conversations/" + c.id, {"metadata": {"a": 1}})[0] == 400
     gone = far.request("DELETE", "/v1/conversations/" + c.id)[2]
     assert ConversationDeletedResource.model_validate(gone, strict=True).id == c.id
     for call in (client.conversations.retrieve, client.conversations.delete, client.conversations.items.list):
@@ -383,25 +470,23 @@ def test_a_conversation_that_makes_no_sense_is_refused(far, body):
     assert far.request("GET", "/v1/hob/conversations")[2] == before
 
 
-def test_a_conversation_of_the_terminal_goes_on_here_and_by_curl(daemon):
-    """`hob chat` begins it, the official client goes on with it, curl over the socket after that."""
-    import json
-    import subprocess
-
+def test_a_conversation_of_the_terminal_goes_on_here_and_by_curl_on_two_models(make_daemon, up):
+    """`hob chat` begins it, the official client goes on with another model, curl over the socket after that."""
+    daemon = make_daemon(f'provider "fake" {{ kind = "openai" url = "{up.url}" }}\n')
     chat = daemon.run("chat", MODEL_NAME, input="My name is Ada.\n")
     assert chat.returncode == 0, chat.stderr
     [row] = daemon.request("GET", "/v1/hob/conversations?limit=1")[2]["conversations"]
     client = client_of(daemon)
-    r = client.responses.create(model=MODEL_NAME, input="What is my name?", conversation="conv_" + row["id"],
-                                max_output_tokens=20, temperature=0)
-    assert r.conversation.id == "conv_" + row["id"]
+    r = client.responses.create(model="fake/ok", input="What is my name?", conversation="conv_" + row["id"])
+    assert (r.conversation.id, r.output_text) == ("conv_" + row["id"], TEXT)
+    assert sent(up)[0] == ("user", "My name is Ada.") and sent(up)[2] == ("user", "What is my name?")
     body = json.dumps({"model": MODEL_NAME, "messages": [{"role": "user", "content": "Thanks."}], "max_tokens": 4})
     out = subprocess.run(["curl", "-sS", "--unix-socket", daemon.socket, "-H", "x-hob-conversation: " + row["id"],
                           "http://localhost/v1/chat/completions", "-d", body], capture_output=True, timeout=120, check=True)
     reply = json.loads(out.stdout)["choices"][0]["message"]["content"]
     said = texts(conversation_items(daemon, "conv_" + row["id"]))
-    assert said[0].strip() == "My name is Ada." and len(said) == 6
-    assert said[2:4] == ["What is my name?", r.output_text] and said[4:] == ["Thanks.", reply]
+    assert len(said) == 6 and said[0].strip() == "My name is Ada."
+    assert said[2:] == ["What is my name?", TEXT, "Thanks.", reply]
 
 
 # -- what goes wrong

@@ -42,6 +42,7 @@ struct asked {
 		reply[STORE_HASH_TEXT_BYTES];
 	int tokens_in, tokens_out;
 	double cost_usd;
+	char params[200];
 };
 
 struct box {
@@ -271,6 +272,7 @@ static inline void on_turns(void *arg, const struct err *e, const struct store_t
 		copy(a->base, sizeof(a->base), list[i].base);
 		copy(a->prompt, sizeof(a->prompt), list[i].prompt);
 		copy(a->reply, sizeof(a->reply), list[i].reply);
+		copy(a->params, sizeof(a->params), list[i].params);
 		a->tokens_in = list[i].tokens_in;
 		a->tokens_out = list[i].tokens_out;
 		a->cost_usd = list[i].cost_usd;

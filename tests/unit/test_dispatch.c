@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <ftw.h>
+#include <sqlite3.h>
 #include "memory/store_heads.h"
 #include "api/cache_json.h"
 #include "base/clock.h"
@@ -601,6 +602,57 @@ static void a_long_history_is_cut_and_said_so(void **state)
 	world_fini(&w);
 }
 
+static int on_number(void *arg, int n, char **values, char **names)
+{
+	(void)n, (void)names;
+	*(int *)arg = (int)strtol(values[0], NULL, 10);
+	return 0;
+}
+
+/* Behind the back of the store. */
+static int sql(struct world *w, const char *text)
+{
+	char *path = xasprintf("%s/memory.db", w->dir);
+	int number = 0;
+	sqlite3 *db;
+
+	assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+	sqlite3_busy_timeout(db, 5000);
+	assert_int_equal(sqlite3_exec(db, text, on_number, &number, NULL), SQLITE_OK);
+	sqlite3_close(db);
+	free(path);
+	return number;
+}
+
+static void tokens_are_counted_once_for_each_tokenizer(void **state)
+{
+	struct world w;
+	struct answer a;
+	char id[64] = "new";
+
+	(void)state;
+	world_init(&w, true);
+	for (int i = 0; i < 2; i++) {
+		ask(&w, &a, remembered("good", "one", id));
+		snprintf(id, sizeof id, "%s", a.conversation);
+	}
+	assert_int_equal(a.dropped, 0);
+	assert_int_equal(sql(&w, "SELECT count(*) FROM token_count"), 2);
+	assert_int_equal(sql(&w, "SELECT count(DISTINCT tokenizer) FROM token_count"), 1);
+	/* what is written there is believed, so nobody has counted again */
+	sql(&w, "UPDATE token_count SET tokens = 5000");
+	ask(&w, &a, remembered("good", "one", id));
+	assert_int_equal(a.dropped, 2);
+	assert_int_equal(sql(&w, "SELECT count(*) FROM token_count"), 4);
+	/* another file is another tokenizer, as far as we know */
+	add_file(&w, "other");
+	ask(&w, &a, remembered("other", "one", id));
+	assert_int_equal(a.end.type, EVENT_FINISHED);
+	assert_int_equal(a.dropped, 0);
+	assert_int_equal(sql(&w, "SELECT count(DISTINCT tokenizer) FROM token_count"), 2);
+	world_fini(&w);
+}
+
 static void a_system_prompt_sent_again_is_not_piled_up(void **state)
 {
 	struct world w;
@@ -766,6 +818,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(the_view_lists_what_is_resident),
 		cmocka_unit_test(a_conversation_goes_on_where_it_was),
 		cmocka_unit_test(a_long_history_is_cut_and_said_so),
+		cmocka_unit_test(tokens_are_counted_once_for_each_tokenizer),
 		cmocka_unit_test(a_system_prompt_sent_again_is_not_piled_up),
 		cmocka_unit_test(an_unknown_conversation_is_an_error),
 		cmocka_unit_test(without_a_store_the_answer_comes_and_says_so),

@@ -8,7 +8,7 @@
 enum { SEEN_MAX = 64 };
 
 struct seen {
-	char model[40], client[40], first[3000], last[1600], raw[400];
+	char model[40], client[40], first[3000], last[1600], raw[400], all[8000];
 	int n;
 	bool is_private, is_volatile;
 	enum request_class class;
@@ -27,6 +27,9 @@ static void note_start(struct world *w, struct fake *f, const struct request *r)
 	snprintf(s->client, sizeof s->client, "%s", r->client_name ? r->client_name : "");
 	snprintf(s->first, sizeof s->first, "%s", r->messages[0].text);
 	snprintf(s->last, sizeof s->last, "%s", r->messages[r->nmessages - 1].text);
+	for (int i = 0; i < r->nmessages - 1; i++)
+		snprintf(s->all + strlen(s->all), sizeof s->all - strlen(s->all), "%s|",
+			 r->messages[i].text);
 	for (int i = 0; i < r->nmessages; i++)
 		if (r->messages[i].raw_json)
 			snprintf(s->raw, sizeof s->raw, "%s", r->messages[i].raw_json);
@@ -113,6 +116,10 @@ static void over_the_soft_limit_a_summary_is_made_behind_the_answer(void **state
 	assert_int_equal(asked_by("hob summary"), 1);
 	assert_int_equal(last_seen()->class, CLASS_BATCH);
 	assert_says(last_seen()->last, "summary");
+	/* what the model has read already, so that its KV cache is reused */
+	assert_true(strlen(last_seen()->all) > 0);
+	assert_memory_equal(last_seen()->all, seen[nseen - 2].all,
+			    strlen(last_seen()->all));
 	assert_int_equal(last_seen()->n % 2, 1); /* whole turns, then the question */
 	say(&w, &a, "good", 100, id);
 	assert_true(a.summarised >= 2);

@@ -345,6 +345,23 @@ static void messages_that_nothing_reaches_are_found_after_a_start(void **state)
 	assert_sound(w);
 }
 
+/* Found by a kill: where nothing may go although there is too much, the rest was not done either. */
+static void what_nothing_reaches_is_found_among_too_many_pinned_ones(void **state)
+{
+	struct world *w = *state;
+	char ids[MANY][64];
+
+	make_many(w, ids);
+	world_poke(w, "UPDATE session SET pinned = 1");
+	world_poke(w, "INSERT INTO message (hash, parent_id, role, parts, text, bytes, "
+		      "created_at) SELECT randomblob(16), max(id), 'user', '[]', "
+		      "'orphan', 1, 1 FROM message");
+	world_close(w);
+	world_open(w);
+	limit(w, &(struct store_limits){.max_conversations = 1});
+	assert_int_equal(world_peek(w, "SELECT count(*) FROM message"), 2 * MANY);
+}
+
 static void a_conversation_of_thousands_of_messages_goes_in_steps(void **state)
 {
 	struct world *w = *state;
@@ -422,6 +439,7 @@ int main(void)
 		WITH_WORLD(failed_turns_expire_with_their_texts),
 		WITH_WORLD(a_conversation_of_which_all_failed_expires_with_its_title),
 		WITH_WORLD(messages_that_nothing_reaches_are_found_after_a_start),
+		WITH_WORLD(what_nothing_reaches_is_found_among_too_many_pinned_ones),
 		WITH_WORLD(a_conversation_of_thousands_of_messages_goes_in_steps),
 		WITH_WORLD(jobs_that_come_between_steps_are_answered),
 		WITH_WORLD(closing_in_the_middle_of_it_loses_nothing),

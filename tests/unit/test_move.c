@@ -842,6 +842,35 @@ static void a_running_turn_leaves_as_an_interrupted_one(void **state)
 	box_free(other);
 }
 
+static void attachments_leave_and_come_whole_and_are_kept_once(void **state)
+{
+	struct box *b = box_new(), *other = box_new();
+	struct buf raw = {0};
+
+	UNUSED(state);
+	buf_adds(&raw, "{\"role\":\"user\",\"content\":[{\"type\":\"image_url\","
+		       "\"image_url\":{\"url\":\"data:image/png;base64,");
+	for (int i = 0; i < 1000; i++)
+		buf_adds(&raw, "iVBO");
+	buf_adds(&raw, "\"}}]}");
+	say(b, &(struct say){.conversation = "new",
+			     .words = "see hob-blob: here",
+			     .raw = raw.data,
+			     .answer = "1"});
+	say(b, &(struct say){.conversation = "last",
+			     .words = "again",
+			     .raw = raw.data,
+			     .answer = "2"});
+	assert_int_equal(count_rows(b, "SELECT count(*) FROM blob"), 1);
+	must_import(other, export_all(b));
+	same_text(buf_str(&b->text), export_all(other));
+	assert_null(strstr(other->text.data, "data:image/png;base64,hob-blob"));
+	assert_int_equal(count_rows(other, "SELECT count(*) FROM blob"), 1);
+	buf_free(&raw);
+	box_free(b);
+	box_free(other);
+}
+
 static void a_conversation_that_is_not_there_is_not_exported(void **state)
 {
 	struct box *b = box_new();
@@ -888,6 +917,7 @@ int main(void)
 		cmocka_unit_test(garbage_and_lines_without_end_are_refused),
 		cmocka_unit_test(a_message_that_claims_another_role_inside_is_refused),
 		cmocka_unit_test(a_running_turn_leaves_as_an_interrupted_one),
+		cmocka_unit_test(attachments_leave_and_come_whole_and_are_kept_once),
 		cmocka_unit_test(a_conversation_that_is_not_there_is_not_exported),
 		cmocka_unit_test(marks_of_a_conversation_go_with_it),
 	};

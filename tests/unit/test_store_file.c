@@ -1,6 +1,9 @@
 /* The store as a file: modes, locks, damage, versions, a full disk. */
 #include "store_world.h"
 
+#include "memory/store_impl.h"
+#include "memory/store_keep.h"
+
 /* ---- the file ---- */
 
 static void files_are_private_whatever_the_umask(void **state)
@@ -225,6 +228,88 @@ static void a_full_disk_is_an_error_with_the_path_and_passes(void **state)
 		peek(b, "SELECT integrity_check = 'ok' FROM pragma_integrity_check"), 1);
 }
 
+/* ---- the log ---- */
+
+static long size_of(const char *name)
+{
+	struct stat sb;
+
+	return stat(name, &sb) == 0 ? (long)sb.st_size : 0;
+}
+
+static void a_long_log_is_written_into_the_file(void **state)
+{
+	struct box *b = *state;
+	char *big = xmalloc(1 << 20), wal[800], id[64] = "new";
+	long longest = 0;
+
+	snprintf(wal, sizeof(wal), "%s-wal", b->path);
+	memset(big, 'x', (1 << 20) - 1);
+	big[(1 << 20) - 1] = 0;
+	for (int i = 0; i < 60; i++) { /* each commit leaves more than a MiB in the log */
+		big[0] = (char)('A' + i);
+		turn(b, id, big, "reply");
+		longest = size_of(wal) > longest ? size_of(wal) : longest;
+	}
+	assert_true(size_of(b->path) > 16 << 20);
+	assert_true(longest < 40 << 20);
+	free(big);
+}
+
+/* ---- durability ---- */
+
+/* PRAGMA synchronous of the writer's connection: 2 = FULL, 1 = NORMAL. */
+struct look {
+	struct store_job job;
+	int *synchronous;
+};
+
+static int run_look(struct sql *q, struct store_job *job)
+{
+	sqlite3_stmt *st = NULL;
+
+	if (sqlite3_prepare_v2(q->db, "PRAGMA synchronous", -1, &st, NULL) == SQLITE_OK &&
+	    sqlite3_step(st) == SQLITE_ROW)
+		*((struct look *)job)->synchronous = sqlite3_column_int(st, 0);
+	sqlite3_finalize(st);
+	return 0;
+}
+
+static const struct store_op look_op = {"look", 0, run_look, NULL, NULL};
+
+static int synchronous(struct box *b)
+{
+	struct look *l = store_job_new(sizeof(*l), &look_op, NULL);
+	int v = -1;
+
+	l->synchronous = &v;
+	store_submit(b->store, &l->job);
+	uv_run(&b->loop, UV_RUN_DEFAULT); /* ends when nothing is pending */
+	return v;
+}
+
+static void durability_is_full_until_somebody_asks_for_less(void **state)
+{
+	struct box *b = *state;
+	struct message m = {ROLE_USER, (char *)"x", NULL};
+
+	assert_int_equal(synchronous(b), 2);
+	store_turn_begin(b->store,
+			 &(struct store_turn_begin){.conversation = "new",
+						    .model = "m",
+						    .provider = "p",
+						    .messages = &m,
+						    .n = 1},
+			 on_turn, b);
+	store_set_durable(b->store, false); /* in the middle of a group */
+	assert_int_equal(synchronous(b), 1);
+	assert_int_equal(b->err.code, ERR_NONE);
+	b->answered = false;
+	store_set_durable(b->store, true);
+	assert_int_equal(synchronous(b), 2);
+	assert_int_equal(peek(b, "SELECT count(*) FROM turn"), 1);
+}
+
 /* ---- without a file ---- */
 
 /* Open descriptors that are files somewhere: /dev, sockets and the like are none. */
@@ -322,6 +407,8 @@ int main(void)
 		WITH_BOX(a_migration_backs_up_first_and_is_all_or_nothing),
 		WITH_BOX(a_path_that_cannot_be_made_is_an_error),
 		WITH_BOX(a_full_disk_is_an_error_with_the_path_and_passes),
+		WITH_BOX(a_long_log_is_written_into_the_file),
+		WITH_BOX(durability_is_full_until_somebody_asks_for_less),
 		WITH_BOX(an_incognito_store_leaves_nothing_on_disk),
 		WITH_BOX(a_conversation_on_disk_is_not_incognito),
 	};

@@ -372,6 +372,43 @@ static void a_running_or_private_conversation_is_not_gone_on_with_by_chance(void
 	assert_string_not_equal(b->id, id);
 }
 
+static void tool_calls_are_known_however_the_client_prints_them(void **state)
+{
+	static const char call[] =
+		"{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"id\":\"c1\","
+		"\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}]}";
+	static const char *const printed[] = {
+		"{\"content\":null,\"refusal\":null,\"role\":\"assistant\",\"annotations\":[],"
+		"\"tool_calls\":[{\"index\":0,\"id\":\"c1\",\"function\":{\"arguments\":\"{}\","
+		"\"name\":\"f\"},\"type\":\"function\"}],\"function_call\":null}",
+		"{\"role\":\"assistant\",\"tool_calls\":[{\"id\":\"c1\",\"function\":"
+		"{\"name\":\"f\",\"arguments\":\"{\\\"other\\\":1}\"}}]}"};
+	struct box *b = *state;
+	struct message m[] = {{ROLE_USER, (char *)"q1", NULL},
+			      {ROLE_ASSISTANT, (char *)"", (char *)printed[0]},
+			      {ROLE_TOOL, (char *)"42",
+			       (char *)"{\"role\":\"tool\",\"tool_call_id\":\"c1\"}"}};
+	struct store_turn_end t = {
+		.status = "done", .text = "", .raw_json = call, .cost_usd = -1};
+	char id[64];
+
+	assert_int_equal(whole(b, m, 1), ERR_NONE);
+	memcpy(id, b->id, sizeof(id));
+	store_turn_end(b->store, b->turn, &t, on_ended, b);
+	wait_for(b);
+	assert_int_equal(whole(b, m, 3), ERR_NONE);
+	assert_string_equal(b->id, id);
+	assert_int_equal(end(b, b->turn, "done", "it is 42"), ERR_NONE);
+	assert_int_equal(path(b, id), ERR_NONE);
+	assert_int_equal(b->n, 4);
+	assert_string_equal(b->raw[1], call); /* as it was kept */
+	assert_int_equal(peek(b, "SELECT count(*) FROM message"), 4);
+	m[1].raw_json = (char *)printed[1]; /* other arguments: another call */
+	assert_int_equal(whole(b, m, 3), ERR_NONE);
+	assert_string_not_equal(b->id, id);
+	assert_int_equal(peek(b, "SELECT count(*) FROM message"), 6);
+}
+
 /* ---- rows ---- */
 
 static void a_made_conversation_is_listed_and_outlives_a_restart(void **state)
@@ -646,6 +683,77 @@ static void a_request_names_only_its_first_turn(void **state)
 	assert_int_equal(b->asked[0].id, first);
 }
 
+static void a_turn_keeps_what_its_client_wants_back_and_how_it_ended(void **state)
+{
+	struct box *b = *state;
+	struct message m = {ROLE_USER, (char *)"q", NULL};
+	static char large[STORE_MAX_PARAMS_BYTES + 2];
+	struct store_turn_begin ask = {.conversation = "new",
+				       .model = "m",
+				       .provider = "p",
+				       .request = "hob-1",
+				       .params = "{\"metadata\":{\"a\":\"b\"}}",
+				       .messages = &m,
+				       .n = 1};
+	struct store_turn_end t = {.status = "done",
+				   .text = "a",
+				   .len = 1,
+				   .finish = "length",
+				   .cost_usd = -1};
+
+	store_turn_begin(b->store, &ask, on_turn, b);
+	wait_for(b);
+	store_turn_of(b->store, "hob-1", on_turns, b);
+	wait_for(b);
+	assert_string_equal(b->asked[0].params, ask.params);
+	store_turn_end(b->store, b->turn, &t, on_ended, b);
+	wait_for(b);
+	store_turn_of(b->store, "hob-1", on_turns, b);
+	wait_for(b);
+	assert_string_equal(b->asked[0].params,
+			    "{\"metadata\":{\"a\":\"b\"},\"finish_reason\":\"length\"}");
+	memset(large, ' ', sizeof(large) - 1);
+	ask.params = large;
+	ask.request = "hob-2";
+	store_turn_begin(b->store, &ask, on_turn, b);
+	wait_for(b);
+	assert_int_equal(b->err.code, ERR_NONE);
+	store_turn_of(b->store, "hob-2", on_turns, b);
+	wait_for(b);
+	assert_string_equal(b->asked[0].params, "{}");
+}
+
+static void a_turn_without_its_name_is_still_there(void **state)
+{
+	struct box *b = *state;
+	struct message m = {ROLE_USER, (char *)"q", NULL};
+	char id[64];
+
+	store_turn_begin(b->store,
+			 &(struct store_turn_begin){.conversation = "new",
+						    .model = "m",
+						    .provider = "p",
+						    .request = "hob-1",
+						    .messages = &m,
+						    .n = 1},
+			 on_turn, b);
+	wait_for(b);
+	memcpy(id, b->id, sizeof(id));
+	assert_int_equal(end(b, b->turn, "done", "a"), ERR_NONE);
+	store_turn_unname(b->store, "hob-1", on_done, b);
+	wait_for(b);
+	assert_int_equal(b->err.code, ERR_NONE);
+	store_turn_of(b->store, "hob-1", on_turns, b);
+	wait_for(b);
+	assert_int_equal(b->err.code, ERR_NOT_FOUND);
+	store_turn_unname(b->store, "hob-1", on_done, b);
+	wait_for(b);
+	assert_int_equal(b->err.code, ERR_NOT_FOUND);
+	assert_int_equal(turns(b, id, 10), ERR_NONE);
+	assert_int_equal(b->n, 1);
+	assert_path(b, id, "q a");
+}
+
 static void the_id_of_a_deleted_turn_is_not_given_again(void **state)
 {
 	struct box *b = *state;
@@ -735,6 +843,7 @@ int main(void)
 		WITH_BOX(a_history_sent_again_after_a_failure_goes_on_there),
 		WITH_BOX(a_history_that_branches_off_is_a_fork),
 		WITH_BOX(a_running_or_private_conversation_is_not_gone_on_with_by_chance),
+		WITH_BOX(tool_calls_are_known_however_the_client_prints_them),
 		WITH_BOX(a_made_conversation_is_listed_and_outlives_a_restart),
 		WITH_BOX(a_change_leaves_what_it_does_not_name),
 		WITH_BOX(a_models_title_does_not_replace_the_users),
@@ -744,6 +853,8 @@ int main(void)
 		WITH_BOX(added_messages_are_a_path_without_turns),
 		WITH_BOX(a_turn_says_what_was_asked_and_what_came_of_it),
 		WITH_BOX(a_request_names_only_its_first_turn),
+		WITH_BOX(a_turn_keeps_what_its_client_wants_back_and_how_it_ended),
+		WITH_BOX(a_turn_without_its_name_is_still_there),
 		WITH_BOX(the_id_of_a_deleted_turn_is_not_given_again),
 		WITH_BOX(reasoning_is_kept_beside_the_answer_and_names_nothing),
 		WITH_BOX(ids_sort_by_making_when_the_clock_steps_back),
