@@ -229,9 +229,10 @@ static void print_bills(const struct bill *bills, int n)
 	for (int i = 0; i < n; i++) {
 		char *name = render_line(bills[i].model);
 
-		printf("%s: %lld turns, %lld tokens in, %lld out, $%.6g\n", name,
-		       (long long)bills[i].turns, (long long)bills[i].tokens_in,
-		       (long long)bills[i].tokens_out, bills[i].usd);
+		printf("%s: %lld %s, %lld tokens in, %lld out, $%.6g\n", name,
+		       (long long)bills[i].turns, bills[i].turns == 1 ? "turn" : "turns",
+		       (long long)bills[i].tokens_in, (long long)bills[i].tokens_out,
+		       bills[i].usd);
 		all += bills[i].usd;
 		free(name);
 	}

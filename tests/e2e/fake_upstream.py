@@ -139,6 +139,20 @@ class Handler(fake_server.Handler):
         self.put(DONE)
         self.end()
 
+    def mode_unhurried(self, request):
+        """As ok, but over more than a second."""
+        self.stream()
+        self.words(WORDS, 0.25)
+        self.put(chunk(finish="stop") + usage_chunk() + DONE)
+        self.end()
+
+    def mode_number(self, request):
+        """An answer that is JSON."""
+        self.stream()
+        self.words(['{"n"', ": 7}"])
+        self.put(chunk(finish="stop") + DONE)
+        self.end()
+
     def mode_length(self, request):
         self.stream()
         self.words(WORDS[:2])

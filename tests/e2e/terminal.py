@@ -8,6 +8,7 @@ import fcntl
 import os
 import pty
 import re
+import resource
 import select
 import struct
 import subprocess
@@ -32,6 +33,7 @@ class Screen:
 
         def take_terminal():
             os.setsid()
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # some tests make it crash
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
         whole = {**daemon.env, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8", **(env or {})}

@@ -154,14 +154,13 @@ def test_lines_without_paste_markers_are_prompts_as_ever(screen, up):
 
 
 def test_what_is_typed_while_an_answer_comes_waits_for_its_prompt(screen, up):
-    s = screen("fake/slow")
+    s = screen("fake/unhurried")
     s.prompt()
     s.send("go\r")
-    s.wait("tick tick")
-    s.send("/model fake/ok\rnext\r")
-    s.send("\x03")
-    s.wait(r"\(stopped\)")
-    s.wait(lambda: up.wait_gone(0.1), what="the upstream is told")
+    s.wait("capital")
+    s.send("second\rhalf")
+    s.wait(r"> go\n" + re.escape(ANSWER) + r"\nfake/.*\n> second\n" + re.escape(ANSWER) + r"\nfake/.*\n> half$")
+    assert asked(up) == [("user", "go"), ("assistant", ANSWER), ("user", "second")]
 
 
 def test_ctrl_c_stops_the_answer_and_the_partial_one_counts(screen, up):
@@ -429,6 +428,85 @@ def test_regenerate_edit_and_undo_replace_what_comes_after(screen, make_daemon, 
     s.prompt()
 
 
+def test_the_first_prompt_behind_given_instructions_can_be_edited(screen, up):
+    s = screen("-s", "Be brief.", "fake/ok")
+    s.prompt()
+    s.send("one\r")
+    s.wait(ANSWER)
+    s.prompt()
+    s.send("/edit\r")
+    s.wait(lambda: s.row() == "edit> one")
+    s.send("!\r")
+    s.wait(lambda: len(up.seen) == 2)
+    assert asked(up) == [("system", "Be brief."), ("user", "one!")]
+
+
+def test_a_branch_that_fails_leaves_the_conversation_where_it_was(screen, up):
+    s = screen("fake/ok")
+    s.prompt()
+    s.send("one\r")
+    s.wait(ANSWER)
+    s.prompt()
+    s.send("/regenerate fake/400\r")
+    s.wait("temperature is odd")
+    s.prompt()
+    s.send("two\r")
+    s.wait(lambda: len(up.seen) == 3)
+    assert asked(up) == [("user", "one"), ("assistant", ANSWER), ("user", "two")]
+
+
+def test_a_chat_that_began_private_stays_so_for_whoever_goes_on(screen, make_daemon, up):
+    d = make_daemon(REMOTE % up.url)
+    s = screen("--private", "-n", "4", MODEL_NAME, daemon=d)
+    s.prompt("private> ")
+    s.send("my secret\r")
+    s.wait(rf"{MODEL_NAME} · ")
+    s.prompt("private> ")
+    s.send("\x04")
+    assert s.end() == 0
+    s = screen("-c", "-m", "fake/ok", daemon=d)
+    s.prompt("private> ")
+    s.send("tell me\r")
+    s.wait(r"tell me\n.*private", what="a refusal")
+    assert up.seen == []
+
+
+def test_an_incognito_chat_goes_on_and_leaves_no_file_with_its_words(screen, remote, up):
+    s = screen("--incognito", "fake/ok")
+    s.prompt("incognito> ")
+    for word in ("zanzibar", "again"):
+        s.send(word + "\r")
+        s.wait(lambda w=word: up.seen and asked(up)[-1] == ("user", w))
+        s.prompt("incognito> ")
+    assert [text for _, text in asked(up)] == ["zanzibar", ANSWER, "again"]
+    s.send("\x04")
+    assert s.end() == 0
+    for path in remote.home.rglob("*"):
+        if path.is_file():
+            assert b"zanzibar" not in path.read_bytes(), path
+
+
+PERSONA = 'persona "brief" { system = "Be brief." model = "fake/ok" description = "says little" }\n'
+
+
+def test_a_persona_brings_its_instructions_and_its_model(screen, make_daemon, up):
+    d = make_daemon(REMOTE % up.url + PERSONA, model=False)
+    s = screen("-P", "brief", daemon=d)
+    s.prompt()
+    s.send("hello\r")
+    s.wait(r"fake/ok · ")
+    assert asked(up) == [("system", "Be brief."), ("user", "hello")]
+    s.prompt()
+    s.send("/persona bref\r")
+    s.wait("did you mean 'brief'")
+    s.prompt()
+    s.send("/persona\r")
+    s.wait(r"\* brief  \(fake/ok\)  says little")
+    s.prompt()
+    s.send("/persona br\t")
+    s.wait(lambda: s.row() == "> /persona brief")
+
+
 def test_edit_in_an_editor_of_ones_own(screen, make_daemon, up):
     d = make_daemon(REMOTE % up.url + "memory { enabled = false }\n", model=False)
     s = screen("fake/ok", daemon=d, env={"EDITOR": "sed -i s/one/uno/", "VISUAL": ""})
@@ -471,7 +549,7 @@ def test_what_is_said_is_found_opened_named_kept_and_forgotten(screen, remote, u
     s.wait(ANSWER)
     s.prompt()
     for command, said in (("/title Animals", "titled: Animals"), ("/pin", "kept whatever"),
-                          ("/note likes zebras", "noted"), ("/cost", r"fake/ok: 1 turns.*\$0.000125"),
+                          ("/note likes zebras", "noted"), ("/cost", r"fake/ok: 1 turn,.*\$0.000125"),
                           ("/why", "reason"), ("/stats", "cost +0.000125 USD"),
                           (f"/save {remote.home}/a.md", "saved in")):
         s.send(command + "\r")

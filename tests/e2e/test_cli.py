@@ -360,13 +360,24 @@ def test_a_schema_that_cannot_be_read_is_wrong_usage(remote, up, schema):
     assert up.seen == []
 
 
-def test_a_local_answer_of_a_schema_is_that_json(daemon):
+def test_an_answer_of_a_schema_is_printed_and_parsed(remote, up):
+    r = remote.run("run", "--schema", '{"type":"object"}', "-m", "fake/number", "A number.", input="")
+    assert (r.returncode, r.stdout) == (0, '{"n": 7}\n'), r.stderr
+    schema = remote.home / "schema.json"
+    schema.write_text('{"type":"object"}')
+    r = remote.run("run", "--schema", str(schema), "--json", "-m", "fake/number", "A number.", input="")
+    assert r.returncode == 0, r.stderr
+    assert json.loads(r.stdout)["json"] == {"n": 7}
+
+
+def test_an_engine_that_cannot_keep_to_a_schema_says_so(daemon):
+    """Or keeps to it, once it can: never an answer that only looks like one."""
     schema = '{"type":"object","properties":{"n":{"type":"integer"}},"required":["n"],"additionalProperties":false}'
-    r = daemon.run("run", "--schema", schema, "--json", "-t", "0", "-n", "60", "-m", MODEL_NAME, "A number.", input="")
-    if r.returncode:  # an engine that cannot says so; half an answer is not taken for a whole one
-        assert r.stderr.startswith("hob run: ")
+    r = daemon.run("run", "--schema", schema, "-t", "0", "-n", "60", "-m", MODEL_NAME, "A number.", input="")
+    if r.returncode:
+        assert r.returncode == 1 and "json_schema" in r.stderr and r.stdout == ""
     else:
-        assert isinstance(json.loads(r.stdout)["json"]["n"], int)
+        assert isinstance(json.loads(r.stdout)["n"], int)
 
 
 def test_run_private_does_not_go_to_a_remote_model(remote, up):
