@@ -702,8 +702,8 @@ void engine_forget(struct engine *e)
 		buf_adds(&b, "{\"op\":\"forget\"}\n");
 		engine_send(e, &b);
 	}
-	if (e->config.kv_dir)
-		kv_dir_clear(e->config.kv_dir);
+	if (e->kv_dir)
+		kv_dir_clear(e->kv_dir);
 }
 
 void engine_close(struct provider *p, void (*done)(void *arg), void *arg)
