@@ -33,9 +33,9 @@ struct client_request {
 	const char *method, *path; /* "GET", "/v1/models" */
 	struct str body;           /* JSON; empty: none */
 	const char *conversation;  /* header x-hob-conversation, or NULL */
-	const char *parent;        /* header x-hob-parent: a message's hash or "root", or NULL */
-	const char *persona;       /* header x-hob-persona, or NULL */
-	const char *client;        /* header x-hob-client: "hob chat", or NULL */
+	const char *parent; /* header x-hob-parent: a message's hash or "root", or NULL */
+	const char *persona;  /* header x-hob-persona, or NULL */
+	const char *client;   /* header x-hob-client: "hob chat", or NULL */
 	bool is_private;      /* header x-hob-private */
 	bool progress;        /* header x-hob-progress: `progress` events in a stream */
 	int total_timeout_ms; /* for all of it; 0: only silence is limited */
