@@ -6,7 +6,9 @@
  *   dispatch_account.c    money, health and the log of routes
  *   dispatch_memory.c     the conversation: its path, the turn that is opened and closed
  *   dispatch_context.c    what of the path goes to the candidate
- *   dispatch_summary.c    summaries and titles: requests of our own
+ *   dispatch_summary.c    summaries and titles: when, of what, by whom
+ *   dispatch_task.c       the requests of our own that write them
+ *   dispatch_background.c  those that nobody waits for
  *   dispatch_bridge.c     loads behind an answer that comes from elsewhere
  *   dispatch_open.c       the dispatcher as an object */
 #ifndef HOB_DISPATCH_IMPL_H
@@ -306,14 +308,16 @@ struct message *context_copy(struct dispatch_job *j, const struct context_plan *
 void context_free_messages(struct message *m, int n);
 void context_free(struct dispatch_job *j);
 
-/* dispatch_summary.c */
+/* dispatch_background.c */
 struct background *background_new(struct dispatch *d);
 void background_close(struct dispatch *d);    /* what runs is cancelled */
 void background_forget(struct dispatch *d);   /* the same, and go on */
 void background_job_done(struct dispatch *d); /* a job has ended: is it quiet now? */
 void background_yield(struct dispatch *d);    /* somebody waits */
-bool summary_before(struct dispatch_job *j);  /* true: SUMMARISE */
-void summary_tell(struct dispatch_job *j);    /* SUMMARISE's timer */
+
+/* dispatch_summary.c */
+bool summary_before(struct dispatch_job *j); /* true: SUMMARISE */
+void summary_tell(struct dispatch_job *j);   /* SUMMARISE's timer */
 void summary_cancel(struct dispatch_job *j);
 void summary_after(struct dispatch_job *j); /* the turn was kept */
 
