@@ -108,6 +108,8 @@ struct job_context {
 	int nmessages;
 	char **made; /* owned */
 	int nmade;
+	struct message *plain; /* owned, with texts; NULL: nobody needed them.  Of joined, as a
+				* model reads them that knows text alone; text NULL: as it is */
 };
 
 struct dispatch_job {
@@ -301,10 +303,12 @@ void context_plan_next(const struct dispatch_job *j, int answer_tokens,
 		       struct context_plan *out);
 /* The same as now, if there were a summary of full length up to this item. */
 void context_plan_with(const struct dispatch_job *j, int upto, struct context_plan *out);
-/* What stands in front of items [from, to) of joined and these: owned by the caller, free with
- * context_free_messages(). */
+/* What stands in front of items [from, to) of joined and these, plain: as text alone.  Owned by the
+ * caller, free with context_free_messages(). */
 struct message *context_copy(struct dispatch_job *j, const struct context_plan *p,
-			     int from, int to, int *n);
+			     int from, int to, bool plain, int *n);
+/* Does the candidate that is tried, with its lease, read text alone? */
+bool context_is_plain(const struct dispatch_job *j);
 void context_free_messages(struct message *m, int n);
 void context_free(struct dispatch_job *j);
 

@@ -12,7 +12,6 @@
 
 enum {
 	ASK_TOKENS = 240, /* of the question, at most */
-	FLAT_CALL_BYTES = 2000,
 };
 
 /* ---- who writes */
@@ -20,7 +19,7 @@ enum {
 struct writer {
 	const char *model;
 	int ctx;
-	bool takes_raw; /* the turn's own model far away: it has read all this before */
+	bool takes_raw; /* the turn's own model, no engine: it has read all this before */
 };
 
 /* A completion model has no way to hold a conversation. */
@@ -37,7 +36,8 @@ static bool resident(const struct dispatch_job *j, struct writer *w)
 	struct cache_row row;
 
 	if (!job_is_remote(j)) {
-		*w = (struct writer){job_candidate(j)->model, j->context.ctx, false};
+		*w = (struct writer){job_candidate(j)->model, j->context.ctx,
+				     !context_is_plain(j)};
 		return true;
 	}
 	for (int i = 0; i < cache_count(c); i++) {
@@ -69,20 +69,6 @@ static bool configured(const struct dispatch_job *j, struct writer *w)
 }
 
 /* ---- making tasks */
-
-/* As text: what a model without tools can read of a call.  A result without its call is no result. */
-static void flatten(struct message *m)
-{
-	if (m->role == ROLE_TOOL)
-		m->role = ROLE_USER;
-	if (m->raw_json && !*m->text && strlen(m->raw_json) <= FLAT_CALL_BYTES) {
-		free(m->text);
-		m->text = m->raw_json;
-	} else {
-		free(m->raw_json);
-	}
-	m->raw_json = NULL;
-}
 
 /* How far the writer can read: a border of turns not behind upto + 1.  Not beyond `from`: nothing. */
 static int readable_to(const struct dispatch_job *j, const struct context_plan *p,
@@ -137,10 +123,7 @@ static struct summary_task *summary_task_new(struct dispatch_job *j,
 			(j->joined[i].raw_json ? strlen(j->joined[i].raw_json) : 0);
 	if (p->summary >= 0)
 		t->stands_for_bytes += strlen(j->context.summaries[p->summary].text);
-	t->messages = context_copy(j, p, from, to, &t->n);
-	for (int i = 0; i < t->n && !w.takes_raw; i++)
-		if (t->messages[i].raw_json)
-			flatten(&t->messages[i]);
+	t->messages = context_copy(j, p, from, to, !w.takes_raw, &t->n);
 	summary_ask(max_tokens, &question);
 	task_add_question(t, &question);
 	return t;

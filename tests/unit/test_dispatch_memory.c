@@ -10,7 +10,7 @@ enum { SEEN_MAX = 64 };
 struct seen {
 	char model[40], client[40], first[3000], last[1600], raw[400], all[8000];
 	int n;
-	bool is_private, is_volatile;
+	bool is_private, is_volatile, has_tool_role;
 	enum request_class class;
 };
 
@@ -33,6 +33,8 @@ static void note_start(struct world *w, struct fake *f, const struct request *r)
 	for (int i = 0; i < r->nmessages; i++)
 		if (r->messages[i].raw_json)
 			snprintf(s->raw, sizeof s->raw, "%s", r->messages[i].raw_json);
+	for (int i = 0; i < r->nmessages; i++)
+		s->has_tool_role |= r->messages[i].role == ROLE_TOOL;
 	s->n = r->nmessages;
 	s->is_private = r->is_private;
 	s->is_volatile = r->is_volatile;
@@ -600,6 +602,89 @@ static void tool_calls_go_back_as_the_raw_message(void **state)
 	world_fini(&w);
 }
 
+/* A call, its result and an image, all said far away. */
+static void say_more_than_text(struct world *w, char *id)
+{
+	struct answer a;
+	struct request *r;
+
+	script(&w->far, "calls,ok");
+	say(w, &a, "far/x", 20, id);
+	r = turn("far/x", "ab", id);
+	r->messages[0].role = ROLE_TOOL;
+	r->messages[0].raw_json =
+		xstrdup("{\"role\":\"tool\",\"tool_call_id\":\"c1\",\"content\":\"ab\"}");
+	ask(w, &a, r);
+	assert_answered_by(&a, "far/x");
+	r = turn("far/x", "this?", id);
+	r->messages[0].raw_json = xstrdup(
+		"{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"this?\"},"
+		"{\"type\":\"image_url\",\"image_url\":{\"url\":\"data:,\"}}]}");
+	ask(w, &a, r);
+	assert_answered_by(&a, "far/x");
+}
+
+static void the_engine_gets_calls_and_images_of_the_history_as_text(void **state)
+{
+	struct world w;
+	struct answer a;
+	char id[64] = "new", before[8000];
+	struct request *r;
+
+	(void)state;
+	open_world(&w, "memory { titles = false }\n");
+	say_more_than_text(&w, id);
+	ask(&w, &a, turn("good", "go on", id));
+	assert_answered_by(&a, "good");
+	assert_string_equal(last_seen()->raw, "");
+	assert_says(last_seen()->all, "|[called ls({})]|[result of ls: ab]|far answers|"
+				      "this?\n[image]|far answers|");
+	assert_false(last_seen()->has_tool_role);
+	memcpy(before, last_seen()->all, sizeof before);
+	/* the same beginning, byte for byte */
+	ask(&w, &a, turn("good", "and on", id));
+	assert_memory_equal(last_seen()->all, before, strlen(before));
+	/* what was stored is what goes out again */
+	ask(&w, &a, turn("far/x", "back", id));
+	assert_answered_by(&a, "far/x");
+	assert_says(last_seen()->raw, "image_url");
+	assert_null(strstr(last_seen()->all, "[called"));
+	assert_true(last_seen()->has_tool_role);
+	/* what is new in this request is not rewritten: the engine says what it cannot read */
+	r = turn("good", "look", id);
+	r->messages[0].raw_json = xstrdup("{\"role\":\"user\",\"content\":[]}");
+	ask(&w, &a, r);
+	assert_string_equal(last_seen()->raw, "{\"role\":\"user\",\"content\":[]}");
+	world_fini(&w);
+}
+
+static void a_summary_by_another_model_reads_calls_as_text(void **state)
+{
+	struct world w;
+	struct answer a;
+	const struct seen *first = NULL;
+	char id[64] = "new";
+
+	(void)state;
+	open_world(&w, "memory { titles = false summary_model = \"good\" }\n"
+		       "model \"far/x\" { ctx = 1024 }\n");
+	say_more_than_text(&w, id);
+	for (int i = 0; i < 12 && !asked_by("hob summary"); i++) {
+		say(&w, &a, "far/x", 100, id);
+		RUN_UNTIL(&w, is_quiet(&w));
+	}
+	assert_true(asked_by("hob summary") > 0);
+	for (int i = 0; i < nseen; i++)
+		if (!strcmp(seen[i].client, "hob summary")) {
+			assert_string_equal(seen[i].raw, "");
+			assert_false(seen[i].has_tool_role);
+			first = first ? first : &seen[i];
+		}
+	assert_non_null(first);
+	assert_says(first->all, "|[called ls({})]|[result of ls: ab]|");
+	world_fini(&w);
+}
+
 static void old_tool_results_are_elided_and_named(void **state)
 {
 	struct world w;
@@ -649,6 +734,8 @@ int main(void)
 		cmocka_unit_test(an_unknown_incognito_conversation_is_an_error),
 		cmocka_unit_test(a_parent_makes_another_answer_and_the_hashes_come_back),
 		cmocka_unit_test(tool_calls_go_back_as_the_raw_message),
+		cmocka_unit_test(the_engine_gets_calls_and_images_of_the_history_as_text),
+		cmocka_unit_test(a_summary_by_another_model_reads_calls_as_text),
 		cmocka_unit_test(old_tool_results_are_elided_and_named),
 	};
 
