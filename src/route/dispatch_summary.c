@@ -154,11 +154,12 @@ static bool spares_messages(const struct dispatch_job *j, const struct summary_t
 /* Half of what the client leaves us, if it said. */
 static uint64_t summary_deadline(const struct dispatch_job *j)
 {
-	uint64_t now = clock_mono_ms(), until = now + SUMMARY_WAIT_MS;
+	uint64_t now = clock_mono_ms(), until = now + SUMMARY_WAIT_MS, left;
 
-	if (j->r->deadline_ms > now && now + (j->r->deadline_ms - now) / 2 < until)
-		until = now + (j->r->deadline_ms - now) / 2;
-	return until;
+	if (!j->r->deadline_ms)
+		return until;
+	left = j->r->deadline_ms > now ? j->r->deadline_ms - now : 0;
+	return now + left / 2 < until ? now + left / 2 : until;
 }
 
 /* The call goes on, with or without; its candidate is tried as if for the first time. */

@@ -685,6 +685,93 @@ static void a_summary_by_another_model_reads_calls_as_text(void **state)
 	world_fini(&w);
 }
 
+/* A regeneration has no message of its own. */
+static void without_its_history_nothing_is_asked_of_a_model(void **state)
+{
+	static const char *const models[] = {"far/x", "chain"};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(models); i++) {
+		struct world w;
+		struct answer a;
+		struct request *r = request_new();
+
+		open_world(&w,
+			   "memory { store = off }\n"
+			   "route \"chain\" { candidates = {\"far/x\", \"good\"} }\n");
+		free(r->model);
+		r->model = xstrdup(models[i]);
+		r->is_chat = true;
+		r->conversation = xstrdup("01ARZ3NDEKTSV4RRFFQ69G5FAV");
+		snprintf(r->id, sizeof r->id, "hob-empty");
+		ask(&w, &a, r);
+		assert_failed_with(&a, ERR_UNAVAILABLE, "memory.store is off");
+		assert_int_equal(nseen, 0);
+		world_fini(&w);
+	}
+}
+
+/* Its words are known, but a new conversation keeps what was only recorded. */
+static void a_private_conversation_is_not_gone_on_with_by_what_is_recorded(void **state)
+{
+	struct world w;
+	struct answer a, b;
+	struct request *r;
+	struct row row = {0};
+
+	(void)state;
+	open_world(&w, "memory { titles = false store = \"all\" }\n");
+	ask(&w, &a, prompt("far/x", "one"));
+	store_change(w.store, a.conversation,
+		     &(struct store_change){.is_private = YES, .pinned = UNSAID}, on_row,
+		     &row);
+	RUN_UNTIL(&w, row.times);
+	r = prompt("far/x", "one");
+	snprintf(r->id, sizeof r->id, "hob-next");
+	request_add_message(r, ROLE_ASSISTANT, "far answers", 11);
+	request_add_message(r, ROLE_USER, "two", 3);
+	ask(&w, &b, r);
+	assert_answered_by(&b, "far/x");
+	assert_int_equal(strlen(b.conversation), 26);
+	assert_string_not_equal(b.conversation, a.conversation);
+	look(&w, a.conversation, &row);
+	assert_int_equal(row.messages, 2);
+	look(&w, b.conversation, &row);
+	assert_int_equal(row.messages, 4);
+	/* and by its name it stays here */
+	ask(&w, &b, turn("far/x", "three", a.conversation));
+	assert_int_equal(b.end.type, EVENT_FAILED);
+	assert_int_equal(w.far.starts, 2);
+	world_fini(&w);
+}
+
+/* What is left of it is nothing: the wait is over at the first look, and not after a minute. */
+static void no_summary_is_waited_for_when_the_time_is_over(void **state)
+{
+	struct world w;
+	struct answer a;
+	struct request *r;
+	char id[64] = "new";
+	char *text = words(250);
+
+	(void)state;
+	open_world(&w, "memory { titles = false summary_model = \"away/y\" }\n"
+		       "model \"far/x\" { ctx = 1024 }\n");
+	script(&w.away, "hang");
+	say(&w, &a, "far/x", 150, id);
+	say(&w, &a, "far/x", 150, id);
+	r = turn("far/x", text, id);
+	r->deadline_ms = clock_mono_ms() + 1;
+	RUN_UNTIL(&w, clock_mono_ms() > r->deadline_ms);
+	ask(&w, &a, r);
+	assert_answered_by(&a, "far/x");
+	assert_true(a.dropped > 0);
+	assert_int_equal(w.away.cancels, 1);
+	assert_int_equal(a.progress, 0); /* no second look */
+	free(text);
+	world_fini(&w);
+}
+
 static void old_tool_results_are_elided_and_named(void **state)
 {
 	struct world w;
@@ -736,6 +823,10 @@ int main(void)
 		cmocka_unit_test(tool_calls_go_back_as_the_raw_message),
 		cmocka_unit_test(the_engine_gets_calls_and_images_of_the_history_as_text),
 		cmocka_unit_test(a_summary_by_another_model_reads_calls_as_text),
+		cmocka_unit_test(without_its_history_nothing_is_asked_of_a_model),
+		cmocka_unit_test(
+			a_private_conversation_is_not_gone_on_with_by_what_is_recorded),
+		cmocka_unit_test(no_summary_is_waited_for_when_the_time_is_over),
 		cmocka_unit_test(old_tool_results_are_elided_and_named),
 	};
 
