@@ -72,18 +72,6 @@ static void first_token(struct buf *out, const struct dispatch_stats *s)
 		 (unsigned long long)s->ttft_count);
 }
 
-static void memory(struct buf *out, const struct dispatch_stats *s)
-{
-	const char *name = "hob_summaries_total";
-
-	head(out, name, "counter", "Summaries of conversations by result.");
-	labelled(out, name, "result", "done", (double)s->summaries_done);
-	labelled(out, name, "result", "failed", (double)s->summaries_failed);
-	one(out, "hob_context_dropped_messages_total", "counter",
-	    "Messages of histories that were left out of a prompt.",
-	    (double)s->context_dropped);
-}
-
 static struct cache_totals totals(const struct cache *c)
 {
 	struct cache_totals t;
@@ -171,7 +159,6 @@ void metrics_text(const struct metrics_view *v, struct buf *out)
 {
 	requests(out, v->dispatch);
 	first_token(out, v->dispatch);
-	memory(out, v->dispatch);
 	one(out, "hob_running", "gauge", "Prompts that run or wait.",
 	    v->dispatch->running);
 	tries(out, "hob_retries_total",
