@@ -76,10 +76,12 @@ void request_free(struct request *r)
 
 void request_add_message(struct request *r, enum role role, const char *text, size_t n)
 {
-	size_t bytes;
+	size_t have = (size_t)r->nmessages, bytes;
 
-	ASSERT(size_mul((size_t)r->nmessages + 1, sizeof *r->messages, &bytes));
-	r->messages = xrealloc(r->messages, bytes);
+	if (!(have & (have - 1))) { /* full: room for as many again */
+		ASSERT(size_mul(have ? 2 * have : 1, sizeof *r->messages, &bytes));
+		r->messages = xrealloc(r->messages, bytes);
+	}
 	r->messages[r->nmessages++] =
 		(struct message){.role = role, .text = xstrndup(text, n)};
 }

@@ -47,7 +47,7 @@ struct request {
 	enum request_class class;
 	char *model; /* as the client wrote it; owned, never NULL */
 	bool is_chat;
-	struct message *messages; /* chat: owned array */
+	struct message *messages; /* chat: owned array, of request_add_message() */
 	int nmessages;
 	int nunkept; /* of them, at the front: for this turn only.  They stand before any history and are
 		      * not stored (the Responses API's instructions) */
@@ -66,7 +66,7 @@ struct request {
 			     * stored; UNSAID: as memory.store says */
 	bool is_private;  /* must not leave this machine */
 	bool is_volatile; /* nothing of it is written to disk: no saved KV state */
-	char *persona;   /* owned or NULL: of the configuration; applied by api/persona.h */
+	char *persona; /* owned or NULL: of the configuration; applied by api/persona.h */
 	bool system_is_default; /* messages[0] is a persona's system prompt: it is left out where
 				 * the conversation's path has a system message */
 	char *client_name; /* owned or NULL: what asks, "zed", "hob chat": rules may ask for it */
