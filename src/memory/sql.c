@@ -37,18 +37,18 @@
 	"LEFT JOIN message r ON r.id = t.reply_id "
 
 /* No conversation needs it any more.  What a note names as its source is another question. */
-#define UNREACHED(id)                                                        \
-	"NOT EXISTS (SELECT 1 FROM message c WHERE c.parent_id = " id ") "   \
-	"AND NOT EXISTS (SELECT 1 FROM session WHERE head_id = " id ") "     \
-	"AND NOT EXISTS (SELECT 1 FROM turn WHERE prompt_id = " id ") "      \
-	"AND NOT EXISTS (SELECT 1 FROM turn WHERE reply_id = " id ") "       \
-	"AND NOT EXISTS (SELECT 1 FROM turn WHERE base_id = " id ") "        \
+#define UNREACHED(id)                                                      \
+	"NOT EXISTS (SELECT 1 FROM message c WHERE c.parent_id = " id ") " \
+	"AND NOT EXISTS (SELECT 1 FROM session WHERE head_id = " id ") "   \
+	"AND NOT EXISTS (SELECT 1 FROM turn WHERE prompt_id = " id ") "    \
+	"AND NOT EXISTS (SELECT 1 FROM turn WHERE reply_id = " id ") "     \
+	"AND NOT EXISTS (SELECT 1 FROM turn WHERE base_id = " id ") "      \
 	"AND NOT EXISTS (SELECT 1 FROM tip WHERE message_id = " id ")"
 
 /* Neither pinned, nor the last that was used, nor one in which an answer is being written. */
-#define EVICTABLE                                                                  \
-	"SELECT s.id FROM session s WHERE s.pinned = 0 AND s.used_seq > 0 "        \
-	"AND s.used_seq < (SELECT max(used_seq) FROM session) AND NOT EXISTS "     \
+#define EVICTABLE                                                              \
+	"SELECT s.id FROM session s WHERE s.pinned = 0 AND s.used_seq > 0 "    \
+	"AND s.used_seq < (SELECT max(used_seq) FROM session) AND NOT EXISTS " \
 	"(SELECT 1 FROM turn WHERE status = 'running' AND session_id = s.id) "
 
 /* ?1 and up to ?2 messages behind it, those with the greatest ids first: the newest. */
@@ -300,14 +300,14 @@ static const char *const sql_text[SQL_NR] = {
 		"(SELECT page_size FROM pragma_page_size), (SELECT coalesce(min(t), 0) FROM ("
 		"SELECT min(updated_at) AS t FROM session WHERE pinned = 0 "
 		"UNION ALL SELECT min(updated_at) FROM session WHERE pinned = 1))",
-	[SQL_KEEP_WITNESS] =
-		"SELECT CASE count(*) WHEN ?1 THEN min(t) ELSE 0 END FROM ("
-		"SELECT updated_at AS t FROM session WHERE used_seq > 0 "
-		"ORDER BY updated_at DESC LIMIT ?1)",
-	[SQL_KEEP_TOO_OLD] = EVICTABLE "AND s.updated_at < ?1 "
-		/* what was imported counts as used then: else an old history would go at once */
-		"AND coalesce(json_extract(s.policy, '$.imported_ms'), 0) < ?1 "
-		"ORDER BY s.updated_at LIMIT 1",
+	[SQL_KEEP_WITNESS] = "SELECT CASE count(*) WHEN ?1 THEN min(t) ELSE 0 END FROM ("
+			     "SELECT updated_at AS t FROM session WHERE used_seq > 0 "
+			     "ORDER BY updated_at DESC LIMIT ?1)",
+	[SQL_KEEP_TOO_OLD] = EVICTABLE
+	"AND s.updated_at < ?1 "
+	/* what was imported counts as used then: else an old history would go at once */
+	"AND coalesce(json_extract(s.policy, '$.imported_ms'), 0) < ?1 "
+	"ORDER BY s.updated_at LIMIT 1",
 	[SQL_KEEP_LEAST_USED] = EVICTABLE "ORDER BY s.used_seq LIMIT 1",
 	[SQL_KEEP_FAILED] =
 		"SELECT id, session_id, prompt_id, coalesce(base_id, 0), reply_id IS NULL "
@@ -321,9 +321,8 @@ static const char *const sql_text[SQL_NR] = {
 		"DELETE FROM session WHERE id = ?1 AND head_id IS NULL AND pinned = 0 "
 		"AND NOT EXISTS (SELECT 1 FROM turn WHERE session_id = ?1) "
 		"AND NOT EXISTS (SELECT 1 FROM tip WHERE session_id = ?1)",
-	[SQL_KEEP_SWEEP] =
-		"SELECT m.id FROM (SELECT id FROM message WHERE id < ?1 "
-		"ORDER BY id DESC LIMIT ?2) m WHERE " UNREACHED("m.id"),
+	[SQL_KEEP_SWEEP] = "SELECT m.id FROM (SELECT id FROM message WHERE id < ?1 "
+			   "ORDER BY id DESC LIMIT ?2) m WHERE " UNREACHED("m.id"),
 	[SQL_KEEP_SWEEP_END] = "SELECT coalesce(min(id), 0) FROM (SELECT id FROM message "
 			       "WHERE id < ?1 ORDER BY id DESC LIMIT ?2)",
 	[SQL_KEEP_ENDS] =
@@ -332,9 +331,9 @@ static const char *const sql_text[SQL_NR] = {
 		"UNION SELECT reply_id FROM turn WHERE session_id = ?1 AND reply_id IS NOT NULL "
 		"UNION SELECT base_id FROM turn WHERE session_id = ?1 AND base_id IS NOT NULL "
 		"UNION SELECT message_id FROM tip WHERE session_id = ?1",
-	[SQL_KEEP_NODE] =
-		"DELETE FROM message WHERE id = ?1 AND " UNREACHED("?1") " AND (?2 OR NOT EXISTS "
-		"(SELECT 1 FROM note WHERE source_id = ?1)) RETURNING coalesce(parent_id, 0)",
+	[SQL_KEEP_NODE] = "DELETE FROM message WHERE id = ?1 AND " UNREACHED(
+		"?1") " AND (?2 OR NOT EXISTS "
+		      "(SELECT 1 FROM note WHERE source_id = ?1)) RETURNING coalesce(parent_id, 0)",
 	[SQL_KEEP_FTS_MERGE] =
 		"INSERT INTO message_fts (message_fts, rank) VALUES ('merge', ?1)",
 	[SQL_KEEP_FORGET_NEXT] =
@@ -377,9 +376,8 @@ static const char *const sql_text[SQL_NR] = {
 		"INSERT INTO session (id, title, title_by, model, head_id, pinned, is_private, "
 		"created_at, updated_at, metadata, policy, used_seq) VALUES (?1, ?2, ?3, ?4, ?5, "
 		"?6, ?7, ?8, ?9, ?10, json_object('imported_ms', ?11), " NEXT_SEQ ")",
-	[SQL_MOVE_FORKED] =
-		"UPDATE session SET forked_from = ?2 WHERE id = ?1 "
-		"AND EXISTS (SELECT 1 FROM session WHERE id = ?2)",
+	[SQL_MOVE_FORKED] = "UPDATE session SET forked_from = ?2 WHERE id = ?1 "
+			    "AND EXISTS (SELECT 1 FROM session WHERE id = ?2)",
 	[SQL_MOVE_TURN_SESSION] = "SELECT session_id = ?2 FROM turn WHERE request = ?1",
 	[SQL_MOVE_TURN_LIKE] =
 		"SELECT 1 FROM turn WHERE session_id = ?1 AND prompt_id = ?2 AND reply_id IS ?3 "

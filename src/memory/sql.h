@@ -127,7 +127,7 @@ struct sql {
 	/* The greatest ever given out: what was deleted gives no id back, so that a late answer
 	 * about it meets nothing instead of something else. */
 	int64_t last_message, last_turn, last_note;
-	int64_t max_bytes;         /* of the file; 0 = no limit */
+	int64_t max_bytes;                                /* of the file; 0 = no limit */
 	uint64_t max_message_bytes, max_attachment_bytes; /* the user's; 0 = no limit */
 	struct tally tally;
 	int64_t last_id_ms; /* of a conversation's id: they sort when the clock steps back too */
