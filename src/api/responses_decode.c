@@ -58,11 +58,11 @@ static int word(const cJSON *root, const char *key, const char *const *words, in
 
 	if (rc <= 0)
 		return rc;
-	for (int i = 0; i < n; i++) {
+	for (int i = 0; i < n; i++)
 		if (!strcmp(*out, words[i]))
 			return 1;
+	for (int i = 0; i < n; i++)
 		buf_addf(&list, "%s%s", i ? ", " : "", words[i]);
-	}
 	err_set(e, ERR_INVALID, "'%s' must be one of: %s", key, list.data);
 	buf_free(&list);
 	return -1;
