@@ -600,15 +600,9 @@ struct request *responses_decode(struct str body,
 	cJSON *root;
 
 	*p = (struct responses_params){.store = true};
-	if (!body.len) {
-		err_set(e, ERR_INVALID, "the body is empty: JSON is expected");
+	root = openai_read_body(body, e);
+	if (!root)
 		return NULL;
-	}
-	root = json_read(body, JSON_UTF8 | JSON_NO_NUL, e);
-	if (!root) {
-		err_wrap(e, "request body");
-		return NULL;
-	}
 	r = request_new();
 	r->is_chat = true;
 	if (decode(r, root, known, p, &extra, e) == 0) {
