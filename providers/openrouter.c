@@ -4,7 +4,6 @@
  * seconds, and when it does not, the estimate that was reserved stays, which is the safe side. */
 #include "providers/openrouter.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/queue.h>
@@ -228,17 +227,13 @@ static void plan(struct openrouter *o)
 		uv_timer_start(&o->timer, on_timer, first > now ? first - now : 0, 0);
 }
 
-/* Percent-encodes what a query may not hold; ids are from outside. */
+/* Ids are from outside. */
 static char *bill_path(const char *id)
 {
 	struct buf path = {0};
 
 	buf_adds(&path, "/generation?id=");
-	for (; *id; id++)
-		if (isalnum((unsigned char)*id) || strchr("-_.~", *id))
-			buf_addc(&path, *id);
-		else
-			buf_addf(&path, "%%%02X", (unsigned char)*id);
+	buf_add_escaped(&path, id);
 	return buf_take(&path, NULL);
 }
 

@@ -28,7 +28,7 @@ struct api {
 	/* Each appends to out; NULL is allowed: "null" and nothing. */
 	void (*engine_json)(void *arg, struct buf *out); /* one JSON object */
 	void (*metrics_text)(void *arg,
-			     struct buf *out);   /* Prometheus text, whole lines */
+			     struct buf *out); /* Prometheus text, whole lines */
 	void (*forget_computed)(
 		void *arg); /* what models have computed of what was said */
 	const char *(*engine_status)(void *arg); /* "ready", "starting", "down" */

@@ -4,8 +4,9 @@
 
 #include "api/routes.h"
 
-route_handler history_api_list;   /* ?limit=&before=&pinned=1 */
-route_handler history_api_create; /* {title?,model?,private?,metadata?,incognito?,messages?} */
+route_handler history_api_list; /* ?limit=&before=&pinned=1 */
+route_handler
+	history_api_create; /* {title?,model?,private?,metadata?,incognito?,messages?} */
 route_handler history_api_get;    /* ?at=HASH: the row and "messages" */
 route_handler history_api_change; /* {title?,pinned?,private?,model?,metadata?} */
 route_handler history_api_delete;

@@ -1,6 +1,7 @@
 /* Rows, messages and turns as JSON.  Pure; a message's raw_json and a row's metadata are JSON already,
  * checked when they were kept. */
 #include "api/history_json.h"
+#include "memory/move_json.h"
 
 static const char *or_null(const char *text)
 {
@@ -10,11 +11,6 @@ static const char *or_null(const char *text)
 static void add_time(struct buf *out, const char *key, int64_t ms)
 {
 	buf_addf(out, ",\"%s\":%lld", key, (long long)ms);
-}
-
-static void add_count(struct buf *out, const char *key, int n)
-{
-	buf_add_json_number(out, key, n >= 0, n, 0);
 }
 
 void history_json_bool(struct buf *out, const char *key, bool value)
@@ -60,20 +56,6 @@ void history_json_message(struct buf *out, const struct store_message *m)
 void history_json_turn(struct buf *out, const struct store_turn *t)
 {
 	buf_addc(out, '{');
-	buf_add_json_text(out, "request", or_null(t->request));
-	buf_add_json_text(out, "status", t->status);
-	buf_add_json_text(out, "model", t->model);
-	buf_add_json_text(out, "provider", or_null(t->provider));
-	buf_add_json_text(out, "error", t->error);
-	buf_add_json_text(out, "base", or_null(t->base));
-	buf_add_json_text(out, "prompt", or_null(t->prompt));
-	buf_add_json_text(out, "reply", or_null(t->reply));
-	add_count(out, "tokens_in", t->tokens_in);
-	add_count(out, "tokens_cached", t->tokens_cached);
-	add_count(out, "tokens_out", t->tokens_out);
-	add_count(out, "ttft_ms", t->ttft_ms);
-	add_count(out, "total_ms", t->total_ms);
-	buf_add_json_number(out, "cost_usd", t->cost_usd >= 0, t->cost_usd, 9);
-	add_time(out, "created_ms", t->created_ms);
+	move_write_row(out, t);
 	buf_addc(out, '}');
 }

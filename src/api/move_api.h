@@ -5,6 +5,7 @@
 #include "api/routes.h"
 
 route_handler move_api_export; /* ?format=jsonl|markdown|openai */
-route_handler move_api_import; /* hob's JSON lines: {"conversations","messages","known","last"} */
+route_handler
+	move_api_import; /* hob's JSON lines: {"conversations","messages","known","last"} */
 
 #endif

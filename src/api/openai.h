@@ -29,6 +29,8 @@ struct openai_params {
 	bool stream, include_usage;
 };
 
+/* A request's body; the caller owns the tree.  NULL with the error set. */
+cJSON *openai_read_body(struct str body, struct err *e);
 /* NULL and an error that names the field.  Fields that we do not read go to extra_json. */
 struct request *openai_decode(struct str body, bool is_chat, struct openai_params *p,
 			      struct err *e);

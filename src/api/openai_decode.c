@@ -364,6 +364,20 @@ struct request *openai_decode(struct str body, bool is_chat, struct openai_param
 	return openai_decode_for(body, is_chat, (struct str){0}, p, e);
 }
 
+cJSON *openai_read_body(struct str body, struct err *e)
+{
+	cJSON *root;
+
+	if (!body.len) {
+		err_set(e, ERR_INVALID, "the body is empty: JSON is expected");
+		return NULL;
+	}
+	root = json_read(body, JSON_UTF8 | JSON_NO_NUL, e);
+	if (!root)
+		err_wrap(e, "request body");
+	return root;
+}
+
 struct request *openai_decode_for(struct str body, bool is_chat, struct str conversation,
 				  struct openai_params *p, struct err *e)
 {
@@ -371,15 +385,9 @@ struct request *openai_decode_for(struct str body, bool is_chat, struct str conv
 	cJSON *root;
 
 	*p = (struct openai_params){0};
-	if (!body.len) {
-		err_set(e, ERR_INVALID, "the body is empty: JSON is expected");
+	root = openai_read_body(body, e);
+	if (!root)
 		return NULL;
-	}
-	root = json_read(body, JSON_UTF8 | JSON_NO_NUL, e);
-	if (!root) {
-		err_wrap(e, "request body");
-		return NULL;
-	}
 	r = request_new();
 	r->is_chat = is_chat;
 	r->class = is_chat ? CLASS_INTERACTIVE : CLASS_COMPLETION;

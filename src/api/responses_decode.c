@@ -58,11 +58,11 @@ static int word(const cJSON *root, const char *key, const char *const *words, in
 
 	if (rc <= 0)
 		return rc;
-	for (int i = 0; i < n; i++) {
+	for (int i = 0; i < n; i++)
 		if (!strcmp(*out, words[i]))
 			return 1;
+	for (int i = 0; i < n; i++)
 		buf_addf(&list, "%s%s", i ? ", " : "", words[i]);
-	}
 	err_set(e, ERR_INVALID, "'%s' must be one of: %s", key, list.data);
 	buf_free(&list);
 	return -1;
@@ -600,15 +600,9 @@ struct request *responses_decode(struct str body,
 	cJSON *root;
 
 	*p = (struct responses_params){.store = true};
-	if (!body.len) {
-		err_set(e, ERR_INVALID, "the body is empty: JSON is expected");
+	root = openai_read_body(body, e);
+	if (!root)
 		return NULL;
-	}
-	root = json_read(body, JSON_UTF8 | JSON_NO_NUL, e);
-	if (!root) {
-		err_wrap(e, "request body");
-		return NULL;
-	}
 	r = request_new();
 	r->is_chat = true;
 	if (decode(r, root, known, p, &extra, e) == 0) {

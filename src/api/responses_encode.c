@@ -97,11 +97,13 @@ void responses_add_usage(struct buf *out, const struct usage *u)
 {
 	buf_addf(
 		out,
-		"{\"input_tokens\":%d,\"input_tokens_details\":{\"cached_tokens\":%d},"
+		"{\"input_tokens\":%d,\"input_tokens_details\":{\"cached_tokens\":%d,"
+		"\"cache_write_tokens\":%d},"
 		"\"output_tokens\":%d,\"output_tokens_details\":{\"reasoning_tokens\":%d},"
 		"\"total_tokens\":%lld}",
 		known(u->prompt_tokens), known(u->cached_tokens),
-		known(u->completion_tokens), known(u->reasoning_tokens),
+		known(u->cache_write_tokens), known(u->completion_tokens),
+		known(u->reasoning_tokens),
 		(long long)known(u->prompt_tokens) + known(u->completion_tokens));
 }
 

@@ -66,6 +66,9 @@ char *buf_take(struct buf *b,
 	       size_t *len); /* the caller owns the bytes; len may be NULL */
 struct str buf_str(const struct buf *b);
 
+/* For a part of a URL's path or query: all but letters, digits and -_.~ becomes %XX. */
+void buf_add_escaped(struct buf *b, const char *s);
+
 /* JSON text into a buf: a quoted and escaped string (invalid UTF-8 becomes U+FFFD). */
 void buf_add_json(struct buf *b, const char *s, size_t n);
 /* The same; s NULL: null. */

@@ -73,7 +73,6 @@ char *chat_download(struct chat *ch, const char *path);
 bool chat_sync(struct chat *ch);
 const cJSON *chat_array(const cJSON *tree, const char *key); /* or NULL */
 const char *chat_string(const cJSON *obj, const char *key, const char *otherwise);
-void chat_escape(struct buf *out, const char *text); /* for a query: %XX */
 
 /* -- chat_turn.c -- */
 

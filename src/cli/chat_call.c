@@ -98,16 +98,3 @@ const char *chat_string(const cJSON *obj, const char *key, const char *otherwise
 	json_string(obj, key, &s, NULL);
 	return s;
 }
-
-void chat_escape(struct buf *out, const char *s)
-{
-	for (; *s; s++) {
-		unsigned char c = (unsigned char)*s;
-
-		if ((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') ||
-		    (c >= 'A' && c <= 'Z') || strchr("-_.~", c))
-			buf_addc(out, (char)c);
-		else
-			buf_addf(out, "%%%02X", c);
-	}
-}

@@ -94,7 +94,7 @@ void chat_do_search(struct chat *ch, const char *arg)
 		chat_fail(ch, CLI_USAGE);
 		return;
 	}
-	chat_escape(&query, arg);
+	buf_add_escaped(&query, arg);
 	tree = chat_call(ch, "GET", NULL, "/v1/hob/search?limit=%d&q=%s", LISTED,
 			 query.data);
 	buf_free(&query);

@@ -94,16 +94,6 @@ bool listing_is_id(const char *id)
 			      "0123456789-_")];
 }
 
-void listing_escape(struct buf *path, const char *text)
-{
-	for (const unsigned char *p = (const unsigned char *)text; *p; p++)
-		if ((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') ||
-		    (*p >= '0' && *p <= '9') || strchr("-_.~", *p))
-			buf_addc(path, (char)*p);
-		else
-			buf_addf(path, "%%%02X", *p);
-}
-
 void listing_print(const cJSON *tree)
 {
 	char *text = cJSON_Print(tree);

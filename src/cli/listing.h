@@ -40,8 +40,6 @@ int64_t listing_int(const cJSON *obj, const char *key, int64_t otherwise);
 
 /* True of what may be a conversation's id, or "last": it goes into a path. */
 bool listing_is_id(const char *id);
-/* Appends text to a path's query, escaped. */
-void listing_escape(struct buf *path, const char *text);
 
 /* A table that grows cell by cell; cells are owned.  Zero it to start. */
 struct table {

@@ -129,7 +129,7 @@ static cJSON *fetch(struct query *q)
 	cJSON *tree;
 
 	buf_addf(&path, "/v1/hob/search?limit=%lld&q=", (long long)q->limit);
-	listing_escape(&path, q->words.data);
+	buf_add_escaped(&path, q->words.data);
 	if (q->in)
 		buf_addf(&path, "&conversation=%s", q->in);
 	tree = listing_get(&q->l, path.data);

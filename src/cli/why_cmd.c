@@ -133,20 +133,6 @@ static void print_both(const cJSON *cache, const cJSON *answers)
 	table_print(&t, (int)ARRAY_LEN(head), right);
 }
 
-/* Everything but letters, digits and a few more goes as %XX. */
-static void add_escaped(struct buf *out, const char *s)
-{
-	for (; *s; s++) {
-		unsigned char c = (unsigned char)*s;
-
-		if ((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') ||
-		    (c >= 'A' && c <= 'Z') || strchr("-_.~", c))
-			buf_addc(out, (char)c);
-		else
-			buf_addf(out, "%%%02X", c);
-	}
-}
-
 static cJSON *get(struct listing *l, const char *path, const char *model)
 {
 	struct buf full = {0};
@@ -155,7 +141,7 @@ static cJSON *get(struct listing *l, const char *path, const char *model)
 	buf_adds(&full, path);
 	if (model) {
 		buf_adds(&full, "?model=");
-		add_escaped(&full, model);
+		buf_add_escaped(&full, model);
 	}
 	tree = listing_get(l, full.data);
 	buf_free(&full);

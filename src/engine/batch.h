@@ -59,7 +59,7 @@ struct batch_job {
 	struct sampler_params sampling;
 	int max_tokens;         /* 0: as many as the context holds */
 	bool ignore_eos;        /* the model's end of the answer does not end it */
-	bool is_volatile; /* its KV state is never saved, in memory or on disk */
+	bool is_volatile;       /* its KV state is never saved, in memory or on disk */
 	const struct str *stop; /* copied */
 	int nstop;
 };

@@ -59,7 +59,8 @@ static int64_t cost(const struct replay *r, int i)
 {
 	const struct context_item *it = &r->a->items[i];
 
-	return i < r->elided_to && context_is_long(it) ? CONTEXT_ELIDED_TOKENS : whole(it);
+	return i < r->elided_to && context_is_long(it) ? CONTEXT_ELIDED_TOKENS
+						       : whole(it);
 }
 
 static int64_t summary_cost(const struct replay *r, int summary)

@@ -514,15 +514,12 @@ static void add_count(struct buf *out, const char *key, int n)
 		buf_addf(out, ",\"%s\":%d", key, n);
 }
 
-void move_write_turn(struct buf *out, const struct move_turn *t)
+void move_write_row(struct buf *out, const struct store_turn *r)
 {
-	const struct store_turn *r = &t->row;
-
-	buf_adds(out, "{\"turn\":{");
-	buf_add_json_text(out, "request", r->request ? r->request : "");
+	buf_add_json_text(out, "request", or_null(r->request));
 	buf_add_json_text(out, "status", r->status);
 	buf_add_json_text(out, "model", r->model);
-	buf_add_json_text(out, "provider", r->provider);
+	buf_add_json_text(out, "provider", or_null(r->provider));
 	buf_add_json_text(out, "error", r->error);
 	buf_add_json_text(out, "base", or_null(r->base));
 	buf_add_json_text(out, "prompt", or_null(r->prompt));
@@ -534,6 +531,12 @@ void move_write_turn(struct buf *out, const struct move_turn *t)
 	add_count(out, "total_ms", r->total_ms);
 	buf_add_json_number(out, "cost_usd", r->cost_usd >= 0, r->cost_usd, 9);
 	add_time(out, "created_ms", r->created_ms);
+}
+
+void move_write_turn(struct buf *out, const struct move_turn *t)
+{
+	buf_adds(out, "{\"turn\":{");
+	move_write_row(out, &t->row);
 	if (t->partial)
 		buf_add_json_text(out, "partial", t->partial);
 	buf_adds(out, "}}\n");

@@ -72,6 +72,8 @@ void move_write_conversation(struct buf *out, const struct move_conversation *c)
 /* Of parts, not of what they hold. */
 void move_write_message(struct buf *out, const struct move_message *m);
 void move_write_turn(struct buf *out, const struct move_turn *t);
+/* The members of a turn without the braces around them. */
+void move_write_row(struct buf *out, const struct store_turn *r);
 
 void move_hash_text(const uint8_t hash[MOVE_HASH_BYTES], char out[STORE_HASH_TEXT_BYTES]);
 /* False when it is not 32 lower-case hex digits. */

@@ -78,7 +78,8 @@ struct store_turn {
 	int tokens_in, tokens_cached, tokens_out, ttft_ms, total_ms; /* -1 = unknown */
 	double cost_usd;                                             /* < 0 = unknown */
 	int64_t created_ms;
-	const char *params; /* a JSON object: struct store_turn_begin's, and finish_reason */
+	const char
+		*params; /* a JSON object: struct store_turn_begin's, and finish_reason */
 };
 typedef void store_turns_cb(void *arg, const struct err *e, const struct store_turn *list,
 			    int n);

@@ -40,6 +40,7 @@ def test_a_text_streams_in_the_order_the_client_expects(far):
     u = s.response.usage
     assert (u.input_tokens, u.output_tokens) == (USAGE["prompt_tokens"], USAGE["completion_tokens"])
     assert u.input_tokens_details.cached_tokens == 4
+    assert u.input_tokens_details.cache_write_tokens == 0
     assert s.response.model == "fake/ok"
     assert s.response.id.startswith("resp_") and s.reply.headers["x-request-id"] == s.response.id
 

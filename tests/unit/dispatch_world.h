@@ -153,8 +153,9 @@ static inline void fake_step(uv_timer_t *t)
 		fake_fail(j, ERR_TRANSPORT, 0);
 	} else if (step == 1 && !strcmp(j->word, "calls")) {
 		text.type = EVENT_TOOL_CALL;
-		text.text.ptr = "{\"index\":0,\"id\":\"c1\",\"function\":{\"name\":\"ls\","
-				"\"arguments\":\"{}\"}}";
+		text.text.ptr =
+			"{\"index\":0,\"id\":\"c1\",\"function\":{\"name\":\"ls\","
+			"\"arguments\":\"{}\"}}";
 		text.text.len = strlen(text.text.ptr);
 		uv_timer_start(&j->timer, fake_step, 0, 0);
 		j->sink->event(j->sink, &text);

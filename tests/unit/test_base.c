@@ -115,6 +115,17 @@ static void json_members_are_parted_by_commas_and_the_unknown_is_null(void **sta
 	buf_free(&b);
 }
 
+static void a_part_of_a_url_is_escaped_byte_by_byte(void **state)
+{
+	struct buf b = {0};
+
+	UNUSED(state);
+	buf_addc(&b, '?');
+	buf_add_escaped(&b, "azAZ09-_.~ /%&=?+\n\x7f\xc3\xa4");
+	assert_string_equal(b.data, "?azAZ09-_.~%20%2F%25%26%3D%3F%2B%0A%7F%C3%A4");
+	buf_free(&b);
+}
+
 static void json_deeper_than_the_limit_is_refused_before_parsing(void **state)
 {
 	struct buf b = {0};
@@ -423,6 +434,7 @@ int main(void)
 		cmocka_unit_test(the_fast_reader_says_what_is_wrong),
 		cmocka_unit_test(numbers_are_whole_and_in_range),
 		cmocka_unit_test(a_buf_grows_drops_and_stays_terminated),
+		cmocka_unit_test(a_part_of_a_url_is_escaped_byte_by_byte),
 		cmocka_unit_test(json_strings_are_escaped_and_never_invalid_utf8),
 		cmocka_unit_test(errors_wrap_and_name_a_full_disk),
 		cmocka_unit_test(
