@@ -3,6 +3,7 @@
  * responses.c         creating one: what it refers to is looked up, then an answer is begun
  * responses_get.c     one that the store has: read, its input, deleted
  * responses_decode.c  bytes to struct request; pure
+ * responses_tools.c   its tools; responses_fields.h is what both share
  * responses_input.c   input items to messages; pure
  * responses_encode.c  events to the client's events or one object; pure
  * responses_items.c   ids of items; messages to items; pure

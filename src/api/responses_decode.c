@@ -4,7 +4,7 @@
  * so that providers and the engine know one set of names.  A field of the wrong type is an error that names
  * it; unknown fields are left alone.  What a response object repeats of its request is written here too,
  * while the tree is at hand. */
-#include "api/responses.h"
+#include "api/responses_fields.h"
 
 #include "base/json.h"
 
@@ -12,7 +12,6 @@ enum {
 	METADATA_PAIRS = 16,
 	METADATA_KEY_BYTES = 4 * 64, /* OpenAI counts characters */
 	METADATA_VALUE_BYTES = 4 * 512,
-	NAME_BYTES = 256,
 	LABEL_BYTES = 512, /* user, safety_identifier, prompt_cache_key */
 };
 
@@ -26,51 +25,7 @@ void responses_params_free(struct responses_params *p)
 	*p = (struct responses_params){0};
 }
 
-/* -- what is repeated -- */
-
-static void echo(struct responses_params *p, const char *key, const cJSON *v)
-{
-	buf_addf(&p->echo, ",\"%s\":", key);
-	if (v)
-		json_print(&p->echo, v);
-	else
-		buf_adds(&p->echo, "null");
-}
-
-static void echo_text(struct responses_params *p, const char *key, const char *text)
-{
-	buf_addf(&p->echo, ",\"%s\":", key);
-	buf_add_json_or_null(&p->echo, text);
-}
-
-static const cJSON *member(const cJSON *o, const char *key)
-{
-	return cJSON_GetObjectItemCaseSensitive(o, key);
-}
-
-/* -- one of a few words, or null -- */
-
-static int word(const cJSON *root, const char *key, const char *const *words, int n,
-		const char **out, struct err *e)
-{
-	struct buf list = {0};
-	int rc = json_string(root, key, out, e);
-
-	if (rc <= 0)
-		return rc;
-	for (int i = 0; i < n; i++)
-		if (!strcmp(*out, words[i]))
-			return 1;
-	for (int i = 0; i < n; i++)
-		buf_addf(&list, "%s%s", i ? ", " : "", words[i]);
-	err_set(e, ERR_INVALID, "'%s' must be one of: %s", key, list.data);
-	buf_free(&list);
-	return -1;
-}
-
-#define WORD(root, key, out, e, ...)                            \
-	word((root), (key), (const char *const[]){__VA_ARGS__}, \
-	     (int)ARRAY_LEN(((const char *const[]){__VA_ARGS__})), (out), (e))
+/* -- labels -- */
 
 static int label(struct responses_params *p, const cJSON *root, const char *key,
 		 struct err *e)
@@ -82,7 +37,7 @@ static int label(struct responses_params *p, const cJSON *root, const char *key,
 	if (text && strlen(text) > LABEL_BYTES)
 		return err_set(e, ERR_INVALID, "'%s' has at most %d bytes", key,
 			       LABEL_BYTES);
-	echo_text(p, key, text);
+	responses_echo_text(p, key, text);
 	return 0;
 }
 
@@ -116,186 +71,6 @@ char *responses_read_metadata(const cJSON *root, struct err *e)
 	return buf_take(&out, NULL);
 }
 
-/* -- tools -- */
-
-static void extra_key(struct buf *extra, const char *key)
-{
-	buf_addc(extra, extra->len ? ',' : '{');
-	buf_add_json(extra, key, strlen(key));
-	buf_addc(extra, ':');
-}
-
-static int check_tool(const cJSON *t, int at, struct err *e)
-{
-	const char *type = NULL, *name = NULL, *text = NULL;
-	const cJSON *o = NULL;
-	bool strict = false;
-
-	if (!cJSON_IsObject(t) || json_string(t, "type", &type, e) <= 0)
-		return err_set(e, ERR_INVALID,
-			       "tools[%d] must be an object with a 'type'", at);
-	if (strcmp(type, "function"))
-		return err_set(e, ERR_UNSUPPORTED,
-			       "tools[%d]: '%.60s' is not available here; only tools of "
-			       "type 'function' are",
-			       at, type);
-	if (json_string(t, "name", &name, e) < 0 ||
-	    json_string(t, "description", &text, e) < 0 ||
-	    json_object(t, "parameters", &o, e) < 0 ||
-	    json_bool(t, "strict", &strict, e) < 0)
-		return err_wrap(e, "tools[%d]", at);
-	if (!name || !*name || strlen(name) > NAME_BYTES)
-		return err_set(e, ERR_INVALID,
-			       "tools[%d].name must be a text of 1 to %d bytes", at,
-			       NAME_BYTES);
-	return 0;
-}
-
-/* allowed: the list of tool_choice, or NULL. */
-static bool is_allowed(const cJSON *allowed, const cJSON *tool)
-{
-	const cJSON *a, *name;
-
-	if (!allowed)
-		return true;
-	cJSON_ArrayForEach(a, allowed)
-	{
-		name = member(a, "name");
-		if (cJSON_IsString(name) &&
-		    !strcmp(name->valuestring, member(tool, "name")->valuestring))
-			return true;
-	}
-	return false;
-}
-
-static void add_tool(struct buf *out, const cJSON *t)
-{
-	static const char *const members[] = {"name", "description", "parameters",
-					      "strict"};
-	bool any = false;
-
-	buf_adds(out, "{\"type\":\"function\",\"function\":{");
-	for (size_t i = 0; i < ARRAY_LEN(members); i++) {
-		const cJSON *v = member(t, members[i]);
-
-		if (!v || cJSON_IsNull(v))
-			continue;
-		buf_addf(out, "%s\"%s\":", any ? "," : "", members[i]);
-		json_print(out, v);
-		any = true;
-	}
-	buf_adds(out, "}}");
-}
-
-static int decode_tools(const cJSON *root, const cJSON *allowed, struct buf *extra,
-			bool *any, struct responses_params *p, struct err *e)
-{
-	const cJSON *list = NULL, *t;
-	int at = 0;
-
-	p->param = "tools";
-	if (json_array(root, "tools", &list, e) < 0)
-		return -1;
-	cJSON_ArrayForEach(t, list)
-	{
-		if (at == RESPONSES_MAX_TOOLS)
-			return err_set(e, ERR_INVALID, "more than %d tools",
-				       RESPONSES_MAX_TOOLS);
-		if (check_tool(t, at++, e) < 0)
-			return -1;
-		if (!is_allowed(allowed, t))
-			continue;
-		if (*any)
-			buf_addc(extra, ',');
-		else
-			extra_key(extra, "tools"), buf_addc(extra, '[');
-		add_tool(extra, t);
-		*any = true;
-	}
-	if (*any)
-		buf_addc(extra, ']');
-	p->param = NULL;
-	return 0;
-}
-
-/* A word, or an object: one function, or a list that narrows the tools.  *mode is the word that is
- * left of it, *function the one function's name. */
-static int read_choice(const cJSON *root, const char **mode, const char **function,
-		       const cJSON **allowed, struct responses_params *p, struct err *e)
-{
-	const cJSON *choice = member(root, "tool_choice");
-	const char *type = NULL;
-
-	p->param = "tool_choice";
-	*mode = "auto";
-	if (!cJSON_IsObject(choice)) {
-		if (WORD(root, "tool_choice", mode, e, "none", "auto", "required") < 0)
-			return -1;
-	} else if (json_string(choice, "type", &type, e) <= 0) {
-		return err_set(e, ERR_INVALID, "'tool_choice' must have a 'type'");
-	} else if (!strcmp(type, "function")) {
-		if (json_string(choice, "name", function, e) <= 0)
-			return err_set(e, ERR_INVALID, "'tool_choice' lacks a 'name'");
-	} else if (!strcmp(type, "allowed_tools")) {
-		if (WORD(choice, "mode", mode, e, "auto", "required") < 0 ||
-		    json_array(choice, "tools", allowed, e) < 0)
-			return err_wrap(e, "tool_choice");
-		if (!*allowed)
-			return err_set(e, ERR_INVALID, "'tool_choice' lacks 'tools'");
-	} else {
-		return err_set(
-			e, ERR_UNSUPPORTED,
-			"tool_choice '%.60s' is not available here; only functions "
-			"are",
-			type);
-	}
-	p->param = NULL;
-	return 0;
-}
-
-static int decode_calls(const cJSON *root, struct buf *extra, struct responses_params *p,
-			struct err *e)
-{
-	const char *mode = NULL, *function = NULL;
-	const cJSON *allowed = NULL;
-	bool parallel = true, any = false;
-	int64_t most = 0;
-
-	if (read_choice(root, &mode, &function, &allowed, p, e) < 0 ||
-	    decode_tools(root, allowed, extra, &any, p, e) < 0 ||
-	    json_bool(root, "parallel_tool_calls", &parallel, e) < 0 ||
-	    json_int(root, "max_tool_calls", 1, INT32_MAX, &most, e) < 0)
-		return -1;
-	buf_addf(&p->echo, ",\"parallel_tool_calls\":%s", parallel ? "true" : "false");
-	echo(p, "max_tool_calls", member(root, "max_tool_calls"));
-	if (cJSON_IsObject(member(root, "tool_choice")))
-		echo(p, "tool_choice", member(root, "tool_choice"));
-	else
-		echo_text(p, "tool_choice", mode);
-	if (!any && (function || !strcmp(mode, "required"))) {
-		p->param = "tool_choice";
-		return err_set(e, ERR_INVALID,
-			       "'tool_choice' asks for a tool, but "
-			       "there are no 'tools'");
-	}
-	if (!any)
-		return 0;
-	if (function) {
-		extra_key(extra, "tool_choice");
-		buf_adds(extra, "{\"type\":\"function\",\"function\":{\"name\":");
-		buf_add_json(extra, function, strlen(function));
-		buf_adds(extra, "}}");
-	} else if (strcmp(mode, "auto")) {
-		extra_key(extra, "tool_choice");
-		buf_add_json(extra, mode, strlen(mode));
-	}
-	if (!parallel) {
-		extra_key(extra, "parallel_tool_calls");
-		buf_adds(extra, "false");
-	}
-	return 0;
-}
-
 /* -- text and reasoning -- */
 
 static int decode_schema(const cJSON *format, struct buf *extra, struct err *e)
@@ -312,10 +87,10 @@ static int decode_schema(const cJSON *format, struct buf *extra, struct err *e)
 		return err_set(
 			e, ERR_INVALID,
 			"text.format of type json_schema needs 'name' and 'schema'");
-	extra_key(extra, "response_format");
+	responses_extra_key(extra, "response_format");
 	buf_adds(extra, "{\"type\":\"json_schema\",\"json_schema\":{");
 	for (size_t i = 0; i < ARRAY_LEN(members); i++) {
-		const cJSON *v = member(format, members[i]);
+		const cJSON *v = responses_member(format, members[i]);
 
 		if (!v || cJSON_IsNull(v))
 			continue;
@@ -337,20 +112,21 @@ static int decode_text(const cJSON *root, struct buf *extra, struct responses_pa
 	if (json_object(root, "text", &text, e) < 0)
 		return -1;
 	if (text && (json_object(text, "format", &format, e) < 0 ||
-		     WORD(text, "verbosity", &verbosity, e, "low", "medium", "high") < 0))
+		     RESPONSES_WORD(text, "verbosity", &verbosity, e, "low", "medium",
+				    "high") < 0))
 		return err_wrap(e, "text");
-	if (format &&
-	    WORD(format, "type", &type, e, "text", "json_object", "json_schema") <= 0)
+	if (format && RESPONSES_WORD(format, "type", &type, e, "text", "json_object",
+				     "json_schema") <= 0)
 		return e->code ? err_wrap(e, "text.format")
 			       : err_set(e, ERR_INVALID, "text.format lacks a 'type'");
 	if (!strcmp(type, "json_schema") && decode_schema(format, extra, e) < 0)
 		return -1;
 	if (!strcmp(type, "json_object")) {
-		extra_key(extra, "response_format");
+		responses_extra_key(extra, "response_format");
 		buf_adds(extra, "{\"type\":\"json_object\"}");
 	}
 	if (verbosity) {
-		extra_key(extra, "verbosity");
+		responses_extra_key(extra, "verbosity");
 		buf_add_json(extra, verbosity, strlen(verbosity));
 	}
 	buf_adds(&p->echo, ",\"text\":{\"format\":");
@@ -375,12 +151,13 @@ static int decode_reasoning(const cJSON *root, struct buf *extra,
 	if (json_object(root, "reasoning", &reasoning, e) < 0)
 		return -1;
 	if (reasoning &&
-	    (WORD(reasoning, "effort", &effort, e, "none", "minimal", "low", "medium",
-		  "high", "xhigh") < 0 ||
-	     WORD(reasoning, "summary", &summary, e, "auto", "concise", "detailed") < 0))
+	    (RESPONSES_WORD(reasoning, "effort", &effort, e, "none", "minimal", "low",
+			    "medium", "high", "xhigh") < 0 ||
+	     RESPONSES_WORD(reasoning, "summary", &summary, e, "auto", "concise",
+			    "detailed") < 0))
 		return err_wrap(e, "reasoning");
 	if (effort) {
-		extra_key(extra, "reasoning_effort");
+		responses_extra_key(extra, "reasoning_effort");
 		buf_add_json(extra, effort, strlen(effort));
 	}
 	buf_adds(&p->echo, ",\"reasoning\":{\"effort\":");
@@ -397,7 +174,7 @@ static int decode_reasoning(const cJSON *root, struct buf *extra,
 static int decode_conversation(struct request *r, const cJSON *root,
 			       struct responses_params *p, struct err *e)
 {
-	const cJSON *c = member(root, "conversation");
+	const cJSON *c = responses_member(root, "conversation");
 	const char *id = NULL, *previous = NULL;
 	struct str s;
 
@@ -428,7 +205,7 @@ static int decode_conversation(struct request *r, const cJSON *root,
 		return -1;
 	}
 	p->previous = previous ? xstrdup(previous) : NULL;
-	echo_text(p, "previous_response_id", previous);
+	responses_echo_text(p, "previous_response_id", previous);
 	return 0;
 }
 
@@ -437,7 +214,7 @@ static int decode_conversation(struct request *r, const cJSON *root,
 static int refuse(const cJSON *root, struct responses_params *p, struct err *e)
 {
 	bool background = false;
-	const cJSON *prompt = member(root, "prompt");
+	const cJSON *prompt = responses_member(root, "prompt");
 
 	if (json_bool(root, "background", &background, e) < 0)
 		return -1;
@@ -468,14 +245,15 @@ static int decode_sampling(struct request *r, const cJSON *root,
 	if (openai_decode_sampling(r, root, e) < 0 ||
 	    json_int(root, "max_output_tokens", 1, INT32_MAX, &most, e) < 0 ||
 	    json_int(root, "top_logprobs", 0, 20, &logprobs, e) < 0 ||
-	    WORD(root, "truncation", &truncation, e, "auto", "disabled") < 0)
+	    RESPONSES_WORD(root, "truncation", &truncation, e, "auto", "disabled") < 0)
 		return -1;
 	if (most)
 		r->sampling.max_tokens = (int)most;
-	echo(p, "temperature", member(root, "temperature"));
-	echo(p, "top_p", member(root, "top_p"));
-	echo(p, "max_output_tokens", member(root, "max_output_tokens"));
-	echo_text(p, "truncation", truncation);
+	responses_echo(p, "temperature", responses_member(root, "temperature"));
+	responses_echo(p, "top_p", responses_member(root, "top_p"));
+	responses_echo(p, "max_output_tokens",
+		       responses_member(root, "max_output_tokens"));
+	responses_echo_text(p, "truncation", truncation);
 	return 0;
 }
 
@@ -488,13 +266,14 @@ static int decode_labels(const cJSON *root, struct responses_params *p, struct e
 		return -1;
 	buf_addf(&p->echo, ",\"metadata\":%s", metadata);
 	free(metadata);
-	if (WORD(root, "service_tier", &tier, e, "auto", "default", "flex", "scale",
-		 "priority") < 0 ||
-	    WORD(root, "prompt_cache_retention", &retention, e, "in-memory", "24h") < 0)
+	if (RESPONSES_WORD(root, "service_tier", &tier, e, "auto", "default", "flex",
+			   "scale", "priority") < 0 ||
+	    RESPONSES_WORD(root, "prompt_cache_retention", &retention, e, "in-memory",
+			   "24h") < 0)
 		return -1;
-	echo_text(p, "service_tier", "default");
+	responses_echo_text(p, "service_tier", "default");
 	if (retention)
-		echo_text(p, "prompt_cache_retention", retention);
+		responses_echo_text(p, "prompt_cache_retention", retention);
 	if (label(p, root, "user", e) < 0 || label(p, root, "safety_identifier", e) < 0 ||
 	    label(p, root, "prompt_cache_key", e) < 0)
 		return -1;
@@ -505,7 +284,7 @@ static int decode_input(struct request *r, const cJSON *root,
 			const struct responses_references *known,
 			struct responses_params *p, struct err *e)
 {
-	const cJSON *input = member(root, "input");
+	const cJSON *input = responses_member(root, "input");
 	const char *instructions = NULL;
 
 	if (json_string(root, "instructions", &instructions, e) < 0)
@@ -543,7 +322,7 @@ static void keep_echo(struct request *r, const struct responses_params *p)
 /* Each event that carries a response repeats them: not without end. */
 static void echo_long(const cJSON *root, struct responses_params *p)
 {
-	const cJSON *tools = member(root, "tools");
+	const cJSON *tools = responses_member(root, "tools");
 	struct buf text = {0};
 
 	if (cJSON_IsArray(tools))
@@ -552,8 +331,8 @@ static void echo_long(const cJSON *root, struct responses_params *p)
 	buf_adds(&p->echo,
 		 text.len && text.len <= RESPONSES_MAX_ECHO_BYTES ? text.data : "[]");
 	buf_clear(&text);
-	if (member(root, "instructions"))
-		json_print(&text, member(root, "instructions"));
+	if (responses_member(root, "instructions"))
+		json_print(&text, responses_member(root, "instructions"));
 	buf_adds(&p->echo, ",\"instructions\":");
 	buf_adds(&p->echo,
 		 text.len && text.len <= RESPONSES_MAX_ECHO_BYTES ? text.data : "null");
@@ -582,7 +361,8 @@ static int decode(struct request *r, const cJSON *root,
 	r->model = xstrdup(*model ? model : "default");
 	if (refuse(root, p, e) < 0 || decode_conversation(r, root, p, e) < 0 ||
 	    decode_sampling(r, root, p, e) < 0 || decode_labels(root, p, e) < 0 ||
-	    decode_calls(root, extra, p, e) < 0 || decode_text(root, extra, p, e) < 0 ||
+	    responses_decode_calls(root, extra, p, e) < 0 ||
+	    decode_text(root, extra, p, e) < 0 ||
 	    decode_reasoning(root, extra, p, e) < 0 ||
 	    decode_input(r, root, known, p, e) < 0)
 		return -1;

@@ -38,6 +38,7 @@ struct store {
 	void (*done)(void *arg);
 	void *done_arg;
 	struct keep keep;
+	struct unended unended;
 
 	/* between the threads */
 	struct queue jobs, results;
@@ -272,6 +273,8 @@ static void finish(struct store *s, struct store_job *j)
 	if (--s->pending == 0 && !s->closing) /* an idle store keeps no loop alive */
 		uv_unref((uv_handle_t *)&s->wake);
 	keep_measured(s, j);
+	if (j->measure.taken && j->err.code == ERR_NONE && !s->closing)
+		unended_retry(s);
 	if (j->op->tell)
 		j->op->tell(j);
 	else if (j->err.code != ERR_NONE)
@@ -315,6 +318,7 @@ static void on_closed(uv_handle_t *h)
 	queue_fini(&s->results);
 	dbfile_close(&s->file);
 	keep_free(&s->keep);
+	free(s->unended.turns);
 	free(s);
 	if (done)
 		done(arg);
@@ -402,6 +406,11 @@ static int admit(const struct store *s, const struct store_job *j, struct err *e
 bool store_is_idle(const struct store *s)
 {
 	return s->pending == 0 && !s->closing;
+}
+
+struct unended *store_unended_of(struct store *s)
+{
+	return &s->unended;
 }
 
 struct keep *store_keep_of(struct store *s)

@@ -100,6 +100,17 @@ bool store_is_idle(const struct store *s);
 /* Hands it over; the answer comes in a later turn of the loop, also when it is refused. */
 void store_submit(struct store *s, struct store_job *j);
 
+/* ---- store_turns.c ---- */
+
+/* Turns whose end could not be written, for want of room or because the queue was full: they end as an
+ * error as soon as something else could be.  Loop thread; a part of struct store. */
+struct unended {
+	int64_t *turns; /* owned */
+	int n;
+};
+struct unended *store_unended_of(struct store *s);
+void unended_retry(struct store *s);
+
 /* Writes stay possible up to this, so that deleting can: DELETE needs pages too. */
 enum { STORE_FORGET_BYTES = 4 << 20 };
 

@@ -186,6 +186,7 @@ void store_turn_partial(struct store *s, int64_t turn, const char *text, size_t 
 
 struct end_job {
 	struct store_job job;
+	struct store *store;
 	store_end_cb *cb;
 	int64_t turn;
 	struct store_turn_end end; /* its strings are owned */
@@ -223,12 +224,30 @@ static int run_end(struct sql *q, struct store_job *job)
 	return 0;
 }
 
+/* One that is gone, has ended, or never will in this file is not tried again. */
+static bool may_end_later(enum err_code code)
+{
+	return code == ERR_DISK_FULL || code == ERR_IO || code == ERR_BUSY ||
+	       code == ERR_MEMORY;
+}
+
+static void note_unended(struct store *s, int64_t turn)
+{
+	struct unended *u = store_unended_of(s);
+
+	u->turns = xrealloc(u->turns, ((size_t)u->n + 1) * sizeof *u->turns);
+	u->turns[u->n++] = turn;
+}
+
 static void tell_end(struct store_job *job)
 {
 	struct end_job *j = (struct end_job *)job;
-
 	bool ok = job->err.code == ERR_NONE;
 
+	if (may_end_later(job->err.code))
+		note_unended(j->store, j->turn);
+	if (!j->cb)
+		return;
 	j->cb(job->arg, &job->err, ok ? j->kept.prompt : "", ok ? j->kept.reply : "");
 }
 
@@ -254,6 +273,7 @@ void store_turn_end(struct store *s, int64_t turn, const struct store_turn_end *
 {
 	struct end_job *j = store_job_new(sizeof(*j), &end_op, arg);
 
+	j->store = s;
 	j->cb = cb;
 	j->turn = turn;
 	j->end = *end;
@@ -267,6 +287,25 @@ void store_turn_end(struct store *s, int64_t turn, const struct store_turn_end *
 	j->end.provider = store_copy_or_null(&j->job, end->provider);
 	j->end.finish = store_copy_or_null(&j->job, end->finish);
 	store_submit(s, &j->job);
+}
+
+void unended_retry(struct store *s)
+{
+	struct unended u = *store_unended_of(s);
+	struct store_turn_end end = {.status = "error",
+				     .text = "",
+				     .error = "its end could not be written",
+				     .tokens_in = -1,
+				     .tokens_cached = -1,
+				     .tokens_out = -1,
+				     .ttft_ms = -1,
+				     .total_ms = -1,
+				     .cost_usd = -1};
+
+	*store_unended_of(s) = (struct unended){0};
+	for (int i = 0; i < u.n; i++)
+		store_turn_end(s, u.turns[i], &end, NULL, NULL);
+	free(u.turns);
 }
 
 bool store_repeats_system(const struct store_message *path, int n,

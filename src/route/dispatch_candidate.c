@@ -75,8 +75,10 @@ void job_plan(struct dispatch_job *j)
 	job_move(j, JOB_PLAN);
 	if (make_plan(j, &e) < 0) {
 		e.spent = e.code == ERR_PAYMENT; /* a cap of ours */
+		if (e.code == ERR_FORBIDDEN && j->note)
+			err_wrap(&e, "%s", j->note);
 		job_fail(j, &e);
-	} else if (j->is_plain && !j->joined && memory_wanted(j))
+	} else if (j->is_plain && !j->joined && !j->note && memory_wanted(j))
 		memory_history(j);
 	else
 		job_try(j);

@@ -2,7 +2,8 @@
  *
  * Loop thread.  Memory never blocks or fails an answer: whatever the store cannot do ends
  * in memory_off(), and the client is told by `reason`.  The exceptions are a conversation and a parent
- * that do not exist: that is the client's mistake, and guessing would start another one silently.
+ * that do not exist: that is the client's mistake, and guessing would start another one silently; and a
+ * conversation that cannot be read may be a private one, so only a model of this machine answers.
  * Incognito conversations are in a second store, which exists in memory only. */
 #include "route/dispatch_impl.h"
 
@@ -96,13 +97,25 @@ static void after_history(struct dispatch_job *j)
 		job_plan(j);
 }
 
-/* Goes on from where it stands as if no conversation had been named. */
+/* The plan was made before it was known that nothing of the conversation may leave. */
+static void make_private(struct dispatch_job *j)
+{
+	if (j->r->is_private)
+		return;
+	j->r->is_private = true;
+	candidates_forget(j);
+}
+
+/* Goes on from where it stands as if no conversation had been named.  Of one that is not new nobody has
+ * said whether it is private: until that is known nothing leaves the machine. */
 void memory_off(struct dispatch_job *j, const char *why)
 {
 	set_note(j, why);
 	log_warn("request %s: %s", j->r->id, j->note);
 	if (j->state == JOB_HISTORY) {
 		j->use = MEMORY_NONE;
+		if (strcmp(j->r->conversation, "new") != 0)
+			make_private(j);
 		after_history(j);
 	} else {
 		job_run(j);
@@ -146,15 +159,6 @@ static void join(struct dispatch_job *j, const struct store_path *p)
 	for (int i = r->nunkept + yields; i < r->nmessages; i++)
 		if (!store_repeats_system(p->messages, p->n, &r->messages[i]))
 			j->joined[j->njoined++] = r->messages[i];
-}
-
-/* The plan was made before it was known that nothing of the conversation may leave. */
-static void make_private(struct dispatch_job *j)
-{
-	if (j->r->is_private)
-		return;
-	j->r->is_private = true;
-	candidates_forget(j);
 }
 
 static void take_path(struct dispatch_job *j, const struct store_path *p)

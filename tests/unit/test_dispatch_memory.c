@@ -2,6 +2,7 @@
  * are played; tokens are guessed from bytes, and the context has 1024 of them. */
 #include "tests/unit/dispatch_world.h"
 
+#include <sqlite3.h>
 #include "memory/store_heads.h"
 
 /* Everything that was sent to any model, newest last. */
@@ -745,6 +746,44 @@ static void a_private_conversation_is_not_gone_on_with_by_what_is_recorded(void 
 	world_fini(&w);
 }
 
+static void spoil_messages(struct world *w)
+{
+	char *path = xasprintf("%s/memory.db", w->dir);
+	sqlite3 *db = NULL;
+
+	assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+	sqlite3_busy_timeout(db, 10000);
+	assert_int_equal(sqlite3_exec(db,
+				      "PRAGMA ignore_check_constraints = 1;"
+				      "DROP TRIGGER message_ro;"
+				      "UPDATE message SET role = 'odd'",
+				      NULL, NULL, NULL),
+			 SQLITE_OK);
+	sqlite3_close(db);
+	free(path);
+}
+
+static void of_a_conversation_that_cannot_be_read_nothing_leaves(void **state)
+{
+	struct world w;
+	struct answer a;
+	char id[64] = "new";
+
+	(void)state;
+	open_world(&w, "memory { titles = false }\n");
+	say(&w, &a, "good", 20, id);
+	spoil_messages(&w);
+	ask(&w, &a, turn("far/x", "secret", id));
+	assert_failed_with(&a, ERR_FORBIDDEN, "not remembered");
+	assert_int_equal(w.far.starts, 0);
+	/* a model that is here answers, without memory, as ever */
+	ask(&w, &a, turn("good", "go on", id));
+	assert_answered_by(&a, "good");
+	assert_says(a.reason, "not remembered");
+	assert_int_equal(last_seen()->n, 1);
+	world_fini(&w);
+}
+
 /* What is left of it is nothing: the wait is over at the first look, and not after a minute. */
 static void no_summary_is_waited_for_when_the_time_is_over(void **state)
 {
@@ -826,6 +865,7 @@ int main(void)
 		cmocka_unit_test(without_its_history_nothing_is_asked_of_a_model),
 		cmocka_unit_test(
 			a_private_conversation_is_not_gone_on_with_by_what_is_recorded),
+		cmocka_unit_test(of_a_conversation_that_cannot_be_read_nothing_leaves),
 		cmocka_unit_test(no_summary_is_waited_for_when_the_time_is_over),
 		cmocka_unit_test(old_tool_results_are_elided_and_named),
 	};

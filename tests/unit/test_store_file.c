@@ -228,6 +228,35 @@ static void a_full_disk_is_an_error_with_the_path_and_passes(void **state)
 		peek(b, "SELECT integrity_check = 'ok' FROM pragma_integrity_check"), 1);
 }
 
+/* Else it would hold its conversation until hob is started again. */
+static void a_turn_whose_end_found_no_room_ends_once_there_is_some(void **state)
+{
+	struct box *b = *state;
+	struct rlimit old, small;
+	static char big[300001];
+	char id[64] = "new", other[64] = "new";
+
+	memset(big, 'x', sizeof(big) - 1);
+	turn(b, id, "before", "yes");
+	assert_int_equal(say(b, id, "question"), ERR_NONE);
+	signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+	small = (struct rlimit){.rlim_cur = 200000, .rlim_max = old.rlim_max};
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+	end(b, b->turn, "done", big);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+	if (b->err.code != ERR_DISK_FULL)
+		fail_msg("%s", b->err.text);
+	assert_int_equal(move_head(b, id, "undo"), ERR_CONFLICT);
+	turn(b, other, "after", "yes");
+	/* asked behind what that success has led to */
+	assert_int_equal(path(b, id), ERR_NONE);
+	assert_int_equal(b->n, 2);
+	assert_int_equal(move_head(b, id, "undo"), ERR_NONE);
+	assert_int_equal(turns(b, id, 10), ERR_NONE);
+	assert_string_equal(b->asked[1].status, "error");
+}
+
 /* ---- the log ---- */
 
 static long size_of(const char *name)
@@ -407,6 +436,7 @@ int main(void)
 		WITH_BOX(a_migration_backs_up_first_and_is_all_or_nothing),
 		WITH_BOX(a_path_that_cannot_be_made_is_an_error),
 		WITH_BOX(a_full_disk_is_an_error_with_the_path_and_passes),
+		WITH_BOX(a_turn_whose_end_found_no_room_ends_once_there_is_some),
 		WITH_BOX(a_long_log_is_written_into_the_file),
 		WITH_BOX(durability_is_full_until_somebody_asks_for_less),
 		WITH_BOX(an_incognito_store_leaves_nothing_on_disk),
