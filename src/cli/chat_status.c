@@ -306,7 +306,8 @@ void chat_do_cost(struct chat *ch, const char *arg)
 
 	UNUSED(arg);
 	if (!ch->conversation) {
-		printf("%d answers: $%.6g\n", ch->answers, ch->spent_usd);
+		printf("%d answer%s: $%.6g\n", ch->answers, ch->answers == 1 ? "" : "s",
+		       ch->spent_usd);
 		return;
 	}
 	tree = chat_call(ch, "GET", NULL, "/v1/hob/conversations/%s/turns?limit=1000",
