@@ -154,6 +154,17 @@ def test_run_says_that_its_conversation_is_not_remembered(make_daemon, up):
     assert d.run("run", "-m", "fake/ok", "hi", stdin=subprocess.DEVNULL).stderr == ""
 
 
+def test_what_was_asked_in_private_is_not_sent_away_by_a_later_turn(make_daemon, up):
+    d = make_daemon(f'provider "near" {{ kind = "openai" url = "{up.url}" local = true }}\n'
+                    f'provider "far" {{ kind = "openai" url = "{up.url}" }}\n', model=False)
+    r = d.run("run", "--private", "-m", "near/ok", "-c", "new", "--json", "a canary", stdin=subprocess.DEVNULL)
+    assert r.returncode == 0, r.stderr
+    c = json.loads(r.stdout)["conversation"]
+    r = d.run("run", "-m", "far/ok", "-c", c, "go on", stdin=subprocess.DEVNULL)
+    assert r.returncode == 1 and "private" in r.stderr
+    assert len(up.seen) == 1
+
+
 def test_an_unknown_model_is_status_3(daemon):
     r = daemon.run("run", "no-such-model", "hi", stdin=subprocess.DEVNULL)
     assert r.returncode == 3
