@@ -309,6 +309,11 @@ void ask_answer_fini(struct ask_answer *a)
 	free(a->finish);
 }
 
+const char *ask_answer_not_remembered(const char *reason)
+{
+	return reason ? strstr(reason, "not remembered: ") : NULL;
+}
+
 char *ask_answer_speed(const struct ask_answer *a)
 {
 	if (a->completion_tokens < 0)

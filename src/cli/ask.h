@@ -60,6 +60,8 @@ void ask_answer_fini(struct ask_answer *a);
 
 /* "12 tokens, 345.6 tokens/s", without the rate when it is not known; owned. */
 char *ask_answer_speed(const struct ask_answer *a);
+/* "not remembered: why", where the daemon was to keep this turn and could not; borrowed, or NULL. */
+const char *ask_answer_not_remembered(const char *reason);
 
 /* The exit status (cli/commands.h) that an error of ask() means. */
 int ask_exit_status(const struct err *e);

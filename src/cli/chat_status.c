@@ -109,6 +109,15 @@ static bool is_news(const struct chat *ch, const struct ask_answer *a)
 				 !same(ch->last.provider, a->provider)));
 }
 
+/* Said when it begins, or when its cause changes, and not below each answer; /why has it for each. */
+static void say_not_remembered(struct chat *ch, const struct ask_answer *a)
+{
+	const char *note = ask_answer_not_remembered(a->reason);
+
+	if (note && !same(note, ask_answer_not_remembered(ch->last.reason)))
+		chat_complain(ch, "%s", note);
+}
+
 void chat_status_take(struct chat *ch, struct ask_answer *a)
 {
 	struct buf b = {0};
@@ -124,6 +133,7 @@ void chat_status_take(struct chat *ch, struct ask_answer *a)
 	if (a->dropped > 0 && !lines_interactive(ch->lines))
 		chat_complain(ch, "the oldest %lld messages were left out",
 			      (long long)a->dropped);
+	say_not_remembered(ch, a);
 	buf_free(&b);
 	take(&ch->last.id, &a->id);
 	take(&ch->last.model, &a->model);
@@ -306,7 +316,8 @@ void chat_do_cost(struct chat *ch, const char *arg)
 
 	UNUSED(arg);
 	if (!ch->conversation) {
-		printf("%d answers: $%.6g\n", ch->answers, ch->spent_usd);
+		printf("%d answer%s: $%.6g\n", ch->answers, ch->answers == 1 ? "" : "s",
+		       ch->spent_usd);
 		return;
 	}
 	tree = chat_call(ch, "GET", NULL, "/v1/hob/conversations/%s/turns?limit=1000",

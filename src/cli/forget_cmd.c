@@ -226,11 +226,12 @@ static cJSON *forget(struct order *o)
 static void print_forgotten(const cJSON *tree)
 {
 	int64_t bytes = listing_int(tree, "bytes", 0);
+	int64_t n = listing_int(tree, "conversations", 0),
+		messages = listing_int(tree, "messages", 0);
 	char size[RENDER_SIZE_BYTES];
 
-	printf("Forgotten: %lld conversations with %lld messages",
-	       (long long)listing_int(tree, "conversations", 0),
-	       (long long)listing_int(tree, "messages", 0));
+	printf("Forgotten: %lld conversation%s with %lld message%s", (long long)n,
+	       n == 1 ? "" : "s", (long long)messages, messages == 1 ? "" : "s");
 	if (bytes > 0)
 		printf("; the file is %s smaller", render_size((uint64_t)bytes, size));
 	printf(".\n");

@@ -381,6 +381,17 @@ static int fail(const struct err *e, int status)
 	return status;
 }
 
+/* Who named a conversation believes that it goes on. */
+static void print_not_remembered(const struct ask_answer *a)
+{
+	const char *note = ask_answer_not_remembered(a->reason);
+	char *line = note ? render_line(note) : NULL;
+
+	if (line)
+		fprintf(stderr, "hob run: %s\n", line);
+	free(line);
+}
+
 static void print_stats(const struct ask_answer *a)
 {
 	char *speed = ask_answer_speed(a);
@@ -411,6 +422,8 @@ static int run_answer(struct run *r, struct client *c, bool guessed_model)
 			"one, put the prompt in quotes.\n");
 	if (r->stats && !rc)
 		print_stats(&answer);
+	if (!rc && r->ask.conversation)
+		print_not_remembered(&answer);
 	if (!status && (fflush(stdout) || ferror(stdout))) {
 		err_sys(&r->e, errno, "write the answer");
 		status = fail(&r->e, CLI_FAIL);

@@ -158,17 +158,20 @@ static struct str quoted(struct str s)
 	return s;
 }
 
+static const char title_prompt[] =
+	"Write a title of at most six words for the conversation below, in its "
+	"language. Answer with the title alone.\n\nUser: ";
+static const char title_end[] = "\n\nTitle:";
+
 void title_ask(const char *question, struct str answer, struct buf *out)
 {
 	struct str q = quoted(str_of(question)), a = quoted(core(answer));
 
-	buf_adds(out,
-		 "Write a title of at most six words for the conversation below, in its "
-		 "language. Answer with the title alone.\n\nUser: ");
+	buf_adds(out, title_prompt);
 	buf_add(out, q.ptr, q.len);
 	buf_adds(out, "\n\nAssistant: ");
 	buf_add(out, a.ptr, a.len);
-	buf_adds(out, "\n\nTitle:");
+	buf_adds(out, title_end);
 }
 
 static bool is_quote(struct str s, size_t *bytes)
@@ -225,7 +228,87 @@ static bool is_control(struct str s, size_t n)
 		(d == 0x81 && last >= 0xA0 && last <= 0xAF));
 }
 
-bool title_read(struct str answer, struct buf *out)
+/* ---- is it one?  What tiny models write as a title repeats itself, talks, or is about something else */
+
+enum { SHARED_LETTERS = 4, REPEATED_LETTERS = 3, REPEATS = 3 };
+
+static bool is_letter(char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+}
+
+/* The next word from *s, which moves behind it; empty: there is none. */
+static struct str next_word(struct str *s)
+{
+	struct str w;
+
+	while (s->len && !is_letter(*s->ptr))
+		*s = (struct str){s->ptr + 1, s->len - 1};
+	w = (struct str){s->ptr, 0};
+	while (s->len && is_letter(*s->ptr)) {
+		*s = (struct str){s->ptr + 1, s->len - 1};
+		w.len++;
+	}
+	return w;
+}
+
+static bool same_word(struct str a, struct str b)
+{
+	return a.len == b.len && !strncasecmp(a.ptr, b.ptr, a.len);
+}
+
+static bool repeats_itself(struct str title)
+{
+	struct str w, x, rest;
+
+	while ((w = next_word(&title)).len) {
+		int n = 1;
+
+		rest = title;
+		while ((x = next_word(&rest)).len)
+			n += w.len >= REPEATED_LETTERS && same_word(w, x);
+		if (n >= REPEATS)
+			return true;
+	}
+	return false;
+}
+
+/* Does a word of `text` begin like this one? */
+static bool is_in(struct str word, struct str text)
+{
+	struct str w;
+
+	while ((w = next_word(&text)).len)
+		if (w.len >= SHARED_LETTERS &&
+		    !strncasecmp(w.ptr, word.ptr, SHARED_LETTERS) &&
+		    !same_word(w, str_of("Assistant")))
+			return true;
+	return false;
+}
+
+static bool is_about(struct str title, struct str asked)
+{
+	size_t around = strlen(title_prompt) + strlen(title_end);
+	struct str w, text;
+	bool tried = false;
+
+	for (size_t i = 0; i < title.len; i++)
+		if ((unsigned char)title.ptr[i] >= 0x80)
+			return true; /* words of other scripts are not known here */
+	if (asked.len < around)
+		return true;
+	text = (struct str){asked.ptr + strlen(title_prompt), asked.len - around};
+	while ((w = next_word(&title)).len) {
+		if (w.len < SHARED_LETTERS)
+			continue;
+		tried = true;
+		if (is_in(w, text))
+			return true;
+	}
+	return !tried;
+}
+
+bool title_read(struct str answer, struct str asked, struct buf *out)
 {
 	struct str s = core(answer);
 	const char *line = s.len ? memchr(s.ptr, '\n', s.len) : NULL;
@@ -235,7 +318,7 @@ bool title_read(struct str answer, struct buf *out)
 	if (line)
 		s.len = (size_t)(line - s.ptr);
 	s = without_label(trimmed(s));
-	for (; s.len && chars < TITLE_MAX_CHARS; s.ptr += n, s.len -= n) {
+	for (; s.len && chars <= TITLE_MAX_CHARS; s.ptr += n, s.len -= n) {
 		bool edge = out->len == from;
 
 		n = char_bytes(s);
@@ -259,5 +342,8 @@ bool title_read(struct str answer, struct buf *out)
 		else
 			break;
 	}
-	return out->len > from;
+	if (out->len == from || chars > TITLE_MAX_CHARS)
+		return false;
+	s = (struct str){out->data + from, out->len - from};
+	return !repeats_itself(s) && is_about(s, asked);
 }

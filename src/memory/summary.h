@@ -27,7 +27,9 @@ void summary_add_notes(struct buf *out, char *const *notes, int n);
 void summary_add_elided(struct buf *out, size_t bytes, const char *hash);
 
 void title_ask(const char *question, struct str answer, struct buf *out);
-/* One line without quotes and control characters, at most TITLE_MAX_CHARS; false: nothing is left. */
-bool title_read(struct str answer, struct buf *out);
+/* One line without quotes and control characters. asked: what title_ask() wrote. False: what is left is no
+ * title, so that the conversation keeps its first line: nothing, more than TITLE_MAX_CHARS, a word three
+ * times, or no word (of four letters, by its beginning; ASCII only) of the conversation. */
+bool title_read(struct str answer, struct str asked, struct buf *out);
 
 #endif

@@ -164,6 +164,7 @@ struct dispatch_job {
 	bool is_incognito, is_background; /* is_background: nobody waits for it */
 	char *conversation;               /* owned; NULL: no path was read */
 	char *recorded; /* owned: where a turn without a path is kept, once that is known */
+	bool was_private; /* the conversation is marked so in the store */
 	char *note;     /* owned or NULL: why it is not remembered, for `reason` */
 	struct message *history; /* owned, with its texts */
 	int nhistory;

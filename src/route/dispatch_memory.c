@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "memory/store_heads.h"
 #include "memory/store_keep.h"
 
 static void set_note(struct dispatch_job *j, const char *why)
@@ -175,8 +176,10 @@ static void take_path(struct dispatch_job *j, const struct store_path *p)
 		job_fail(j, &e);
 		return;
 	}
-	if (p->is_private)
+	if (p->is_private) {
+		j->was_private = true;
 		make_private(j);
+	}
 	after_history(j);
 }
 
@@ -251,14 +254,36 @@ static void on_end(void *arg, const struct err *e, const char *prompt, const cha
 	job_unref(j);
 }
 
+static void on_marked(void *arg, const struct err *e,
+		      const struct store_conversation *list, int n)
+{
+	UNUSED(arg);
+	UNUSED(list);
+	UNUSED(n);
+	if (e->code != ERR_NONE)
+		log_warn("a conversation is not marked private: %s", e->text);
+}
+
+/* What was asked in private is history of the next turn, which may not say so: the conversation stays
+ * private until somebody says otherwise. */
+static void keep_private(struct dispatch_job *j, const char *conversation)
+{
+	if (j->r->is_private && !j->was_private)
+		store_change(j->store, conversation,
+			     &(struct store_change){.pinned = UNSAID, .is_private = YES},
+			     on_marked, NULL);
+}
+
 static void on_begin(void *arg, const struct err *e, const char *conversation,
 		     int64_t turn)
 {
 	struct dispatch_job *j = arg;
 
 	j->begin_due = false;
-	if (e->code == ERR_NONE)
+	if (e->code == ERR_NONE) {
 		j->turn = turn;
+		keep_private(j, conversation);
+	}
 	if (e->code == ERR_NONE && !j->conversation)
 		j->recorded = xstrdup(conversation);
 	if (j->state == JOB_BEGIN) {

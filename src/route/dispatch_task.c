@@ -202,9 +202,9 @@ static void title_done(struct summary_task *t)
 	struct buf text = {0};
 	char *title;
 
-	if (!title_read(buf_str(&t->text), &text)) {
+	if (!title_read(buf_str(&t->text), str_of(t->messages[t->n - 1].text), &text)) {
 		buf_free(&text);
-		failed(t, "nothing is left of the answer");
+		failed(t, "what came is none");
 		return;
 	}
 	title = xstrndup(text.data, text.len);

@@ -604,6 +604,21 @@ def test_no_more_tokens_are_shown_than_the_context_holds(screen, make_daemon, up
     s.wait(r"fake/ok · .* · 16/16 ·")
 
 
+def test_a_chat_says_once_that_it_is_not_remembered(screen, make_daemon, up):
+    d = make_daemon(REMOTE % up.url + "memory { enabled = false }\n", model=False)
+    s = screen("fake/ok", daemon=d, columns=120)
+    s.prompt()
+    s.send("hello\r")
+    s.wait("not remembered: memory is off")
+    s.prompt()
+    s.send("and again\r")
+    s.wait(lambda: len(up.seen) == 2)
+    s.prompt()
+    s.send("/why\r")
+    s.wait("reason .*not remembered: memory is off")
+    assert s.text().count("not remembered") == 2
+
+
 def test_run_gives_the_terminal_back_too(screen, remote, up):
     s = Screen(remote, "run", "fake/slow", "go", "on")
     try:

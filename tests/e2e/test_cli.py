@@ -145,6 +145,26 @@ def test_a_command_started_without_standard_input_does_not_wait_for_any(make_dae
     assert r.stdout == "The capital of France is Paris.\n"
 
 
+def test_run_says_that_its_conversation_is_not_remembered(make_daemon, up):
+    d = make_daemon('provider "fake" { kind = "openai" url = "%s" }\nmemory { enabled = false }\n' % up.url,
+                    model=False)
+    r = d.run("run", "-m", "fake/ok", "-c", "new", "hi", stdin=subprocess.DEVNULL)
+    assert (r.returncode, r.stdout) == (0, "The capital of France is Paris.\n")
+    assert "hob run: not remembered: memory is off\n" in r.stderr
+    assert d.run("run", "-m", "fake/ok", "hi", stdin=subprocess.DEVNULL).stderr == ""
+
+
+def test_what_was_asked_in_private_is_not_sent_away_by_a_later_turn(make_daemon, up):
+    d = make_daemon(f'provider "near" {{ kind = "openai" url = "{up.url}" local = true }}\n'
+                    f'provider "far" {{ kind = "openai" url = "{up.url}" }}\n', model=False)
+    r = d.run("run", "--private", "-m", "near/ok", "-c", "new", "--json", "a canary", stdin=subprocess.DEVNULL)
+    assert r.returncode == 0, r.stderr
+    c = json.loads(r.stdout)["conversation"]
+    r = d.run("run", "-m", "far/ok", "-c", c, "go on", stdin=subprocess.DEVNULL)
+    assert r.returncode == 1 and "private" in r.stderr
+    assert len(up.seen) == 1
+
+
 def test_an_unknown_model_is_status_3(daemon):
     r = daemon.run("run", "no-such-model", "hi", stdin=subprocess.DEVNULL)
     assert r.returncode == 3

@@ -130,7 +130,7 @@ def test_forget_asks_on_a_terminal_and_does_nothing_without_a_yes(daemon):
     t = Terminal(daemon, "forget", c)
     t.expect(r"\[y/N\] ")
     t.send("y\r")
-    t.expect("Forgotten: 1 conversations with 2 messages")
+    t.expect("Forgotten: 1 conversation with 2 messages")
     assert t.end() == 0
     assert daemon.request("GET", f"{ROWS}/{c}")[0] == 404
 
@@ -144,7 +144,7 @@ def test_forget_by_age_spares_what_is_young_or_pinned(daemon):
         time.sleep(0.01)
     assert json.loads(run(daemon, "forget", "--before", "0s", "-y", "--json"))["conversations"] == 1
     assert [r["id"] for r in ok(daemon.request("GET", ROWS))["conversations"]] == [pinned]
-    assert "1 conversations" in run(daemon, "forget", "--all", "--pinned", "--yes")
+    assert "1 conversation" in run(daemon, "forget", "--all", "--pinned", "--yes")
     run(daemon, "forget", c, "--yes", status=1)
 
 

@@ -89,7 +89,7 @@ static void the_question_bounds_its_answer(void **state)
 static void assert_title(const char *answer, const char *expected)
 {
 	struct buf out = {0};
-	bool ok = title_read(str_of(answer), &out);
+	bool ok = title_read(str_of(answer), str_of(""), &out);
 
 	assert_int_equal(ok, expected != NULL);
 	if (expected) {
@@ -114,9 +114,39 @@ static void a_title_is_one_clean_line(void **state)
 	assert_title("", NULL);
 	assert_title("\"\"", NULL);
 	assert_title("\n", NULL);
-	assert_title(
-		"a b c d e f g h i j k l m n o p q r s t u v w x y z a b c d e f g h",
-		"a b c d e f g h i j k l m n o p q r s t u v w x y z a b c d");
+	/* sixty characters, and one more: that is no title but a sentence */
+	assert_title("a b c d e f g h i j k l m n o p q r s t u v w x y z a b c de",
+		     "a b c d e f g h i j k l m n o p q r s t u v w x y z a b c de");
+	assert_title("a b c d e f g h i j k l m n o p q r s t u v w x y z a b c def",
+		     NULL);
+}
+
+static bool is_title_of(const char *title, const char *question, const char *answer)
+{
+	struct buf asked = {0}, out = {0};
+	bool ok;
+
+	title_ask(question, str_of(answer), &asked);
+	ok = title_read(str_of(title), buf_str(&asked), &out);
+	buf_free(&asked);
+	buf_free(&out);
+	return ok;
+}
+
+static void what_repeats_itself_or_is_about_something_else_is_no_title(void **state)
+{
+	UNUSED(state);
+	assert_false(is_title_of("La femme, les femmes, les femmes, les femmes",
+				 "Femmes?", "Les femmes."));
+	assert_false(is_title_of("The Name of the One Who Loved You", "inc",
+				 "[{\"role\": \"user\"}]"));
+	assert_false(is_title_of("Your Assistant", "hi", "Good morning."));
+	assert_false(is_title_of("Write the title", "hi", "Good morning."));
+	assert_true(is_title_of("A good morning", "hi", "Good morning."));
+	assert_true(is_title_of("Reversing a Python list",
+				"How do I reverse a list in Python?", "list[::-1]"));
+	assert_true(is_title_of("\xe6\x97\xa5\xe6\x9c\xac", "hi", "Good morning."));
+	assert_true(is_title_of("C or C++", "which?", "Both."));
 }
 
 static void a_title_is_asked_for_with_the_beginnings_only(void **state)
@@ -174,6 +204,8 @@ int main(void)
 		cmocka_unit_test(a_block_says_what_it_is),
 		cmocka_unit_test(the_question_bounds_its_answer),
 		cmocka_unit_test(a_title_is_one_clean_line),
+		cmocka_unit_test(
+			what_repeats_itself_or_is_about_something_else_is_no_title),
 		cmocka_unit_test(a_title_is_asked_for_with_the_beginnings_only),
 		cmocka_unit_test(pieces_of_tool_calls_become_one_message),
 	};
