@@ -471,7 +471,13 @@ struct engine_count *engine_count(struct engine *e, uint64_t id,
 		 (unsigned long long)j->id, (unsigned long long)id);
 	add_messages(&b, messages, n);
 	buf_adds(&b, "}\n");
-	job_send(j, &b);
+	if (b.len > WIRE_MAX_LINE_BYTES) { /* the engine would end over it */
+		buf_free(&b);
+		job_end_failed(j, ERR_TOO_LARGE, "too much to count at once");
+		job_soon(j);
+	} else {
+		job_send(j, &b);
+	}
 	return (struct engine_count *)j;
 }
 

@@ -90,26 +90,48 @@ static cfg_opt_t top_opts[] = {
 static _Thread_local struct err reported;
 static _Thread_local const char *reported_file;
 
-static const char *nearest_key(const char *word)
-{
-	static const cfg_opt_t *const tables[] = {
-		top_opts,           server_opts,        cache_opts,
-		model_opts,         config_memory_opts, config_provider_opts,
-		config_route_opts,  config_rule_opts,   config_budget_opts,
-		config_persona_opts};
-	struct nearest n = {.word = word};
+/* A table of keys and what people call the place where they belong. */
+struct key_table {
+	const char *place;
+	const cfg_opt_t *opts;
+};
 
-	for (size_t i = 0; i < ARRAY_LEN(tables); i++)
-		for (const cfg_opt_t *o = tables[i]; o->name; o++)
-			if (strcmp(o->name, "end_of_file"))
-				nearest_offer(&n, o->name);
-	return n.best;
+static const struct key_table key_tables[] = {{"top level", top_opts},
+					      {"server", server_opts},
+					      {"cache", cache_opts},
+					      {"memory", config_memory_opts},
+					      {"model", model_opts},
+					      {"provider", config_provider_opts},
+					      {"route", config_route_opts},
+					      {"rule", config_rule_opts},
+					      {"persona", config_persona_opts},
+					      {"budget", config_budget_opts}};
+
+/* What may help with a key that its section does not know: where a key of this very name belongs
+ * ("a, b"), else the nearest name there is. */
+static void advise(const char *word, char *out, size_t size)
+{
+	struct nearest n = {.word = word};
+	size_t at = 0;
+
+	*out = 0;
+	for (size_t i = 0; i < ARRAY_LEN(key_tables); i++)
+		for (const cfg_opt_t *o = key_tables[i].opts; o->name; o++) {
+			if (!strcmp(o->name, "end_of_file"))
+				continue;
+			nearest_offer(&n, o->name);
+			if (!strcmp(o->name, word) && at < size)
+				at += (size_t)snprintf(out + at, size - at, "%s%s",
+						       at ? ", " : "; it belongs in: ",
+						       key_tables[i].place);
+		}
+	if (!at && n.best)
+		snprintf(out, size, "; did you mean '%s'?", n.best);
 }
 
 static void on_report(cfg_t *cfg, const char *fmt, va_list ap)
 {
-	char text[256], *quote, *end;
-	const char *near = NULL;
+	char text[256], advice[160] = "", *quote, *end;
 
 	if (reported.code)
 		return;
@@ -117,12 +139,11 @@ static void on_report(cfg_t *cfg, const char *fmt, va_list ap)
 	quote = strstr(text, "no such option '");
 	if (quote && (end = strrchr(quote, '\''))) {
 		*end = 0;
-		near = nearest_key(quote + strlen("no such option '"));
+		advise(quote + strlen("no such option '"), advice, sizeof advice);
 		*end = '\'';
 	}
-	err_set(&reported, ERR_INVALID, "%.200s:%d: %s%s%s%s", reported_file,
-		cfg ? cfg->line : 0, text, near ? "; did you mean '" : "",
-		near ? near : "", near ? "'?" : "");
+	err_set(&reported, ERR_INVALID, "%.200s:%d: %s%s", reported_file,
+		cfg ? cfg->line : 0, text, advice);
 }
 
 /* A file of at most max bytes as text; NUL bytes are refused. */

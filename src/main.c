@@ -1,5 +1,7 @@
 /* hob: one binary, many commands.  This file finds the command; each lives in src/cli. */
+#include <fcntl.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include "base/base.h"
 #include "base/nearest.h"
@@ -46,10 +48,21 @@ static int help(FILE *out, int status)
 	return status;
 }
 
+/* Started without one of the three streams (`<&-`), the first socket would take its number: commands would
+ * read their prompt from it, or write messages into a database. What stands there instead reads as empty
+ * and refuses to be written. */
+static void hold_standard_streams(void)
+{
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDONLY) < 0)
+			return;
+}
+
 int main(int argc, char **argv)
 {
 	struct nearest near = {0};
 
+	hold_standard_streams();
 	signal(SIGPIPE,
 	       SIG_IGN); /* a peer that went away is an error of that write, no more */
 	signal(SIGXFSZ, SIG_IGN); /* so is a file at its size limit */

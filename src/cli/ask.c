@@ -173,6 +173,7 @@ static void take_chunk(struct stream *s, const cJSON *chunk)
 		take_error(s, error);
 		return;
 	}
+	take_string(chunk, "id", &s->answer->id);
 	take_string(chunk, "model", &s->answer->model);
 	if (json_array(chunk, "choices", &choices, NULL) == 1 &&
 	    cJSON_GetArraySize(choices))
@@ -297,6 +298,7 @@ int ask(struct client *c, const struct ask *a, ask_text_cb *on_text, void *arg,
 void ask_answer_fini(struct ask_answer *a)
 {
 	buf_free(&a->text);
+	free(a->id);
 	free(a->tier);
 	free(a->prompt);
 	free(a->message);

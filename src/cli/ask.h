@@ -35,6 +35,7 @@ struct ask {
 struct ask_answer {
 	struct buf text; /* as the model wrote it */
 	char *model, *provider, *reason, *conversation, *finish; /* owned, or NULL */
+	char *id; /* as the reply named it: "chatcmpl-" and the request's; owned, or NULL */
 	char *tier; /* "vram", "ram", "remote", ...; owned, or NULL */
 	char *prompt,
 		*message; /* hashes of the last message asked and of the reply; owned, or NULL */

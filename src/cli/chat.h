@@ -14,7 +14,7 @@ enum { CHAT_ID_MAX_BYTES = 63 };
 
 /* What is known of the last answer; all owned, or NULL. */
 struct chat_last {
-	char *model, *provider, *reason, *finish, *tier;
+	char *id, *model, *provider, *reason, *finish, *tier;
 	int64_t prompt_tokens, completion_tokens, cached_tokens, ctx; /* -1: unknown */
 	double prefill_ms, decode_ms, cost_usd;                       /* < 0: unknown */
 	bool any;

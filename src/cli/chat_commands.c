@@ -5,6 +5,10 @@
 #include "base/nearest.h"
 #include "cli/chat.h"
 
+#include <unistd.h>
+
+#include "cli/render.h"
+
 static void do_new(struct chat *ch, const char *arg)
 {
 	UNUSED(arg);
@@ -17,6 +21,9 @@ static void do_quit(struct chat *ch, const char *arg)
 	UNUSED(arg);
 	ch->quit = true;
 }
+
+/* What a line of /help takes; where there are fewer columns it becomes two. */
+enum { HELP_COLUMNS = 70 };
 
 static void do_help(struct chat *ch, const char *arg);
 
@@ -53,13 +60,22 @@ static const struct {
 
 static void do_help(struct chat *ch, const char *arg)
 {
+	bool narrow = render_columns(STDOUT_FILENO, HELP_COLUMNS) < HELP_COLUMNS;
+
 	UNUSED(ch);
 	UNUSED(arg);
 	for (size_t i = 0; i < ARRAY_LEN(commands); i++)
-		printf("%-11s %-8s %s\n", commands[i].name, commands[i].arg,
-		       commands[i].help);
-	printf("Alt-Enter, Ctrl-J or a backslash before Enter: another line.\n"
-	       "Ctrl-C stops the answer.  A space before the slash sends it as text.\n");
+		if (narrow)
+			printf("%s%s%s\n  %s\n", commands[i].name,
+			       *commands[i].arg ? " " : "", commands[i].arg,
+			       commands[i].help);
+		else
+			printf("%-11s %-8s %s\n", commands[i].name, commands[i].arg,
+			       commands[i].help);
+	printf("Alt-Enter, Ctrl-J or%sa backslash before Enter:%sanother line.\n"
+	       "Ctrl-C stops the answer.%sA space before the slash%ssends it as text.\n",
+	       narrow ? "\n" : " ", narrow ? "\n" : " ", narrow ? "\n" : "  ",
+	       narrow ? "\n" : " ");
 }
 
 const char *chat_command_name(int i)

@@ -22,6 +22,7 @@ static bool same(const char *a, const char *b)
 
 void chat_status_clear(struct chat *ch)
 {
+	free(ch->last.id);
 	free(ch->last.model);
 	free(ch->last.provider);
 	free(ch->last.reason);
@@ -72,6 +73,8 @@ static void add_tokens(struct buf *b, const struct ask_answer *a)
 	int64_t used = (a->prompt_tokens > 0 ? a->prompt_tokens : 0) +
 		       (a->completion_tokens > 0 ? a->completion_tokens : 0);
 
+	if (a->ctx > 0 && used > a->ctx)
+		used = a->ctx; /* the very last token needs no place */
 	if (a->ctx > 0)
 		buf_addf(b, " · %lld/%lld", (long long)used, (long long)a->ctx);
 	else
@@ -122,6 +125,7 @@ void chat_status_take(struct chat *ch, struct ask_answer *a)
 		chat_complain(ch, "the oldest %lld messages were left out",
 			      (long long)a->dropped);
 	buf_free(&b);
+	take(&ch->last.id, &a->id);
 	take(&ch->last.model, &a->model);
 	take(&ch->last.provider, &a->provider);
 	take(&ch->last.reason, &a->reason);
@@ -177,16 +181,70 @@ void chat_do_stats(struct chat *ch, const char *arg)
 	print_number("cost", l->cost_usd, " USD");
 }
 
+/* What the daemon noted about the last answer; borrowed from tree, or NULL when it is not known there any
+ * more. Its id stands behind "chatcmpl-" in the reply. */
+static const cJSON *decision(const struct chat *ch, const cJSON *tree)
+{
+	const char *id = ch->last.id ? strchr(ch->last.id, '-') : NULL;
+	const cJSON *d;
+
+	if (id && tree)
+		cJSON_ArrayForEach(d, chat_array(tree, "decisions"))
+		{
+			if (!strcmp(chat_string(d, "id", ""), id + 1))
+				return d;
+		}
+	return NULL;
+}
+
+static void print_attempts(const cJSON *d)
+{
+	const cJSON *a;
+
+	cJSON_ArrayForEach(a, chat_array(d, "attempts"))
+	{
+		char *line = xasprintf("%s: %s", chat_string(a, "model", "?"),
+				       chat_string(a, "error", "failed"));
+
+		print_line("tried", line);
+		free(line);
+	}
+}
+
+static double millis(const cJSON *d, const char *key)
+{
+	const cJSON *v = cJSON_GetObjectItemCaseSensitive(d, key);
+
+	return cJSON_IsNumber(v) ? v->valuedouble : -1;
+}
+
 void chat_do_why(struct chat *ch, const char *arg)
 {
+	const struct chat_last *l = &ch->last;
+	const cJSON *d;
+	cJSON *tree;
+
 	UNUSED(arg);
-	if (!ch->last.any) {
+	if (!l->any) {
 		chat_say(ch, "(no answer yet)");
 		return;
 	}
-	print_line("model", ch->last.model);
-	print_line("reason", ch->last.reason ? ch->last.reason : "(none was given)");
-	printf("In a shell: hob why\n");
+	tree = chat_peek(ch, "/v1/hob/routes/decisions?limit=256");
+	d = decision(ch, tree);
+	print_line("asked", chat_string(d, "asked", ""));
+	print_line("route", chat_string(d, "route", ""));
+	print_line("model", l->model);
+	print_line("provider", l->provider);
+	print_line("reason", l->reason ? l->reason : "(none was given)");
+	if (d) {
+		print_attempts(d);
+		print_line("outcome", chat_string(d, "outcome", ""));
+		print_line("error", chat_string(d, "error", ""));
+		print_number("first", millis(d, "ttft_ms"), " ms to the first token");
+		print_number("in all", millis(d, "total_ms"), " ms");
+	}
+	printf("More: hob why, in a shell\n");
+	cJSON_Delete(tree);
 }
 
 /* What one model took in this conversation. */

@@ -1,7 +1,8 @@
 /* The statement table of the store, and how its errors read.
  *
- * Store thread.  Everything is prepared at open: a statement that does not fit the schema then
- * fails at start and not in the middle of somebody's answer. */
+ * A store thread.  Preparing all of them takes longer than all else at the start (2 ms, and as much for the
+ * reader's connection), so each waits for its first use; a test prepares them all against the schema.
+ * What ends a transaction is there from the start: it must not fail when memory is short. */
 #include <errno.h>
 #include <stdarg.h>
 #include "memory/sql.h"
@@ -458,6 +459,15 @@ static int last_ids(struct sql *q, struct err *e)
 	return sql_run(q, st, e);
 }
 
+sqlite3_stmt *sql_statement(struct sql *q, enum sql_id id)
+{
+	if (!q->st[id])
+		q->prepare_rc =
+			sqlite3_prepare_v3(q->db, sql_text[id], -1,
+					   SQLITE_PREPARE_PERSISTENT, &q->st[id], NULL);
+	return q->st[id];
+}
+
 int sql_open(struct sql *q, sqlite3 *db, bool read_only, struct err *e)
 {
 	const char *name = sqlite3_db_filename(db, "main");
@@ -465,13 +475,10 @@ int sql_open(struct sql *q, sqlite3 *db, bool read_only, struct err *e)
 	*q = (struct sql){
 		.db = db, .read_only = read_only, .in_memory = !name || !name[0]};
 	tally_watch(&q->tally, db);
-	for (int i = 0; i < SQL_NR; i++) {
-		int rc = sqlite3_prepare_v3(db, sql_text[i], -1,
-					    SQLITE_PREPARE_PERSISTENT, &q->st[i], NULL);
-
-		if (rc == SQLITE_OK || read_only)
+	for (int i = 0; i <= SQL_UNDO; i++) {
+		if (sql_statement(q, (enum sql_id)i) || read_only)
 			continue;
-		sql_err(db, rc, "prepare the conversation store", e);
+		sql_err(db, q->prepare_rc, "prepare the conversation store", e);
 		sql_close(q);
 		return -1;
 	}
@@ -528,7 +535,7 @@ static void bind_one(sqlite3_stmt *st, int at, char type, va_list *ap)
 
 sqlite3_stmt *sql_bind(struct sql *q, enum sql_id id, const char *fmt, ...)
 {
-	sqlite3_stmt *st = q->st[id];
+	sqlite3_stmt *st = sql_statement(q, id);
 	va_list ap;
 
 	if (!st)
@@ -549,9 +556,11 @@ int sql_step(struct sql *q, sqlite3_stmt *st, struct err *e)
 {
 	int rc;
 
-	if (!st)
+	if (!st && q->read_only)
 		return err_set(e, ERR_UNSUPPORTED,
 			       "the conversation store was written by a newer hob");
+	if (!st)
+		return sql_err(q->db, q->prepare_rc, "prepare the conversation store", e);
 	errno = 0;
 	rc = sqlite3_step(st);
 	if (rc == SQLITE_ROW)

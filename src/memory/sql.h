@@ -1,4 +1,4 @@
-/* The statements of the store: one table of {id, text}, prepared once, bound by position.
+/* The statements of the store: one table of {id, text}, each prepared once, bound by position.
  *
  * Store thread only (store_open uses it before that thread exists).  There is no other SQL that
  * reads or writes conversations, and none is built from strings. */
@@ -122,6 +122,7 @@ enum sql_id {
 struct sql {
 	sqlite3 *db; /* owned */
 	sqlite3_stmt *st[SQL_NR];
+	int prepare_rc; /* of the last one that was prepared */
 	bool read_only; /* a newer hob's file: statements that do not fit it stay NULL */
 	bool in_memory; /* no file: its conversations are incognito */
 	/* The greatest ever given out: what was deleted gives no id back, so that a late answer
@@ -137,6 +138,8 @@ struct sql {
 int sql_open(struct sql *q, sqlite3 *db, bool read_only, struct err *e);
 void sql_close(struct sql *q);
 
+/* Prepared, as it was left; NULL when it cannot be. */
+sqlite3_stmt *sql_statement(struct sql *q, enum sql_id id);
 /* Binds and returns a statement ready to be stepped.  One letter for each parameter:
  * i int64_t · I int64_t, NULL when <= 0 (row ids) · n int, NULL when < 0 (unknown) ·
  * s const char * (or NULL) · S const char *, size_t · b const void *, int.

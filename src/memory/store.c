@@ -306,8 +306,9 @@ static void on_closed(uv_handle_t *h)
 
 	if (--s->open_handles > 0)
 		return;
-	deliver(s); /* what was asked after store_close, and refused */
-	ASSERT(s->pending == 0);
+	while (s->pending >
+	       0) /* what was asked after store_close, and refused; and again */
+		deliver(s);
 	if (!s->file.in_memory)
 		aside_fini(&s->aside);
 	queue_fini(&s->jobs);

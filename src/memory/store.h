@@ -14,6 +14,7 @@
  *   cancelled with text   on the reply: people expect to see what they saw
  *   cancelled without     where it stood before the turn, so that a retry repeats nothing
  *   error, any text       the same; the text stays in the turn's row
+ *   too large to keep     the same, as an error without text; the callback gets ERR_TOO_LARGE
  *   found running at open status becomes "interrupted"; as cancelled, with the last partial text
  * A head that another turn has moved on meanwhile stays: the reply is then a branch.
  *

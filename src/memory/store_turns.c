@@ -192,11 +192,35 @@ struct end_job {
 	struct tree_ended kept;
 };
 
+/* What cannot be kept for what it is ends its turn all the same: one that runs for ever would hold its
+ * conversation.  That is committed, and told as the error that it was. */
+static int end_unkept(struct sql *q, struct end_job *j, const struct err *why)
+{
+	struct store_turn_end end = j->end;
+
+	end.status = "error";
+	end.text = "";
+	end.len = 0;
+	end.raw_json = end.reasoning = NULL;
+	end.error = why->text;
+	return tree_turn_end(q, j->turn, &end, clock_unix_ms(), &j->kept, &j->job.err);
+}
+
 static int run_end(struct sql *q, struct store_job *job)
 {
 	struct end_job *j = (struct end_job *)job;
+	struct err why;
 
-	return tree_turn_end(q, j->turn, &j->end, clock_unix_ms(), &j->kept, &job->err);
+	if (tree_turn_end(q, j->turn, &j->end, clock_unix_ms(), &j->kept, &job->err) == 0)
+		return 0;
+	why = job->err;
+	if (why.code != ERR_TOO_LARGE)
+		return -1;
+	job->err = (struct err){0};
+	if (end_unkept(q, j, &why) < 0)
+		return -1;
+	job->err = why;
+	return 0;
 }
 
 static void tell_end(struct store_job *job)

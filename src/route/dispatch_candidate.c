@@ -136,8 +136,23 @@ static void try_remote(struct dispatch_job *j)
 	account_when_safe(j, on_money);
 }
 
+/* What was to be answered stands in a conversation that could not be read. */
+static bool has_nothing_to_ask(const struct dispatch_job *j)
+{
+	return j->r->is_chat && !j->joined && j->r->nmessages <= j->r->nunkept;
+}
+
 void job_try(struct dispatch_job *j)
 {
+	struct err e;
+
+	if (has_nothing_to_ask(j)) {
+		err_set(&e, ERR_UNAVAILABLE,
+			"'messages' is empty, and the conversation is not there: %.300s",
+			j->note ? j->note : "memory is off");
+		job_fail(j, &e);
+		return;
+	}
 	if (j->state != JOB_PLAN)
 		job_move(j, JOB_PLAN);
 	j->tries++;

@@ -2,7 +2,8 @@
  *
  * Loop thread.  Counts come from the store where the same tokenizer has counted before, from the engine for
  * the rest, and from bytes where there is no tokenizer at hand (remote models, children, an engine that does
- * not answer in time).  Notes and a summary are added to the last leading system message, not sent as
+ * not answer in time).  The engine reads text alone: of a history it gets plain_text.h's form of calls,
+ * results and images, for which its tokens are counted; everybody else gets the originals.  Notes and a summary are added to the last leading system message, not sent as
  * messages of their own: templates take one system message, and some of them no more. */
 #include "route/dispatch_impl.h"
 
@@ -11,6 +12,7 @@
 #include "base/log.h"
 #include "memory/store_notes.h"
 #include "memory/summary.h"
+#include "route/plain_text.h"
 
 /* ---- what the path brought */
 
@@ -30,7 +32,8 @@ static const struct model *likely_model(const struct dispatch_job *j)
 	return NULL;
 }
 
-/* The file holds tokenizer and template; 1 is the version of how we read the latter. */
+/* The file holds tokenizer and template; 2 is the version of how we read the latter, and of
+ * plain_text.h. */
 char *context_tokenizer(const struct dispatch_job *j)
 {
 	const struct model *m = likely_model(j);
@@ -39,7 +42,7 @@ char *context_tokenizer(const struct dispatch_job *j)
 	if (!m || !j->d->parts.engine)
 		return NULL;
 	now = dispatch_model_now(m);
-	return xasprintf("1-%" PRIx64 "-%" PRIx64 "-%" PRIx64 "-%" PRIx64, now.dev,
+	return xasprintf("2-%" PRIx64 "-%" PRIx64 "-%" PRIx64 "-%" PRIx64, now.dev,
 			 now.ino, now.bytes, (uint64_t)now.mtime_ms);
 }
 
@@ -92,12 +95,47 @@ void context_free(struct dispatch_job *j)
 	}
 	for (int i = 0; i < x->nnotes; i++)
 		free(x->notes[i]);
+	for (int i = 0; x->plain && i < j->njoined; i++)
+		free(x->plain[i].text);
+	free(x->plain);
 	free(x->summaries);
 	free(x->notes);
 	free(x->marks);
 	free(x->tokenizer);
 	free(x->tokens);
 	free(x->asked);
+}
+
+static bool is_history(const struct dispatch_job *j, int i)
+{
+	return i >= j->lead && i < j->lead + j->nhistory;
+}
+
+/* ---- as text alone */
+
+bool context_is_plain(const struct dispatch_job *j)
+{
+	return !job_is_remote(j) && j->runner == j->d->parts.local;
+}
+
+/* Once for all candidates; empty where a message is plain as it is, or new: what the engine cannot
+ * read of the request itself is an error that names it. */
+static void make_plain(struct dispatch_job *j)
+{
+	struct plain_text *p;
+
+	if (j->context.plain)
+		return;
+	p = plain_text_new();
+	j->context.plain = xcalloc((size_t)j->njoined + 1, sizeof *j->context.plain);
+	for (int i = j->lead; i < j->lead + j->nhistory; i++)
+		plain_text_next(p, &j->joined[i], &j->context.plain[i]);
+	plain_text_free(p);
+}
+
+static const struct message *joined(const struct dispatch_job *j, int i, bool plain)
+{
+	return plain && j->context.plain[i].text ? &j->context.plain[i] : &j->joined[i];
 }
 
 /* ---- the plan */
@@ -120,11 +158,6 @@ static int first_note(const struct job_context *x, int budget, int *tokens)
 		sum += context_guess(strlen(x->notes[--i]));
 	*tokens = i < x->nnotes ? (int)sum : 0;
 	return i;
-}
-
-static bool is_history(const struct dispatch_job *j, int i)
-{
-	return i >= j->lead && i < j->lead + j->nhistory;
 }
 
 static void insert_summary(struct context_summary *s, int n, int upto, int ctx)
@@ -208,14 +241,14 @@ static void add_blocks(const struct dispatch_job *j, const struct context_plan *
 }
 
 /* [system][notes][summary]: how many messages; m has room for one more than nsystem. */
-static int build_head(struct dispatch_job *j, const struct context_plan *p,
+static int build_head(struct dispatch_job *j, const struct context_plan *p, bool plain,
 		      struct message *m)
 {
 	struct buf text = {0};
 	int n = 0;
 
 	for (; n < p->nsystem; n++)
-		m[n] = j->joined[n];
+		m[n] = *joined(j, n, plain);
 	if (n && !m[n - 1].raw_json)
 		buf_adds(&text, m[--n].text);
 	add_blocks(j, p, &text);
@@ -251,7 +284,7 @@ static char *elided_raw(const char *raw, const char *text)
 	return out;
 }
 
-static struct message elided(struct dispatch_job *j, int i)
+static struct message elided(struct dispatch_job *j, int i, bool plain)
 {
 	struct message m = j->joined[i];
 	struct buf text = {0};
@@ -259,6 +292,11 @@ static struct message elided(struct dispatch_job *j, int i)
 	summary_add_elided(&text, strlen(m.text), j->context.marks[i - j->lead].hash);
 	m.text = buf_take(&text, NULL);
 	own(&j->context, m.text);
+	if (plain) {
+		m.role = ROLE_USER;
+		m.raw_json = NULL;
+		return m;
+	}
 	m.raw_json = elided_raw(m.raw_json, m.text);
 	if (m.raw_json)
 		own(&j->context, m.raw_json);
@@ -276,29 +314,33 @@ static bool elides(const struct dispatch_job *j, const struct context_plan *p, i
 	return i >= p->first && i < p->elided_to && context_is_long(&it);
 }
 
-static void build(struct dispatch_job *j, const struct context_plan *p, int from, int to)
+static void build(struct dispatch_job *j, const struct context_plan *p, int from, int to,
+		  bool plain)
 {
 	struct job_context *x = &j->context;
 
 	forget_messages(x);
 	x->messages = xcalloc((size_t)j->njoined + 2, sizeof *x->messages);
-	x->nmessages = build_head(j, p, x->messages);
+	x->nmessages = build_head(j, p, plain, x->messages);
 	for (int i = from; i < to; i++)
 		x->messages[x->nmessages++] =
-			elides(j, p, i) ? elided(j, i) : j->joined[i];
+			elides(j, p, i) ? elided(j, i, plain) : *joined(j, i, plain);
 }
 
 struct message *context_copy(struct dispatch_job *j, const struct context_plan *p,
-			     int from, int to, int *n)
+			     int from, int to, bool plain, int *n)
 {
-	struct job_context kept = j->context;
+	struct job_context kept;
 	struct message *out;
 
+	if (plain)
+		make_plain(j);
+	kept = j->context;
 	/* built beside what is being sent */
 	j->context.messages = NULL;
 	j->context.made = NULL;
 	j->context.nmessages = j->context.nmade = 0;
-	build(j, p, from, to);
+	build(j, p, from, to, plain);
 	*n = j->context.nmessages;
 	out = xcalloc((size_t)*n + 1, sizeof *out);
 	for (int i = 0; i < *n; i++) {
@@ -341,18 +383,20 @@ static void counted(struct dispatch_job *j, int extra)
 	fit(j, -1, -1, &x->plan);
 	if (summary_before(j))
 		return;
-	build(j, &x->plan, x->plan.first, j->njoined);
+	build(j, &x->plan, x->plan.first, j->njoined, context_is_plain(j));
 	memory_begin(j);
 }
 
 static void guess_all(struct dispatch_job *j)
 {
-	for (int i = 0; i < j->njoined; i++)
+	for (int i = 0; i < j->njoined; i++) {
+		const struct message *m = joined(j, i, context_is_plain(j));
+
 		if (j->context.tokens[i] < 0)
-			j->context.tokens[i] =
-				j->joined[i].raw_json
-					? features_message_tokens(&j->joined[i])
-					: context_guess(strlen(j->joined[i].text));
+			j->context.tokens[i] = m->raw_json
+						       ? features_message_tokens(m)
+						       : context_guess(strlen(m->text));
+	}
 	counted(j, 0);
 }
 
@@ -438,7 +482,7 @@ static void ask_engine(struct dispatch_job *j)
 	for (int i = 0; i < j->njoined; i++)
 		if (x->tokens[i] < 0 || i == 0) {
 			x->asked[x->nasked] = i;
-			m[x->nasked++] = j->joined[i];
+			m[x->nasked++] = *joined(j, i, true);
 		}
 	job_move(j, JOB_COUNT);
 	job_wait(j, COUNT_WAIT_MS);
@@ -450,9 +494,10 @@ static void ask_engine(struct dispatch_job *j)
 void context_count(struct dispatch_job *j)
 {
 	/* a child is not asked to count: what it would cost, a guess saves */
-	bool engine =
-		!job_is_remote(j) && j->d->parts.engine && j->runner == j->d->parts.local;
+	bool engine = context_is_plain(j) && j->d->parts.engine;
 
+	if (context_is_plain(j))
+		make_plain(j);
 	start_counts(j, engine);
 	if (engine)
 		ask_engine(j);

@@ -6,7 +6,9 @@
  *   dispatch_account.c    money, health and the log of routes
  *   dispatch_memory.c     the conversation: its path, the turn that is opened and closed
  *   dispatch_context.c    what of the path goes to the candidate
- *   dispatch_summary.c    summaries and titles: requests of our own
+ *   dispatch_summary.c    summaries and titles: when, of what, by whom
+ *   dispatch_task.c       the requests of our own that write them
+ *   dispatch_background.c  those that nobody waits for
  *   dispatch_bridge.c     loads behind an answer that comes from elsewhere
  *   dispatch_open.c       the dispatcher as an object */
 #ifndef HOB_DISPATCH_IMPL_H
@@ -106,6 +108,8 @@ struct job_context {
 	int nmessages;
 	char **made; /* owned */
 	int nmade;
+	struct message *plain; /* owned, with texts; NULL: nobody needed them.  Of joined, as a
+				* model reads them that knows text alone; text NULL: as it is */
 };
 
 struct dispatch_job {
@@ -299,21 +303,25 @@ void context_plan_next(const struct dispatch_job *j, int answer_tokens,
 		       struct context_plan *out);
 /* The same as now, if there were a summary of full length up to this item. */
 void context_plan_with(const struct dispatch_job *j, int upto, struct context_plan *out);
-/* What stands in front of items [from, to) of joined and these: owned by the caller, free with
- * context_free_messages(). */
+/* What stands in front of items [from, to) of joined and these, plain: as text alone.  Owned by the
+ * caller, free with context_free_messages(). */
 struct message *context_copy(struct dispatch_job *j, const struct context_plan *p,
-			     int from, int to, int *n);
+			     int from, int to, bool plain, int *n);
+/* Does the candidate that is tried, with its lease, read text alone? */
+bool context_is_plain(const struct dispatch_job *j);
 void context_free_messages(struct message *m, int n);
 void context_free(struct dispatch_job *j);
 
-/* dispatch_summary.c */
+/* dispatch_background.c */
 struct background *background_new(struct dispatch *d);
 void background_close(struct dispatch *d);    /* what runs is cancelled */
 void background_forget(struct dispatch *d);   /* the same, and go on */
 void background_job_done(struct dispatch *d); /* a job has ended: is it quiet now? */
 void background_yield(struct dispatch *d);    /* somebody waits */
-bool summary_before(struct dispatch_job *j);  /* true: SUMMARISE */
-void summary_tell(struct dispatch_job *j);    /* SUMMARISE's timer */
+
+/* dispatch_summary.c */
+bool summary_before(struct dispatch_job *j); /* true: SUMMARISE */
+void summary_tell(struct dispatch_job *j);   /* SUMMARISE's timer */
 void summary_cancel(struct dispatch_job *j);
 void summary_after(struct dispatch_job *j); /* the turn was kept */
 

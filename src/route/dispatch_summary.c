@@ -1,114 +1,25 @@
-/* Summaries and titles: requests of our own, made like anybody's, by dispatch_start().
+/* When a summary or a title is wanted, of what, and who writes it.
  *
- * Loop thread.  A task holds what its request needs, so that it survives the turn it comes from and may be
- * started again.  In the background one runs at a time, of class batch, once nothing else has run for
- * BACKGROUND_IDLE_MS; it is cancelled and put back when somebody has to wait for a model, and dropped
- * with the dispatcher.  A call that does not fit waits for its summary in SUMMARISE; it gives its lease back
- * meanwhile, since a model with one slot could not run both, and then starts its try anew.  Such a request
- * names no conversation, so nothing of it enters one; the messages in front of its question are those that were
- * sent before, byte for byte, so that their KV cache is reused. */
-#include "route/dispatch_impl.h"
+ * Loop thread.  Behind a turn it goes to the background.  A call that does not fit waits for its summary
+ * in SUMMARISE; it gives its lease back meanwhile, since a model with one slot could not run both, and then
+ * starts its try anew.  The messages in front of the question are those that were sent before, byte for
+ * byte, so that their KV cache is reused. */
+#include "route/dispatch_task.h"
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "memory/store_heads.h"
-#include "memory/store_notes.h"
 #include "memory/summary.h"
 
 enum {
-	TASK_MAX_YIELDS = 4,
-	FAILURES_MAX = 64,
 	ASK_TOKENS = 240, /* of the question, at most */
-	FLAT_CALL_BYTES = 2000,
 };
-
-enum task_kind { TASK_SUMMARY, TASK_TITLE };
-
-struct summary_task {
-	TAILQ_ENTRY(summary_task) link; /* unless somebody waits for it */
-	struct dispatch *d;
-	enum task_kind kind;
-	struct dispatch_job *waiter; /* or NULL: in the background */
-	struct store *store;
-	char id[REQUEST_ID_BYTES];
-	char *conversation, *model; /* owned */
-	bool is_private, is_volatile;
-	struct message *messages; /* owned, with the question */
-	int n, max_tokens;
-
-	/* summaries: up to which message, and what of it they stand for */
-	int upto;
-	int64_t upto_id;
-	size_t stands_for_bytes;
-
-	/* while it runs */
-	struct dispatch_job *job;
-	struct event_sink sink;
-	struct buf text;
-	char *by; /* owned: what really answers */
-	int yields;
-};
-
-TAILQ_HEAD(task_list, summary_task);
-
-struct failure {
-	char conversation[CONVERSATION_ID_BYTES];
-	int64_t message; /* up to which it would have reached */
-	uint64_t at_ms;  /* 0: none */
-};
-
-struct background {
-	struct dispatch *d; /* NULL: closing */
-	uv_timer_t timer;
-	struct task_list tasks; /* the first may run */
-	int n;
-	struct failure failures[FAILURES_MAX];
-	int next_failure;
-};
-
-static void task_free(struct summary_task *t)
-{
-	context_free_messages(t->messages, t->n);
-	free(t->conversation);
-	free(t->model);
-	free(t->by);
-	buf_free(&t->text);
-	free(t);
-}
-
-/* ---- what failed is left alone for a while */
-
-static bool failed_lately(const struct background *b, const char *conversation,
-			  int64_t message)
-{
-	uint64_t now = clock_mono_ms();
-
-	for (int i = 0; i < FAILURES_MAX; i++) {
-		const struct failure *f = &b->failures[i];
-
-		if (f->at_ms && !strcmp(f->conversation, conversation) &&
-		    now < f->at_ms + (f->message == message ? SUMMARY_LATER_MS
-							    : SUMMARY_SOON_MS))
-			return true;
-	}
-	return false;
-}
-
-static void note_failure(struct background *b, const struct summary_task *t)
-{
-	struct failure *f = &b->failures[b->next_failure++ % FAILURES_MAX];
-
-	snprintf(f->conversation, sizeof f->conversation, "%s", t->conversation);
-	f->message = t->upto_id;
-	f->at_ms = clock_mono_ms();
-}
 
 /* ---- who writes */
 
 struct writer {
 	const char *model;
 	int ctx;
-	bool takes_raw; /* the turn's own model far away: it has read all this before */
+	bool takes_raw; /* the turn's own model, no engine: it has read all this before */
 };
 
 /* A completion model has no way to hold a conversation. */
@@ -125,7 +36,8 @@ static bool resident(const struct dispatch_job *j, struct writer *w)
 	struct cache_row row;
 
 	if (!job_is_remote(j)) {
-		*w = (struct writer){job_candidate(j)->model, j->context.ctx, false};
+		*w = (struct writer){job_candidate(j)->model, j->context.ctx,
+				     !context_is_plain(j)};
 		return true;
 	}
 	for (int i = 0; i < cache_count(c); i++) {
@@ -157,43 +69,6 @@ static bool configured(const struct dispatch_job *j, struct writer *w)
 }
 
 /* ---- making tasks */
-
-static struct summary_task *task_new(const struct dispatch_job *j, enum task_kind kind,
-				     const char *model, const char *suffix)
-{
-	struct summary_task *t = xcalloc(1, sizeof *t);
-
-	t->d = j->d;
-	t->kind = kind;
-	t->store = j->store;
-	t->conversation = xstrdup(j->conversation);
-	t->model = xstrdup(model);
-	t->is_private = j->r->is_private;
-	t->is_volatile = j->r->is_volatile;
-	snprintf(t->id, sizeof t->id, "%.28s-%s", j->r->id, suffix);
-	return t;
-}
-
-/* As text: what a model without tools can read of a call.  A result without its call is no result. */
-static void flatten(struct message *m)
-{
-	if (m->role == ROLE_TOOL)
-		m->role = ROLE_USER;
-	if (m->raw_json && !*m->text && strlen(m->raw_json) <= FLAT_CALL_BYTES) {
-		free(m->text);
-		m->text = m->raw_json;
-	} else {
-		free(m->raw_json);
-	}
-	m->raw_json = NULL;
-}
-
-static void add_question(struct summary_task *t, struct buf *text)
-{
-	t->messages = xrealloc(t->messages, ((size_t)t->n + 1) * sizeof *t->messages);
-	t->messages[t->n++] =
-		(struct message){.role = ROLE_USER, .text = buf_take(text, NULL)};
-}
 
 /* How far the writer can read: a border of turns not behind upto + 1.  Not beyond `from`: nothing. */
 static int readable_to(const struct dispatch_job *j, const struct context_plan *p,
@@ -235,8 +110,8 @@ static struct summary_task *summary_task_new(struct dispatch_job *j,
 		context_summary_tokens(w.ctx < j->context.ctx ? w.ctx : j->context.ctx);
 	to = readable_to(j, p, from, upto, w.ctx, max_tokens);
 	if (to <= from || to > j->lead + j->nhistory ||
-	    failed_lately(j->d->background, j->conversation,
-			  j->context.marks[to - 1 - j->lead].id))
+	    background_failed_lately(j->d, j->conversation,
+				     j->context.marks[to - 1 - j->lead].id))
 		return NULL;
 	t = task_new(j, TASK_SUMMARY, w.model, suffix);
 	t->upto = to - 1 - j->lead;
@@ -248,323 +123,10 @@ static struct summary_task *summary_task_new(struct dispatch_job *j,
 			(j->joined[i].raw_json ? strlen(j->joined[i].raw_json) : 0);
 	if (p->summary >= 0)
 		t->stands_for_bytes += strlen(j->context.summaries[p->summary].text);
-	t->messages = context_copy(j, p, from, to, &t->n);
-	for (int i = 0; i < t->n && !w.takes_raw; i++)
-		if (t->messages[i].raw_json)
-			flatten(&t->messages[i]);
+	t->messages = context_copy(j, p, from, to, !w.takes_raw, &t->n);
 	summary_ask(max_tokens, &question);
-	add_question(t, &question);
+	task_add_question(t, &question);
 	return t;
-}
-
-/* ---- running */
-
-static void finished(struct summary_task *t, const struct usage *u);
-static void failed(struct summary_task *t, const char *why);
-
-static void on_text(struct summary_task *t, const struct event *ev)
-{
-	if (t->text.len + ev->text.len <= SUMMARY_MAX_BYTES) {
-		buf_add(&t->text, ev->text.ptr, ev->text.len);
-		return;
-	}
-	dispatch_cancel(t->job);
-	t->job = NULL;
-	failed(t, "the answer is too long");
-}
-
-static void on_event(struct event_sink *sink, const struct event *ev)
-{
-	struct summary_task *t = CONTAINER_OF(sink, struct summary_task, sink);
-
-	switch (ev->type) {
-	case EVENT_STARTED:
-		free(t->by);
-		t->by = xstrdup(ev->started.model);
-		break;
-	case EVENT_TEXT:
-		on_text(t, ev);
-		break;
-	case EVENT_FINISHED:
-		t->job = NULL;
-		finished(t, &ev->finished.usage);
-		break;
-	case EVENT_FAILED:
-		t->job = NULL;
-		failed(t, ev->failed.text);
-		break;
-	case EVENT_REASONING:
-	case EVENT_TOOL_CALL:
-	case EVENT_PROGRESS:
-		break;
-	}
-}
-
-static void task_start(struct summary_task *t)
-{
-	struct request *r = request_new();
-
-	free(r->model);
-	r->model = xstrdup(t->model);
-	memcpy(r->id, t->id, sizeof r->id);
-	r->is_chat = true;
-	r->class = t->waiter ? t->waiter->r->class : CLASS_BATCH;
-	r->keep = NO;
-	r->is_private = t->is_private;
-	r->is_volatile = t->is_volatile;
-	r->client_name = xstrdup(t->kind == TASK_TITLE ? "hob title" : "hob summary");
-	r->sampling.temperature = 0;
-	r->sampling.max_tokens = t->max_tokens;
-	for (int i = 0; i < t->n; i++) {
-		const struct message *m = &t->messages[i];
-
-		request_add_message(r, m->role, m->text, strlen(m->text));
-		if (m->raw_json)
-			r->messages[i].raw_json = xstrdup(m->raw_json);
-	}
-	t->text.len = 0;
-	t->sink.event = on_event;
-	t->job = dispatch_start(t->d, r, &t->sink);
-	t->job->is_background = !t->waiter;
-}
-
-/* ---- the background */
-
-static bool is_quiet(const struct dispatch *d)
-{
-	const struct dispatch_job *j;
-
-	TAILQ_FOREACH(j, &d->jobs, link)
-	if (!j->is_background)
-		return false;
-	return true;
-}
-
-static void on_quiet(uv_timer_t *timer)
-{
-	struct background *b = timer->data;
-	struct summary_task *t = b->d ? TAILQ_FIRST(&b->tasks) : NULL;
-
-	if (t && !t->job && is_quiet(b->d))
-		task_start(t);
-}
-
-void background_job_done(struct dispatch *d)
-{
-	struct background *b = d->background;
-	const struct summary_task *t = TAILQ_FIRST(&b->tasks);
-
-	if (b->d && t && !t->job && is_quiet(d))
-		uv_timer_start(&b->timer, on_quiet, BACKGROUND_IDLE_MS, 0);
-}
-
-static void task_remove(struct summary_task *t)
-{
-	struct dispatch *d = t->d;
-
-	TAILQ_REMOVE(&d->background->tasks, t, link);
-	d->background->n--;
-	task_free(t);
-	background_job_done(d);
-}
-
-/* One of a kind for each conversation; the newer one knows more. */
-static void task_add(struct summary_task *t)
-{
-	struct background *b = t->d->background;
-	struct summary_task *o;
-
-	TAILQ_FOREACH(o, &b->tasks, link)
-	if (o->kind == t->kind && !strcmp(o->conversation, t->conversation))
-		break;
-	if ((o && o->job) || (!o && b->n >= BACKGROUND_MAX)) {
-		task_free(t);
-		return;
-	}
-	if (o)
-		task_remove(o);
-	TAILQ_INSERT_TAIL(&b->tasks, t, link);
-	b->n++;
-	background_job_done(
-		t->d); /* the job that leads here is still counted: it comes again */
-}
-
-void background_yield(struct dispatch *d)
-{
-	struct summary_task *t = TAILQ_FIRST(&d->background->tasks);
-
-	if (!t || !t->job)
-		return;
-	log_debug("%s: gives way", t->id);
-	dispatch_cancel(t->job);
-	t->job = NULL;
-	if (++t->yields > TASK_MAX_YIELDS)
-		task_remove(t);
-}
-
-struct background *background_new(struct dispatch *d)
-{
-	struct background *b = xcalloc(1, sizeof *b);
-
-	b->d = d;
-	TAILQ_INIT(&b->tasks);
-	uv_timer_init(d->parts.loop, &b->timer);
-	b->timer.data = b;
-	return b;
-}
-
-static void on_timer_closed(uv_handle_t *h)
-{
-	free(h->data);
-}
-
-void background_forget(struct dispatch *d)
-{
-	struct summary_task *t;
-
-	while ((t = TAILQ_FIRST(&d->background->tasks))) {
-		if (t->job)
-			dispatch_cancel(t->job);
-		t->job = NULL;
-		task_remove(t);
-	}
-}
-
-void background_close(struct dispatch *d)
-{
-	struct background *b = d->background;
-	struct summary_task *t;
-
-	b->d = NULL;
-	while ((t = TAILQ_FIRST(&b->tasks))) {
-		if (t->job)
-			dispatch_cancel(t->job);
-		TAILQ_REMOVE(&b->tasks, t, link);
-		task_free(t);
-	}
-	uv_close((uv_handle_t *)&b->timer, on_timer_closed);
-}
-
-/* ---- its end */
-
-/* The call goes on, with or without; its candidate is tried as if for the first time. */
-static void go_on(struct dispatch_job *j)
-{
-	j->summary = NULL;
-	uv_timer_stop(&j->timer);
-	j->tries--;
-	job_try(j);
-}
-
-static void task_over(struct summary_task *t)
-{
-	struct dispatch_job *j = t->waiter;
-
-	if (!j) {
-		task_remove(t);
-		return;
-	}
-	task_free(t);
-	go_on(j);
-}
-
-static void failed(struct summary_task *t, const char *why)
-{
-	log_info("%s: no %s: %s", t->id, t->kind == TASK_TITLE ? "title" : "summary",
-		 why);
-	if (t->kind == TASK_SUMMARY) {
-		t->d->stats.summaries_failed++;
-		note_failure(t->d->background, t);
-	}
-	task_over(t);
-}
-
-static void on_saved(void *arg, const struct err *e)
-{
-	UNUSED(arg);
-	if (e->code != ERR_NONE)
-		log_warn("a summary is not kept: %s", e->text);
-}
-
-/* For the call that waits: as if the path had brought it. */
-static void hand_over(struct summary_task *t, const char *text, int tokens)
-{
-	struct job_context *x = &t->waiter->context;
-	int at = x->nsummaries;
-
-	x->summaries = xrealloc(x->summaries,
-				((size_t)x->nsummaries + 2) * sizeof *x->summaries);
-	while (at > 0 && x->summaries[at - 1].upto > t->upto)
-		at--;
-	memmove(&x->summaries[at + 1], &x->summaries[at],
-		(size_t)(x->nsummaries - at) * sizeof *x->summaries);
-	x->summaries[at] = (struct history_summary){.upto = t->upto,
-						    .tokens = tokens,
-						    .model = xstrdup(t->by),
-						    .text = xstrdup(text)};
-	x->nsummaries++;
-}
-
-static void summary_done(struct summary_task *t, const struct usage *u)
-{
-	struct buf text = {0};
-	bool ok = summary_read(buf_str(&t->text), t->stands_for_bytes, &text);
-
-	if (!ok) {
-		failed(t,
-		       t->text.len
-			       ? "it is longer than what it would stand for, or no summary"
-			       : "an empty answer");
-		buf_free(&text);
-		return;
-	}
-	t->d->stats.summaries_done++;
-	store_summary_put(t->store, t->upto_id, t->by, text.data, u->completion_tokens,
-			  on_saved, NULL);
-	if (t->waiter)
-		hand_over(t, text.data, u->completion_tokens);
-	buf_free(&text);
-	task_over(t);
-}
-
-static void on_titled(void *arg, const struct err *e,
-		      const struct store_conversation *list, int n)
-{
-	UNUSED(arg);
-	UNUSED(list);
-	UNUSED(n);
-	if (e->code != ERR_NONE && e->code != ERR_NOT_FOUND)
-		log_warn("a title is not kept: %s", e->text);
-}
-
-static void title_done(struct summary_task *t)
-{
-	struct buf text = {0};
-	char *title;
-
-	if (!title_read(buf_str(&t->text), &text)) {
-		buf_free(&text);
-		failed(t, "nothing is left of the answer");
-		return;
-	}
-	title = xstrndup(text.data, text.len);
-	store_change(t->store, t->conversation,
-		     &(struct store_change){.title = title,
-					    .title_by_model = true,
-					    .pinned = UNSAID,
-					    .is_private = UNSAID},
-		     on_titled, NULL);
-	free(title);
-	buf_free(&text);
-	task_over(t);
-}
-
-static void finished(struct summary_task *t, const struct usage *u)
-{
-	if (t->kind == TASK_TITLE)
-		title_done(t);
-	else
-		summary_done(t, u);
 }
 
 /* ---- before a call that does not fit */
@@ -572,16 +134,12 @@ static void finished(struct summary_task *t, const struct usage *u)
 /* The one in the background that has begun already: half of the wait is behind it. */
 static struct summary_task *take_running(struct dispatch_job *j)
 {
-	struct background *b = j->d->background;
-	struct summary_task *t = TAILQ_FIRST(&b->tasks);
+	struct summary_task *t = background_running(j->d);
 
-	if (!t || !t->job || t->kind != TASK_SUMMARY ||
-	    strcmp(t->conversation, j->conversation) || t->upto >= j->nhistory ||
-	    j->context.marks[t->upto].id != t->upto_id)
+	if (!t || t->kind != TASK_SUMMARY || strcmp(t->conversation, j->conversation) ||
+	    t->upto >= j->nhistory || j->context.marks[t->upto].id != t->upto_id)
 		return NULL;
-	TAILQ_REMOVE(&b->tasks, t, link);
-	b->n--;
-	t->job->is_background = false;
+	background_adopted(t);
 	return t;
 }
 
@@ -596,11 +154,21 @@ static bool spares_messages(const struct dispatch_job *j, const struct summary_t
 /* Half of what the client leaves us, if it said. */
 static uint64_t summary_deadline(const struct dispatch_job *j)
 {
-	uint64_t now = clock_mono_ms(), until = now + SUMMARY_WAIT_MS;
+	uint64_t now = clock_mono_ms(), until = now + SUMMARY_WAIT_MS, left;
 
-	if (j->r->deadline_ms > now && now + (j->r->deadline_ms - now) / 2 < until)
-		until = now + (j->r->deadline_ms - now) / 2;
-	return until;
+	if (!j->r->deadline_ms)
+		return until;
+	left = j->r->deadline_ms > now ? j->r->deadline_ms - now : 0;
+	return now + left / 2 < until ? now + left / 2 : until;
+}
+
+/* The call goes on, with or without; its candidate is tried as if for the first time. */
+void summary_go_on(struct dispatch_job *j)
+{
+	j->summary = NULL;
+	uv_timer_stop(&j->timer);
+	j->tries--;
+	job_try(j);
 }
 
 bool summary_before(struct dispatch_job *j)
@@ -656,9 +224,9 @@ void summary_tell(struct dispatch_job *j)
 	if (clock_mono_ms() >= j->summary_until_ms) {
 		log_warn("request %s: the summary did not come in time", j->r->id);
 		j->d->stats.summaries_failed++;
-		note_failure(j->d->background, j->summary);
+		background_note_failure(j->summary);
 		summary_cancel(j);
-		go_on(j);
+		summary_go_on(j);
 		return;
 	}
 	if (!j->r->deadline_ms)
@@ -702,8 +270,8 @@ static void want_title(struct dispatch_job *j)
 	t = task_new(j, TASK_TITLE, w.model, "title");
 	t->max_tokens = TITLE_MAX_TOKENS;
 	title_ask(question, buf_str(&j->answer), &text);
-	add_question(t, &text);
-	task_add(t);
+	task_add_question(t, &text);
+	background_add(t);
 }
 
 static void want_summary(struct dispatch_job *j)
@@ -721,7 +289,7 @@ static void want_summary(struct dispatch_job *j)
 		return;
 	t = summary_task_new(j, &next, next.soft_upto, "sum");
 	if (t)
-		task_add(t);
+		background_add(t);
 }
 
 void summary_after(struct dispatch_job *j)

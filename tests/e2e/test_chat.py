@@ -582,7 +582,26 @@ def test_the_reason_stands_in_the_status_line_when_an_answer_fell_back(screen, m
     s.wait(r"fake/ok · .*17 tokens · .*fake/500")
     s.prompt()
     s.send("/why\r")
+    s.wait(r"asked +smart\nroute +smart\nmodel +fake/ok\n")
     s.wait(r"reason +.*fake/500")
+    s.wait(r"tried +fake/500: .*status 500")
+    s.wait(r"outcome +finished\n")
+
+
+def test_help_has_no_broken_words_on_a_narrow_terminal(screen, up):
+    s = screen("fake/ok", columns=40, rows=80)
+    s.prompt()
+    s.send("/help\r")
+    s.wait(r"\n/model \[NAME\]\n  switch to another model; list them\n")
+    s.wait(r"\nA space before the slash\nsends it as text\.\n")
+
+
+def test_no_more_tokens_are_shown_than_the_context_holds(screen, make_daemon, up):
+    d = make_daemon(REMOTE % up.url + 'model "fake/ok" { ctx = 16 }\n', model=False)
+    s = screen("fake/ok", daemon=d)
+    s.prompt()
+    s.send("hi\r")
+    s.wait(r"fake/ok · .* · 16/16 ·")
 
 
 def test_run_gives_the_terminal_back_too(screen, remote, up):

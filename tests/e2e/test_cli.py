@@ -137,6 +137,14 @@ def test_a_taken_port_is_quoted(home):
     assert str(port) in r.stderr
 
 
+def test_a_command_started_without_standard_input_does_not_wait_for_any(make_daemon, up):
+    d = make_daemon('provider "fake" { kind = "openai" url = "%s" }\n' % up.url, model=False)
+    r = subprocess.run(["sh", "-c", '"$0" run -m fake/ok hi <&-', HOB], env=d.env, text=True,
+                       capture_output=True, timeout=60)
+    assert r.returncode == 0, r.stderr
+    assert r.stdout == "The capital of France is Paris.\n"
+
+
 def test_an_unknown_model_is_status_3(daemon):
     r = daemon.run("run", "no-such-model", "hi", stdin=subprocess.DEVNULL)
     assert r.returncode == 3

@@ -152,3 +152,38 @@ def test_an_incognito_conversation_leaves_nothing_on_disk(make_daemon, conversat
     if not stays:
         d.start()
         assert d.chat("And then?", {"x-hob-conversation": name})[0] == 404
+
+
+def test_a_conversation_with_tools_and_images_goes_on_with_the_local_model(make_daemon, up):
+    d = make_daemon(config(up))
+
+    def turn(model, messages, conversation, **more):
+        status, headers, reply = d.request(
+            "POST", "/v1/chat/completions",
+            {"model": model, "messages": messages, "max_tokens": 8, **more}, {"x-hob-conversation": conversation})
+        return status, headers.get("x-hob-conversation"), headers.get("x-hob-context"), reply
+
+    status, talk, _, reply = turn("fake/tools", [{"role": "user", "content": "How is the weather?"}], "new")
+    assert status == 200 and reply["choices"][0]["message"]["tool_calls"], reply
+    result = {"role": "tool", "tool_call_id": "c1", "content": "It rains."}
+    # in the request itself the engine still says what it cannot read
+    status, _, _, reply = turn(MODEL_NAME, [result], talk)
+    assert status == 400 and "local engine cannot read" in str(reply), reply
+    assert turn("fake/ok", [result], talk)[0] == 200
+    picture = [{"type": "text", "text": "And here?"},
+               {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "iVBORw0KGgo" * 200}}]
+    assert turn("fake/ok", [{"role": "user", "content": picture}], talk)[0] == 200
+    status, _, context, reply = turn(MODEL_NAME, [{"role": "user", "content": "Thanks."}], talk)
+    assert status == 200 and context.startswith("kept=6,"), reply
+    # the prompt has what the history says, and not the picture's bytes
+    first = reply["usage"]["prompt_tokens"]
+    assert 60 < first < 400
+    # its beginning stays: the next turn reads from the cache what this one left
+    status, _, _, reply = turn(MODEL_NAME, [{"role": "user", "content": "Go on."}], talk)
+    assert status == 200
+    assert reply["usage"]["prompt_tokens_details"]["cached_tokens"] >= first - 32
+    # and far away the messages are what they were
+    assert turn("fake/ok", [{"role": "user", "content": "Back."}], talk)[0] == 200
+    sent = up.seen[-1]["body"]["messages"]
+    assert sent[1]["tool_calls"][0]["function"] == {"name": "weather", "arguments": '{"city":1}'}
+    assert sent[2]["role"] == "tool" and sent[4]["content"] == picture

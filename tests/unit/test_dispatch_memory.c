@@ -10,7 +10,7 @@ enum { SEEN_MAX = 64 };
 struct seen {
 	char model[40], client[40], first[3000], last[1600], raw[400], all[8000];
 	int n;
-	bool is_private, is_volatile;
+	bool is_private, is_volatile, has_tool_role;
 	enum request_class class;
 };
 
@@ -33,6 +33,8 @@ static void note_start(struct world *w, struct fake *f, const struct request *r)
 	for (int i = 0; i < r->nmessages; i++)
 		if (r->messages[i].raw_json)
 			snprintf(s->raw, sizeof s->raw, "%s", r->messages[i].raw_json);
+	for (int i = 0; i < r->nmessages; i++)
+		s->has_tool_role |= r->messages[i].role == ROLE_TOOL;
 	s->n = r->nmessages;
 	s->is_private = r->is_private;
 	s->is_volatile = r->is_volatile;
@@ -600,6 +602,176 @@ static void tool_calls_go_back_as_the_raw_message(void **state)
 	world_fini(&w);
 }
 
+/* A call, its result and an image, all said far away. */
+static void say_more_than_text(struct world *w, char *id)
+{
+	struct answer a;
+	struct request *r;
+
+	script(&w->far, "calls,ok");
+	say(w, &a, "far/x", 20, id);
+	r = turn("far/x", "ab", id);
+	r->messages[0].role = ROLE_TOOL;
+	r->messages[0].raw_json =
+		xstrdup("{\"role\":\"tool\",\"tool_call_id\":\"c1\",\"content\":\"ab\"}");
+	ask(w, &a, r);
+	assert_answered_by(&a, "far/x");
+	r = turn("far/x", "this?", id);
+	r->messages[0].raw_json = xstrdup(
+		"{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"this?\"},"
+		"{\"type\":\"image_url\",\"image_url\":{\"url\":\"data:,\"}}]}");
+	ask(w, &a, r);
+	assert_answered_by(&a, "far/x");
+}
+
+static void the_engine_gets_calls_and_images_of_the_history_as_text(void **state)
+{
+	struct world w;
+	struct answer a;
+	char id[64] = "new", before[8000];
+	struct request *r;
+
+	(void)state;
+	open_world(&w, "memory { titles = false }\n");
+	say_more_than_text(&w, id);
+	ask(&w, &a, turn("good", "go on", id));
+	assert_answered_by(&a, "good");
+	assert_string_equal(last_seen()->raw, "");
+	assert_says(last_seen()->all, "|[called ls({})]|[result of ls: ab]|far answers|"
+				      "this?\n[image]|far answers|");
+	assert_false(last_seen()->has_tool_role);
+	memcpy(before, last_seen()->all, sizeof before);
+	/* the same beginning, byte for byte */
+	ask(&w, &a, turn("good", "and on", id));
+	assert_memory_equal(last_seen()->all, before, strlen(before));
+	/* what was stored is what goes out again */
+	ask(&w, &a, turn("far/x", "back", id));
+	assert_answered_by(&a, "far/x");
+	assert_says(last_seen()->raw, "image_url");
+	assert_null(strstr(last_seen()->all, "[called"));
+	assert_true(last_seen()->has_tool_role);
+	/* what is new in this request is not rewritten: the engine says what it cannot read */
+	r = turn("good", "look", id);
+	r->messages[0].raw_json = xstrdup("{\"role\":\"user\",\"content\":[]}");
+	ask(&w, &a, r);
+	assert_string_equal(last_seen()->raw, "{\"role\":\"user\",\"content\":[]}");
+	world_fini(&w);
+}
+
+static void a_summary_by_another_model_reads_calls_as_text(void **state)
+{
+	struct world w;
+	struct answer a;
+	const struct seen *first = NULL;
+	char id[64] = "new";
+
+	(void)state;
+	open_world(&w, "memory { titles = false summary_model = \"good\" }\n"
+		       "model \"far/x\" { ctx = 1024 }\n");
+	say_more_than_text(&w, id);
+	for (int i = 0; i < 12 && !asked_by("hob summary"); i++) {
+		say(&w, &a, "far/x", 100, id);
+		RUN_UNTIL(&w, is_quiet(&w));
+	}
+	assert_true(asked_by("hob summary") > 0);
+	for (int i = 0; i < nseen; i++)
+		if (!strcmp(seen[i].client, "hob summary")) {
+			assert_string_equal(seen[i].raw, "");
+			assert_false(seen[i].has_tool_role);
+			first = first ? first : &seen[i];
+		}
+	assert_non_null(first);
+	assert_says(first->all, "|[called ls({})]|[result of ls: ab]|");
+	world_fini(&w);
+}
+
+/* A regeneration has no message of its own. */
+static void without_its_history_nothing_is_asked_of_a_model(void **state)
+{
+	static const char *const models[] = {"far/x", "chain"};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(models); i++) {
+		struct world w;
+		struct answer a;
+		struct request *r = request_new();
+
+		open_world(&w,
+			   "memory { store = off }\n"
+			   "route \"chain\" { candidates = {\"far/x\", \"good\"} }\n");
+		free(r->model);
+		r->model = xstrdup(models[i]);
+		r->is_chat = true;
+		r->conversation = xstrdup("01ARZ3NDEKTSV4RRFFQ69G5FAV");
+		snprintf(r->id, sizeof r->id, "hob-empty");
+		ask(&w, &a, r);
+		assert_failed_with(&a, ERR_UNAVAILABLE, "memory.store is off");
+		assert_int_equal(nseen, 0);
+		world_fini(&w);
+	}
+}
+
+/* Its words are known, but a new conversation keeps what was only recorded. */
+static void a_private_conversation_is_not_gone_on_with_by_what_is_recorded(void **state)
+{
+	struct world w;
+	struct answer a, b;
+	struct request *r;
+	struct row row = {0};
+
+	(void)state;
+	open_world(&w, "memory { titles = false store = \"all\" }\n");
+	ask(&w, &a, prompt("far/x", "one"));
+	store_change(w.store, a.conversation,
+		     &(struct store_change){.is_private = YES, .pinned = UNSAID}, on_row,
+		     &row);
+	RUN_UNTIL(&w, row.times);
+	r = prompt("far/x", "one");
+	snprintf(r->id, sizeof r->id, "hob-next");
+	request_add_message(r, ROLE_ASSISTANT, "far answers", 11);
+	request_add_message(r, ROLE_USER, "two", 3);
+	ask(&w, &b, r);
+	assert_answered_by(&b, "far/x");
+	assert_int_equal(strlen(b.conversation), 26);
+	assert_string_not_equal(b.conversation, a.conversation);
+	look(&w, a.conversation, &row);
+	assert_int_equal(row.messages, 2);
+	look(&w, b.conversation, &row);
+	assert_int_equal(row.messages, 4);
+	/* and by its name it stays here */
+	ask(&w, &b, turn("far/x", "three", a.conversation));
+	assert_int_equal(b.end.type, EVENT_FAILED);
+	assert_int_equal(w.far.starts, 2);
+	world_fini(&w);
+}
+
+/* What is left of it is nothing: the wait is over at the first look, and not after a minute. */
+static void no_summary_is_waited_for_when_the_time_is_over(void **state)
+{
+	struct world w;
+	struct answer a;
+	struct request *r;
+	char id[64] = "new";
+	char *text = words(250);
+
+	(void)state;
+	open_world(&w, "memory { titles = false summary_model = \"away/y\" }\n"
+		       "model \"far/x\" { ctx = 1024 }\n");
+	script(&w.away, "hang");
+	say(&w, &a, "far/x", 150, id);
+	say(&w, &a, "far/x", 150, id);
+	r = turn("far/x", text, id);
+	r->deadline_ms = clock_mono_ms() + 1;
+	RUN_UNTIL(&w, clock_mono_ms() > r->deadline_ms);
+	ask(&w, &a, r);
+	assert_answered_by(&a, "far/x");
+	assert_true(a.dropped > 0);
+	assert_int_equal(w.away.cancels, 1);
+	assert_int_equal(a.progress, 0); /* no second look */
+	free(text);
+	world_fini(&w);
+}
+
 static void old_tool_results_are_elided_and_named(void **state)
 {
 	struct world w;
@@ -649,6 +821,12 @@ int main(void)
 		cmocka_unit_test(an_unknown_incognito_conversation_is_an_error),
 		cmocka_unit_test(a_parent_makes_another_answer_and_the_hashes_come_back),
 		cmocka_unit_test(tool_calls_go_back_as_the_raw_message),
+		cmocka_unit_test(the_engine_gets_calls_and_images_of_the_history_as_text),
+		cmocka_unit_test(a_summary_by_another_model_reads_calls_as_text),
+		cmocka_unit_test(without_its_history_nothing_is_asked_of_a_model),
+		cmocka_unit_test(
+			a_private_conversation_is_not_gone_on_with_by_what_is_recorded),
+		cmocka_unit_test(no_summary_is_waited_for_when_the_time_is_over),
 		cmocka_unit_test(old_tool_results_are_elided_and_named),
 	};
 

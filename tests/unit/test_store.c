@@ -1,6 +1,8 @@
 /* Paths and turns, forgetting, and many jobs at once. */
 #include "store_world.h"
 
+#include "memory/store_keep.h"
+
 /* ---- conversations ---- */
 
 static void a_turn_comes_back_as_it_went_in(void **state)
@@ -486,6 +488,57 @@ static void ulids_sort_by_time_and_spell_it_in_base_32(void **state)
 	assert_string_not_equal(a, c);
 }
 
+static void an_answer_too_large_to_keep_ends_its_turn_all_the_same(void **state)
+{
+	struct box *b = *state;
+	char id[64] = "new", big[2001];
+
+	memset(big, 'x', sizeof(big) - 1);
+	big[sizeof(big) - 1] = 0;
+	turn(b, id, "before", "yes");
+	store_set_limits(b->store, &(struct store_limits){.max_message_bytes = 1000});
+	assert_int_equal(say(b, id, "q"), ERR_NONE);
+	assert_int_equal(end(b, b->turn, "done", big), ERR_TOO_LARGE);
+	assert_int_equal(peek(b, "SELECT count(*) FROM turn WHERE status = 'running'"),
+			 0);
+	assert_int_equal(peek(b, "SELECT count(*) FROM turn WHERE status = 'error' AND "
+				 "error LIKE '%is not kept%'"),
+			 1);
+	/* the head is where a failed turn leaves it, and may be moved */
+	assert_int_equal(path(b, id), ERR_NONE);
+	assert_int_equal(b->n, 2);
+	assert_int_equal(move_head(b, id, "undo"), ERR_NONE);
+}
+
+/* So often that the last of them come when the thread has ended. */
+enum { ASKS = 100000 };
+
+static void asks_again(void *arg, const struct err *e, const struct store_path *p)
+{
+	struct box *b = arg;
+
+	(void)p;
+	assert_int_equal(e->code, ERR_CANCELLED);
+	if (++b->failures < ASKS)
+		store_path(b->store, &(struct store_path_ask){.conversation = "last"},
+			   asks_again, b);
+}
+
+static void who_asks_again_while_it_closes_is_refused_each_time(void **state)
+{
+	struct box *b = *state;
+
+	b->failures = 0;
+	b->closed = false;
+	store_close(b->store, on_closed, b);
+	store_path(b->store, &(struct store_path_ask){.conversation = "last"}, asks_again,
+		   b);
+	while (!b->closed)
+		uv_run(&b->loop, UV_RUN_ONCE);
+	b->store = NULL;
+	assert_int_equal(b->failures, ASKS);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -512,6 +565,8 @@ int main(void)
 		WITH_BOX(a_full_queue_refuses_and_loses_nothing_it_took),
 		WITH_BOX(closing_answers_what_was_asked_and_refuses_the_rest),
 		cmocka_unit_test(ulids_sort_by_time_and_spell_it_in_base_32),
+		WITH_BOX(an_answer_too_large_to_keep_ends_its_turn_all_the_same),
+		WITH_BOX(who_asks_again_while_it_closes_is_refused_each_time),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

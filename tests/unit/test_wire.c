@@ -462,6 +462,33 @@ static void counts_come_per_message_and_cancel_reaches_the_engine(void **state)
 	world_fini(&w);
 }
 
+static void
+what_is_too_long_to_count_is_refused_before_the_engine_ends_over_it(void **state)
+{
+	struct world w;
+	struct request *r = prompt("hello");
+	size_t n = (20 << 20) + 1; /* each of them is two bytes of the line */
+	char *text = xmalloc(n);
+
+	(void)state;
+	world_init(&w);
+	load(&w);
+	memset(text, '\n', n);
+	request_add_message(r, ROLE_USER, text, n);
+	engine_count(w.engine, 1, r->messages, 2, on_count, &w);
+	assert_int_equal(w.counted, 0); /* in a later turn of the loop */
+	RUN_UNTIL(&w, w.counted);
+	assert_int_equal(w.count_err.code, ERR_TOO_LARGE);
+	engine_count_cancel(engine_count(w.engine, 1, r->messages, 2, on_count, &w));
+	engine_count(w.engine, 1, r->messages, 1, on_count, &w);
+	RUN_UNTIL(&w, w.counted == 2);
+	assert_int_equal(w.ntokens, 1);
+	assert_int_equal(w.deaths, 0);
+	free(text);
+	request_free(r);
+	world_fini(&w);
+}
+
 static void a_job_may_be_cancelled_by_what_it_is_told(void **state)
 {
 	struct world w;
@@ -647,6 +674,8 @@ int main(int argc, char **argv)
 			an_unload_takes_back_a_load_before_it_is_sent_and_while_it_runs),
 		cmocka_unit_test(the_engines_errors_keep_their_code),
 		cmocka_unit_test(counts_come_per_message_and_cancel_reaches_the_engine),
+		cmocka_unit_test(
+			what_is_too_long_to_count_is_refused_before_the_engine_ends_over_it),
 		cmocka_unit_test(a_job_may_be_cancelled_by_what_it_is_told),
 		cmocka_unit_test(a_paused_job_holds_its_text_and_its_end),
 		cmocka_unit_test(
