@@ -108,7 +108,8 @@ struct job_context {
 	int nmessages;
 	char **made; /* owned */
 	int nmade;
-	struct message *plain; /* owned, with texts; NULL: nobody needed them.  Of joined, as a
+	struct message
+		*plain; /* owned, with texts; NULL: nobody needed them.  Of joined, as a
 				* model reads them that knows text alone; text NULL: as it is */
 };
 

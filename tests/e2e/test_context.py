@@ -10,7 +10,7 @@ SUMMARY = "".join(WORDS)
 
 def config(up, more="", memory=""):
     return (f'provider "fake" {{ url = "{up.url}" }}\n'
-            "cache { ctx = 1024 slots = 2 }\nserver { port = -1 }\n"
+            "cache { ctx = 512 slots = 2 }\nserver { port = -1 }\n"
             f'memory {{ titles = false summary_model = "fake/ok" {memory} }}\n{more}')
 
 
@@ -19,12 +19,12 @@ def context_of(headers):
     return {k.strip(): int(v) for k, v in (part.split("=") for part in headers["x-hob-context"].split(","))}
 
 
-def grow(d, turns, conversation="new", headers=None, **more):
+def grow(d, turns, conversation="new", headers=None, sentences=6, **more):
     """Yields the context of each of these turns, and the conversation."""
     for i in range(turns):
-        status, fields, body = d.chat(f"{i}: Tell me about the sea. " * 12,
+        status, fields, body = d.chat(f"{i}: Tell me about the sea. " * sentences,
                                       {"x-hob-conversation": conversation, **(headers or {})},
-                                      max_tokens=16, **more)
+                                      max_tokens=8, **more)
         assert status == 200, body
         conversation = fields["x-hob-conversation"]
         c = context_of(fields)
@@ -54,7 +54,7 @@ def metric(d, name):
 
 def test_the_warm_model_summarises_behind_the_answer_and_reads_nothing_twice(make_daemon, wait_until):
     d = make_daemon("cache { ctx = 1024 slots = 2 }\nserver { port = -1 }\nmemory { titles = false }\n")
-    turns = grow(d, 6)
+    turns = grow(d, 6, sentences=12)
     for _ in range(4):
         next(turns)
     assert metric(d, "hob_summaries_total") == 0
@@ -62,7 +62,7 @@ def test_the_warm_model_summarises_behind_the_answer_and_reads_nothing_twice(mak
     context, conversation = next(turns)
     answered = metric(d, 'hob_tokens_total{kind="cached"}')
     assert context["dropped"] == 0
-    wait_until(lambda: metric(d, "hob_summaries_total") == 1, 100)
+    wait_until(lambda: metric(d, "hob_summaries_total") == 1, 300)
     cached = metric(d, 'hob_tokens_total{kind="cached"}')
     assert cached - answered > 200 or metric(d, 'hob_summaries_total{result="failed"}')
     assert "-sum'" in str(d.request("GET", "/v1/hob/routes/decisions")[2])  # `hob why` shows it
@@ -75,14 +75,14 @@ def test_the_warm_model_summarises_behind_the_answer_and_reads_nothing_twice(mak
 
 def test_a_private_conversation_is_not_summarised_far_away(make_daemon, up):
     d = make_daemon(config(up))
-    seen = [c for c, _ in grow(d, 10, headers={"x-hob-private": "1"})]
+    seen = [c for c, _ in grow(d, 8, headers={"x-hob-private": "1"})]
     assert seen[-1]["dropped"] + seen[-1]["summarised"] > 0  # by the local model, if at all
     assert not [r for r in up.seen if r["path"].endswith("/chat/completions")]
 
 
 def test_without_summaries_turns_are_dropped(make_daemon, up):
     d = make_daemon(config(up, memory="summary = false"))
-    assert [c for c, _ in grow(d, 10)][-1]["dropped"] > 0
+    assert [c for c, _ in grow(d, 8)][-1]["dropped"] > 0
     assert not [r for r in up.seen if r["path"].endswith("/chat/completions")]
 
 
@@ -92,7 +92,7 @@ def test_a_stream_says_what_was_left_out_and_how_it_is_kept(make_daemon, up):
     chunks = [c for c in d.stream(body, {"x-hob-conversation": "new"}) if isinstance(c, dict)]
     first, last = chunks[0]["hob"], chunks[-1]["hob"]
     assert (first["kept"], first["summarised"], first["elided"], first["dropped"]) == (0, 0, 0, 0)
-    assert first["ctx"] == 1024 and first["tier"] == "ram"
+    assert first["ctx"] == 512 and first["tier"] == "ram"
     assert len(last["prompt"]) == len(last["message"]) == 32
     # what was asked is answered anew, without a word
     again = {**body, "messages": [], "parent": last["prompt"], "conversation": last["conversation"]}

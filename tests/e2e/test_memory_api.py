@@ -518,16 +518,16 @@ def test_forgetting_takes_what_the_engine_computed_along(make_daemon, how, wait_
     """The tokens of a prompt are its text, so saved KV state must go too: files, and what would become some."""
     d = make_daemon()
     long = "This is sentence number %d of a long text about cats. "
-    fields = d.chat("".join(long % n for n in range(40)), {"x-hob-conversation": "new"}, max_tokens=4)[1]
+    fields = d.chat("".join(long % n for n in range(26)), {"x-hob-conversation": "new"}, max_tokens=4)[1]
     c = fields["x-hob-conversation"]
     ok(d.request("POST", "/v1/hob/cache/unload", {"model": MODEL_NAME}))  # what the slots hold is saved
-    wait_until(lambda: saved_state(d), what="saved state")
-    assert d.chat("".join(long % n for n in range(100, 140)), {"x-hob-conversation": c}, max_tokens=4)[0] == 200
+    wait_until(lambda: saved_state(d), seconds=60, what="saved state")
+    assert d.chat("".join(long % n for n in range(100, 126)), {"x-hob-conversation": c}, max_tokens=4)[0] == 200
     if how == "forget":
         assert ok(d.request("POST", "/v1/hob/forget", {"conversation": c}))["conversations"] == 1
     else:
         ok(d.request("DELETE", f"{ROWS}/{c}"))
-    wait_until(lambda: not saved_state(d), what="no saved state")
+    wait_until(lambda: not saved_state(d), seconds=60, what="no saved state")
     d.stop()
     assert saved_state(d) == []
     d.start()

@@ -167,7 +167,8 @@ static void no_statement_of_a_path_a_turn_or_a_list_walks_a_table(void **state)
 	assert_int_equal(sql_open(&q, file.db, false, &e), 0);
 	file.db = NULL;
 	for (int id = 0; id < SQL_NR; id++)
-		assert_non_null(sql_statement(&q, (enum sql_id)id)); /* each fits the schema */
+		assert_non_null(
+			sql_statement(&q, (enum sql_id)id)); /* each fits the schema */
 	for (int id = 0; id <= SQL_COUNT_PUT; id++)
 		if (!may_scan((enum sql_id)id))
 			n += walk_steps(q.db, sqlite3_sql(q.st[id]));
