@@ -2,6 +2,7 @@
  *
  * A reader may ask why so few: what is not in the table is shown as it was written. */
 #include "cli/markdown_inline.h"
+#include "cli/render.h"
 
 #include <utf8proc.h>
 
@@ -51,7 +52,7 @@ static int32_t numeric(struct str s)
 /* A reference is the one way round the filter in front: controls are refused here again. */
 static bool may_show(int32_t c)
 {
-	return c >= 0x20 && !(c >= 0x7F && c <= 0x9F) && utf8proc_codepoint_valid(c);
+	return c >= 0x20 && render_harmless(c) && utf8proc_codepoint_valid(c);
 }
 
 size_t markdown_entity(struct str name, char out[8])

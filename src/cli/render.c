@@ -24,11 +24,18 @@ static int lead_length(unsigned char c)
 	return c >= 0xF0 && c <= 0xF4 ? 4 : 0;
 }
 
-static bool harmless(utf8proc_int32_t c)
+/* Embeddings, overrides and isolates of the bidirectional algorithm (UAX #9) can show a text in another
+ * order than it is copied and run; right-to-left scripts and their marks need none of them. */
+static bool reorders(utf8proc_int32_t c)
+{
+	return (c >= 0x202A && c <= 0x202E) || (c >= 0x2066 && c <= 0x2069);
+}
+
+bool render_harmless(int32_t c)
 {
 	if (c == '\n' || c == '\t')
 		return true;
-	return !(c < 0x20 || (c >= 0x7F && c <= 0x9F));
+	return !(c < 0x20 || (c >= 0x7F && c <= 0x9F)) && !reorders(c);
 }
 
 static void add_replacement(struct buf *out)
@@ -45,7 +52,7 @@ static void flush_part(struct render_filter *f, struct buf *out)
 		utf8proc_iterate(f->part, f->have, &c);
 	if (c < 0)
 		add_replacement(out);
-	else if (harmless(c))
+	else if (render_harmless(c))
 		buf_add(out, f->part, (size_t)f->have);
 	f->have = f->need = 0;
 }

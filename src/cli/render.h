@@ -3,8 +3,8 @@
  *
  * Models and servers write what they like; a terminal obeys escape sequences.  Everything
  * that hob did not write itself goes through a filter: control characters other than
- * newline and tab (C0, DEL, C1, and with them every escape sequence) are dropped, broken
- * UTF-8 becomes U+FFFD. */
+ * newline and tab (C0, DEL, C1, and with them every escape sequence) and those that reorder
+ * text (U+202A to U+202E, U+2066 to U+2069) are dropped, broken UTF-8 becomes U+FFFD. */
 #ifndef HOB_RENDER_H
 #define HOB_RENDER_H
 
@@ -16,6 +16,8 @@ struct render_filter {
 	int have, need; /* bytes in part, bytes of the whole character */
 };
 
+/* May this code point reach a terminal? */
+bool render_harmless(int32_t c);
 /* Appends the harmless form of p[0..n) to out. */
 void render_filter(struct render_filter *f, struct buf *out, const char *p, size_t n);
 void render_filter_end(struct render_filter *f,

@@ -148,8 +148,8 @@ static void references_become_characters_but_never_controls(void **state)
 {
 	UNUSED(state);
 	check("&lt;&#65;&#x1F600;&nope;&", "<A\xF0\x9F\x98\x80&nope;&\n");
-	check("&#27;[31m &#x9b; &#0; &#10; &#xD800;",
-	      "&#27;[31m &#x9b; &#0; &#10; &#xD800;\n");
+	check("&#27;[31m &#x9b; &#0; &#10; &#xD800; &#x202E;",
+	      "&#27;[31m &#x9b; &#0; &#10; &#xD800; &#x202E;\n");
 	check("&#42;a*", "*a*\n");
 }
 

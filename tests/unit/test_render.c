@@ -48,6 +48,15 @@ static void c1_controls_are_dropped_in_both_of_their_forms(void **state)
 	check_text("\xC2\xA0", "\xC2\xA0"); /* the first one that is no control */
 }
 
+static void what_reorders_text_is_dropped_and_right_to_left_text_stays(void **state)
+{
+	UNUSED(state);
+	check_text("rm \xE2\x80\xAE"
+		   "fdp.exe\xE2\x80\xAC \xE2\x81\xA6x\xE2\x81\xA9",
+		   "rm fdp.exe x");
+	check_text("\xD7\xA9\xD7\x9C\xE2\x80\x8F", "\xD7\xA9\xD7\x9C\xE2\x80\x8F");
+}
+
 static void broken_utf8_becomes_the_replacement_character(void **state)
 {
 	UNUSED(state);
@@ -268,6 +277,8 @@ int main(void)
 		cmocka_unit_test(plain_text_newlines_and_tabs_pass),
 		cmocka_unit_test(escape_sequences_lose_their_escape),
 		cmocka_unit_test(c1_controls_are_dropped_in_both_of_their_forms),
+		cmocka_unit_test(
+			what_reorders_text_is_dropped_and_right_to_left_text_stays),
 		cmocka_unit_test(broken_utf8_becomes_the_replacement_character),
 		cmocka_unit_test(a_character_cut_anywhere_comes_out_whole),
 		cmocka_unit_test(a_line_has_no_line_breaks),
