@@ -103,6 +103,17 @@ static void take_crashes(void)
 	sigaltstack(&ss, NULL);
 }
 
+/* What the caller ignores (nohup, a shell's background job) stays ignored. */
+static void handle(int signo, const struct sigaction *sa, struct sigaction *old)
+{
+	struct sigaction now = {0};
+
+	if (!sigaction(signo, NULL, &now) && now.sa_handler != SIG_IGN)
+		sigaction(signo, sa, NULL);
+	if (old)
+		*old = now;
+}
+
 void terminal_take(void)
 {
 	struct sigaction sa = {.sa_handler = on_deadly, .sa_flags = SA_ONSTACK};
@@ -118,10 +129,10 @@ void terminal_take(void)
 	take_crashes();
 	sigemptyset(&sa.sa_mask);
 	for (size_t i = 0; i < ARRAY_LEN(deadly); i++)
-		sigaction(deadly[i], &sa, &before[i]);
+		handle(deadly[i], &sa, &before[i]);
 	sa.sa_flags = 0;
 	sa.sa_handler = on_stop;
-	sigaction(SIGTSTP, &sa, NULL);
+	handle(SIGTSTP, &sa, NULL);
 	sa.sa_handler = on_resize;
 	sigaction(SIGWINCH, &sa, NULL);
 }

@@ -10,6 +10,7 @@ import pty
 import re
 import resource
 import select
+import signal
 import struct
 import subprocess
 import termios
@@ -34,6 +35,8 @@ class Screen:
         def take_terminal():
             os.setsid()
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # some tests make it crash
+            for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP):
+                signal.signal(number, signal.SIG_DFL)  # whoever runs the tests may ignore them
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
         whole = {**daemon.env, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8", **(env or {})}

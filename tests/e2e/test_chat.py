@@ -299,6 +299,17 @@ def test_any_signal_gives_the_terminal_back(screen, number, model):
     assert s.is_as_found()
 
 
+def test_a_signal_that_the_caller_ignores_stays_ignored(screen):
+    s = screen("fake/ok", shell='trap "" HUP; exec "$@"')  # as nohup does
+    s.prompt()
+    s.process.send_signal(signal.SIGHUP)
+    s.send("abc")
+    s.wait(lambda: s.row() == "> abc")
+    assert not s.is_as_found()
+    s.send("\r")
+    s.prompt()
+
+
 def test_ctrl_z_gives_the_terminal_back_and_takes_it_again(screen, up):
     """Under a shell, because nobody could continue an orphan that stops."""
     s = screen("fake/ok", shell='set -m; "$@"; echo stopped; read line; fg >/dev/null')
