@@ -211,8 +211,8 @@ class Fake(fake_server.Fake):
         self.server.keys = self.keys = {KEY}
 
     def asked(self):
-        """The latest prompt, for other requests may come by themselves."""
-        return [s for s in self.seen if s["body"]][-1]
+        """The latest prompt; questions about models (Ollama's /api/show has a body, too) come by themselves."""
+        return [s for s in self.seen if s["body"] and ("messages" in s["body"] or "prompt" in s["body"])][-1]
 
 
 class FakeAnthropic(Fake):
