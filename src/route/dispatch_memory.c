@@ -69,6 +69,13 @@ static const char *why_not(struct dispatch_job *j)
 	return refused_by_policy(j);
 }
 
+/* One that is there already: somebody may have said that it is private. */
+static bool names_old(const struct request *r)
+{
+	return r->conversation && strcmp(r->conversation, "new") != 0 &&
+	       strcmp(r->conversation, "incognito") != 0;
+}
+
 bool memory_wanted(struct dispatch_job *j)
 {
 	const char *why;
@@ -78,6 +85,9 @@ bool memory_wanted(struct dispatch_job *j)
 	why = why_not(j);
 	if (why) {
 		set_note(j, why);
+		/* Not looked up: nothing leaves, as in memory_off().  An empty prompt is refused anyway. */
+		if (names_old(j->r) && j->r->nmessages > j->r->nunkept)
+			j->r->is_private = true;
 		return false;
 	}
 	j->use = j->r->conversation ? MEMORY_PATH : MEMORY_RECORD;
@@ -115,7 +125,7 @@ void memory_off(struct dispatch_job *j, const char *why)
 	log_warn("request %s: %s", j->r->id, j->note);
 	if (j->state == JOB_HISTORY) {
 		j->use = MEMORY_NONE;
-		if (strcmp(j->r->conversation, "new") != 0)
+		if (names_old(j->r))
 			make_private(j);
 		after_history(j);
 	} else {

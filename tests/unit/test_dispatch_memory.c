@@ -784,6 +784,23 @@ static void of_a_conversation_that_cannot_be_read_nothing_leaves(void **state)
 	world_fini(&w);
 }
 
+static void of_a_conversation_that_the_policy_does_not_read_nothing_leaves(void **state)
+{
+	struct world w;
+	struct answer a;
+
+	(void)state;
+	open_world(&w, "memory { titles = false store = \"off\" }\n");
+	ask(&w, &a, turn("far/x", "secret", "01ARZ3NDEKTSV4RRFFQ69G5FAV"));
+	assert_failed_with(&a, ERR_FORBIDDEN, "not remembered");
+	assert_int_equal(w.far.starts, 0);
+	ask(&w, &a, turn("good", "go on", "01ARZ3NDEKTSV4RRFFQ69G5FAV"));
+	assert_answered_by(&a, "good");
+	ask(&w, &a, turn("far/x", "hello", "new"));
+	assert_answered_by(&a, "far/x");
+	world_fini(&w);
+}
+
 /* What is left of it is nothing: the wait is over at the first look, and not after a minute. */
 static void no_summary_is_waited_for_when_the_time_is_over(void **state)
 {
@@ -866,6 +883,8 @@ int main(void)
 		cmocka_unit_test(
 			a_private_conversation_is_not_gone_on_with_by_what_is_recorded),
 		cmocka_unit_test(of_a_conversation_that_cannot_be_read_nothing_leaves),
+		cmocka_unit_test(
+			of_a_conversation_that_the_policy_does_not_read_nothing_leaves),
 		cmocka_unit_test(no_summary_is_waited_for_when_the_time_is_over),
 		cmocka_unit_test(old_tool_results_are_elided_and_named),
 	};
